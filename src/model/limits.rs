@@ -1,0 +1,46 @@
+//! Every bound in one place. Each is tested at it and one past it.
+
+/// Bytes in an id of a record, document or entity.
+pub const ID_BYTES: usize = 256;
+/// Components of a vector, fewest.
+pub const DIMENSION_MIN: usize = 2;
+/// Components of a vector, most.
+pub const DIMENSION_MAX: usize = 8_192;
+/// Largest magnitude of one component.
+pub const COMPONENT_MAX: f32 = 1e6;
+/// Records a search may ask for.
+pub const SEARCH_LIMIT_MAX: usize = 10_000;
+/// Records in one JSON body, and lines in one commit of an NDJSON stream.
+pub const BATCH_RECORDS: usize = 1_000;
+/// Bytes of one record's text.
+pub const TEXT_BYTES: usize = 1 << 20;
+/// Bytes of one NDJSON line.
+pub const LINE_BYTES: usize = 4 << 20;
+/// Bytes of a JSON body of records.
+pub const RECORDS_BODY_BYTES: usize = 64 << 20;
+/// Bytes of any other JSON body.
+pub const BODY_BYTES: usize = 4 << 20;
+/// Entities in one upsert.
+pub const ENTITIES_PER_REQUEST: usize = 10_000;
+/// Ids in one erase or list request.
+pub const IDS_PER_REQUEST: usize = 10_000;
+/// Parents of one entity or record.
+pub const PARENTS: usize = 1_000;
+/// Attributes of one entity, and tags.
+pub const ATTRIBUTES: usize = 256;
+/// Nesting of JSON values in a body.
+pub const JSON_DEPTH: usize = 32;
+/// Bytes of a bundle's schema or policies.
+pub const BUNDLE_BYTES: usize = 2 << 20;
+/// Nesting of brackets in a policy or schema: Cedar's parser needs stack for each.
+pub const BUNDLE_DEPTH: usize = 64;
+/// Policies, templates and links in one bundle.
+pub const BUNDLE_POLICIES: usize = 20_000;
+/// Bytes of a purpose, a note or a model name.
+pub const LABEL_BYTES: usize = 256;
+/// Collections in a store.
+pub const COLLECTIONS: usize = 1_024;
+/// Audit entries in one answer.
+pub const AUDIT_PAGE: usize = 1_000;
+/// Rows of a list in one answer.
+pub const LIST_PAGE: usize = 1_000;

@@ -1,0 +1,1 @@
+//! Cedar decides here, and only here: bundle, plan, decide. Knows neither disks nor vectors.
