@@ -1,0 +1,21 @@
+//! The exact scan: every permitted row, and no other.
+
+use roaring::RoaringBitmap;
+
+use super::{Kernel, rows::Rows, top::Top};
+
+/// Scores every row of `searched` into `top` and tells how many. Runs of slots are read as runs of memory.
+pub(super) fn scan(rows: &Rows, kernel: Kernel, query: &[f32], searched: &RoaringBitmap, top: &mut Top<'_>) -> u64 {
+    let mut scored = 0;
+    let mut runs = searched.iter();
+    while let Some(run) = runs.next_range() {
+        let (from, to) = run.into_inner();
+        rows.stretches(from..to.saturating_add(1), |first, floats| {
+            for (slot, row) in (first..).zip(floats.chunks_exact(rows.dimension())) {
+                top.offer(slot, kernel.score(query, row));
+                scored += 1;
+            }
+        });
+    }
+    scored
+}
