@@ -48,6 +48,8 @@ def main(source):
     allowed = json.loads((source / "allowed.json").read_text("utf-8"))
     write_object("allowed.json", {name: [record_id(i) for i in ids] for name, ids in allowed.items()})
     write_lines("answers.jsonl", (answer(a) for a in lines(source / "answers.jsonl")))
+    model = "all-MiniLM-L6-v2"
+    write("collection.json", json.dumps({"dimension": DIMENSION, "metric": "cosine", "embedding_model": model}) + "\n")
 
 
 # ---- one of each ----
