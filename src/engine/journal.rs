@@ -1,0 +1,219 @@
+//! Group commit: one thread writes changes and audit entries, so that one disk sync serves every request that waits.
+//!
+//! A group goes: stage all entries (those of changes first); commit the changes with their entries in one engine batch; put the changes
+//! in force; append the entries to the log; write the manifest; tell everyone. A `Receipt` exists only after all of it.
+
+use std::{
+    sync::{
+        Arc,
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
+    thread::JoinHandle,
+};
+
+use parking_lot::{Mutex, RwLock};
+
+use super::{Refusal, trail::Trail, world::World};
+use crate::{
+    audit::{Entry, Head, Log},
+    store::{Change, Store},
+};
+
+/// Requests that one group may serve.
+const GROUP: usize = 512;
+/// Requests that may wait for the next group before new ones are turned away by waiting themselves.
+const QUEUE: usize = 4_096;
+
+/// Proof that an audit entry is durable.
+#[derive(Debug)]
+pub struct Receipt {
+    sequence: u64,
+}
+
+impl Receipt {
+    /// Number of the entry.
+    pub fn sequence(&self) -> u64 {
+        self.sequence
+    }
+}
+
+/// What is put in force in memory once the change is durable.
+pub(super) type Effect = Box<dyn FnOnce(&mut World) + Send>;
+
+/// A change on its way to disk and into force.
+pub(super) struct Intent {
+    pub(super) changes: Vec<Change>,
+    pub(super) effect: Effect,
+}
+
+struct Job {
+    intent: Option<Intent>,
+    entry: Entry,
+    reply: SyncSender<Result<Receipt, Refusal>>,
+}
+
+enum Message {
+    Job(Box<Job>),
+    Stop,
+}
+
+/// An entry on its way to disk.
+pub(super) struct Pending(Receiver<Result<Receipt, Refusal>>);
+
+impl Pending {
+    /// Waits until it is durable.
+    pub(super) fn wait(self) -> Result<Receipt, Refusal> {
+        self.0.recv().unwrap_or(Err(Refusal::Unavailable("the store is shutting down")))
+    }
+}
+
+/// The one writer.
+pub(super) struct Journal {
+    queue: SyncSender<Message>,
+    worker: Mutex<Option<JoinHandle<()>>>,
+    log: Arc<Mutex<Log>>,
+}
+
+impl Journal {
+    /// Starts the writer's thread.
+    pub(super) fn start(store: Arc<Store>, log: Log, world: Arc<RwLock<World>>) -> std::io::Result<Self> {
+        let log = Arc::new(Mutex::new(log));
+        let (queue, jobs) = sync_channel(QUEUE);
+        let writer = Writer { store, log: Arc::clone(&log), world };
+        let worker = std::thread::Builder::new().name("journal".into()).spawn(move || writer.run(&jobs))?;
+        Ok(Self { queue, worker: Mutex::new(Some(worker)), log })
+    }
+
+    /// Sends an entry on its way.
+    pub(super) fn submit(&self, trail: Trail) -> Result<Pending, Refusal> {
+        self.send(None, trail)
+    }
+
+    /// Makes an entry durable.
+    pub(super) fn note(&self, trail: Trail) -> Result<Receipt, Refusal> {
+        self.submit(trail)?.wait()
+    }
+
+    /// Makes changes and their entry durable and puts the changes in force.
+    pub(super) fn change(&self, intent: Intent, trail: Trail) -> Result<Receipt, Refusal> {
+        self.send(Some(intent), trail)?.wait()
+    }
+
+    fn send(&self, intent: Option<Intent>, trail: Trail) -> Result<Pending, Refusal> {
+        let (reply, answer) = sync_channel(1);
+        let job = Job { intent, entry: trail.entry(), reply };
+        self.queue
+            .send(Message::Job(Box::new(job)))
+            .map_err(|_| Refusal::Unavailable("the store is shutting down"))?;
+        Ok(Pending(answer))
+    }
+
+    /// The log, for reading; the writer waits meanwhile.
+    pub(super) fn log(&self) -> parking_lot::MutexGuard<'_, Log> {
+        self.log.lock()
+    }
+
+    /// Writes what was submitted before, then ends the thread.
+    pub(super) fn stop(&self) {
+        let _ = self.queue.send(Message::Stop);
+        if let Some(worker) = self.worker.lock().take() {
+            let _ = worker.join();
+        }
+    }
+}
+
+struct Writer {
+    store: Arc<Store>,
+    log: Arc<Mutex<Log>>,
+    world: Arc<RwLock<World>>,
+}
+
+impl Writer {
+    fn run(&self, jobs: &Receiver<Message>) {
+        let mut open = true;
+        while open && let Ok(first) = jobs.recv() {
+            let mut group = Vec::new();
+            for message in std::iter::once(first).chain(jobs.try_iter().take(GROUP - 1)) {
+                match message {
+                    Message::Job(job) => group.push(*job),
+                    Message::Stop => open = false,
+                }
+            }
+            if !group.is_empty() {
+                self.write(group);
+            }
+        }
+    }
+
+    fn write(&self, group: Vec<Job>) {
+        let (changing, noting): (Vec<_>, Vec<_>) = group.into_iter().partition(|job| job.intent.is_some());
+        let mut log = self.log.lock();
+        let changing = self.commit(&mut log, changing);
+        self.append(&mut log, changing, noting);
+    }
+
+    /// The changes and their entries, in one durable batch; then in force.
+    fn commit(&self, log: &mut Log, mut changing: Vec<Job>) -> Vec<(Job, u64, Vec<u8>)> {
+        if changing.is_empty() {
+            return Vec::new();
+        }
+        let entries: Vec<Entry> = changing.iter().map(|job| job.entry.clone()).collect();
+        let intents: Vec<Intent> = changing.iter_mut().filter_map(|job| job.intent.take()).collect();
+        let changes: Vec<Change> = intents.iter().flat_map(|i| i.changes.iter().cloned()).collect();
+        let settled = log.settled_below();
+        let durable = log.stage(&entries).map_err(|e| e.to_string()).and_then(|frames| {
+            self.store.commit(&changes, &frames, settled).map(|()| frames).map_err(|e| e.to_string())
+        });
+        match durable {
+            Ok(frames) => {
+                let mut world = self.world.write();
+                intents.into_iter().for_each(|intent| (intent.effect)(&mut world));
+                changing.into_iter().zip(frames).map(|(job, (seq, bytes))| (job, seq, bytes)).collect()
+            }
+            Err(error) => {
+                tracing::error!(error, "a change could not be written");
+                log.unstage();
+                refuse(changing, "the store cannot write; nothing was changed");
+                Vec::new()
+            }
+        }
+    }
+
+    /// All entries of the group, then the manifest, then the answers.
+    fn append(&self, log: &mut Log, changing: Vec<(Job, u64, Vec<u8>)>, noting: Vec<Job>) {
+        let entries: Vec<Entry> = noting.iter().map(|job| job.entry.clone()).collect();
+        let must: Vec<_> = changing.iter().map(|(_, seq, bytes)| (*seq, bytes.clone())).collect();
+        let durable = log.stage(&entries).and_then(|may| {
+            let numbers: Vec<u64> = may.iter().map(|(seq, _)| *seq).collect();
+            log.append(must, may).map(|head| (numbers, head))
+        });
+        let durable = durable.map_err(|e| e.to_string()).and_then(|(numbers, head)| {
+            self.seal(&head).map(|()| numbers).map_err(|e| e.to_string())
+        });
+        match durable {
+            Ok(numbers) => {
+                for (job, sequence, _) in changing {
+                    let _ = job.reply.send(Ok(Receipt { sequence }));
+                }
+                for (job, sequence) in noting.into_iter().zip(numbers) {
+                    let _ = job.reply.send(Ok(Receipt { sequence }));
+                }
+            }
+            Err(error) => {
+                tracing::error!(error, "the audit log cannot be written; no answer leaves");
+                refuse(changing.into_iter().map(|(job, ..)| job), "the audit log cannot be written");
+                refuse(noting, "the audit log cannot be written");
+            }
+        }
+    }
+
+    fn seal(&self, head: &Head) -> Result<(), crate::store::StoreError> {
+        self.store.write_manifest(head.size, head.root, head.group)
+    }
+}
+
+fn refuse(jobs: impl IntoIterator<Item = Job>, why: &'static str) {
+    for job in jobs {
+        let _ = job.reply.send(Err(Refusal::Unavailable(why)));
+    }
+}
