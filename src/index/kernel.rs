@@ -31,4 +31,10 @@ impl Kernel {
         };
         score.map_or(f32::NEG_INFINITY, |s| s as f32 + 0.0)
     }
+
+    /// What the graph is built by.
+    #[inline]
+    pub(super) fn squared_distance(a: &[f32], b: &[f32]) -> f32 {
+        f32::l2sq(a, b).map_or(f32::MAX, |d| d as f32)
+    }
 }

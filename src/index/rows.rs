@@ -14,8 +14,8 @@ const LINE: usize = 16;
 #[derive(Clone)]
 pub(super) struct Rows {
     dimension: usize,
-    /// Rows in a chunk: a power of two, so that finding a row is a shift and a mask.
-    per_chunk: usize,
+    /// Rows in a chunk are two to this power, so that finding a row is a shift and a mask.
+    shift: u32,
     len: u32,
     chunks: Vec<Arc<Chunk>>,
 }
@@ -23,15 +23,17 @@ pub(super) struct Rows {
 impl Rows {
     pub(super) fn new(dimension: usize) -> Self {
         let fit = CHUNK_BYTES / (dimension.max(1) * size_of::<f32>());
-        let per_chunk = if fit < 2 { 1 } else { 1 << fit.ilog2() };
-        Self { dimension, per_chunk, len: 0, chunks: Vec::new() }
+        Self { dimension, shift: fit.max(1).ilog2(), len: 0, chunks: Vec::new() }
     }
 
     pub(super) fn dimension(&self) -> usize {
         self.dimension
     }
 
-    #[allow(dead_code)]
+    fn per_chunk(&self) -> usize {
+        1 << self.shift
+    }
+
     pub(super) fn len(&self) -> u32 {
         self.len
     }
@@ -39,8 +41,8 @@ impl Rows {
     /// Appends a row and tells its number. A row of another length is kept as zeros, so that numbers stay dense.
     pub(super) fn push(&mut self, row: &[f32]) -> u32 {
         let number = self.len;
-        if self.len as usize == self.chunks.len() * self.per_chunk {
-            self.chunks.push(Arc::new(Chunk::new(self.per_chunk * self.dimension)));
+        if self.len as usize == self.chunks.len() * self.per_chunk() {
+            self.chunks.push(Arc::new(Chunk::new(self.per_chunk() * self.dimension)));
         }
         if let Some(last) = self.chunks.last_mut() {
             Arc::make_mut(last).push(row, self.dimension);
@@ -59,7 +61,7 @@ impl Rows {
         let mut from = range.start;
         while from < range.end {
             let (chunk, at) = self.place(from);
-            let room = self.per_chunk - from as usize % self.per_chunk;
+            let room = self.per_chunk() - (from as usize & (self.per_chunk() - 1));
             let count = room.min((range.end - from) as usize);
             let floats = self.chunks.get(chunk).and_then(|c| c.rows().get(at..at + count * self.dimension));
             let Some(floats) = floats else { return };
@@ -91,7 +93,7 @@ impl Rows {
     /// The chunk of a row and the float that it begins at.
     fn place(&self, number: u32) -> (usize, usize) {
         let number = number as usize;
-        (number / self.per_chunk, number % self.per_chunk * self.dimension)
+        (number >> self.shift, (number & (self.per_chunk() - 1)) * self.dimension)
     }
 }
 
@@ -177,7 +179,7 @@ mod tests {
     fn stretches_cover_a_range_in_order_and_once() {
         for dimension in [2, 3, 384, 8192] {
             let mut rows = Rows::new(dimension);
-            let count = (rows.per_chunk * 2 + 3).min(20_000) as u32;
+            let count = (rows.per_chunk() * 2 + 3).min(20_000) as u32;
             for i in 0..count {
                 rows.push(&vec![i as f32; dimension]);
             }

@@ -31,7 +31,6 @@ impl<'a> Top<'a> {
     }
 
     /// How many hits there are.
-    #[allow(dead_code)]
     pub(super) fn len(&self) -> usize {
         self.held.len().min(self.k)
     }
