@@ -36,6 +36,9 @@ impl Layout {
 
     /// Makes the directory, which must be new or empty, and its rooms (0700).
     pub(super) fn make(&self) -> Result<(), StoreError> {
+        if let Some(parent) = self.0.parent() {
+            fs::create_dir_all(parent).map_err(StoreError::io)?;
+        }
         let mut builder = DirBuilder::new();
         builder.mode(0o700);
         match builder.create(&self.0) {

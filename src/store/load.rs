@@ -64,14 +64,16 @@ impl Store {
         collection: &CollectionName,
         each: &mut dyn FnMut(StoredRecord) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        self.engine.scan(&self.names.records(collection), &mut |key, value| each(self.opened_record(key, value)?))
+        self.engine.scan(&self.names.records(collection), &mut |key, value| {
+            self.current_record(key, value.to_vec())?.map_or(Ok(()), &mut *each)
+        })
     }
 
     /// One record.
     pub fn record(&self, collection: &CollectionName, id: &RecordId) -> Result<Option<StoredRecord>, StoreError> {
         let key = self.names.record(collection, id);
         match self.engine.get(&key)? {
-            Some(value) => self.opened_record(&key, &value).map(Some),
+            Some(value) => self.current_record(&key, value),
             None => Ok(None),
         }
     }
@@ -100,6 +102,22 @@ impl Store {
     fn decoded<T: DeserializeOwned>(&self, kind: Kind, key: &[u8], value: &[u8]) -> Result<T, StoreError> {
         let plain = open_row(&self.keychain, self.ring(), kind, key, value)?;
         codec::decode(&plain).ok_or_else(|| damaged(kind, key))
+    }
+
+    /// Opens a record that was just read. A commit may destroy its key between reading and opening: then the row is another
+    /// by now, or gone, and only what is there now counts.
+    fn current_record(&self, key: &[u8], mut value: Vec<u8>) -> Result<Option<StoredRecord>, StoreError> {
+        loop {
+            let opened = self.opened_record(key, &value);
+            if opened.is_ok() {
+                return opened.map(Some);
+            }
+            match self.engine.get(key)? {
+                None => return Ok(None),
+                Some(now) if now == value => return opened.map(Some),
+                Some(now) => value = now,
+            }
+        }
     }
 
     fn opened_record(&self, key: &[u8], value: &[u8]) -> Result<StoredRecord, StoreError> {

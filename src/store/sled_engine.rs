@@ -75,15 +75,34 @@ impl SledEngine {
         }
     }
 
-    fn whole(&self, key: &[u8], stored: &[u8]) -> Result<Vec<u8>, EngineError> {
+    /// The value that `stored` begins. Pieces are read after it, so a commit may come between: if what begins the value is
+    /// another by now (its nonce tells), it is read again. `None` if it went.
+    fn whole(&self, key: &[u8], mut stored: sled::IVec) -> Result<Option<Vec<u8>>, EngineError> {
+        loop {
+            let value = self.joined(key, &stored)?;
+            if value.is_some() && first_piece(&stored)?.1 == 0 {
+                return Ok(value);
+            }
+            match quietly(|| self.db.get(key))? {
+                None => return Ok(None),
+                Some(now) if now == stored => return value.ok_or(EngineError::Corrupt).map(Some),
+                Some(now) => stored = now,
+            }
+        }
+    }
+
+    /// First piece and the others; `None` if one is missing.
+    fn joined(&self, key: &[u8], stored: &[u8]) -> Result<Option<Vec<u8>>, EngineError> {
         let (first, more) = first_piece(stored)?;
         let mut value = Vec::with_capacity(first.len() + usize::from(more) * PIECE_BYTES);
         value.extend_from_slice(first);
         for number in 0..more {
-            let piece = quietly(|| self.db.get(piece_key(key, number)))?.ok_or(EngineError::Corrupt)?;
-            value.extend_from_slice(&piece);
+            match quietly(|| self.db.get(piece_key(key, number)))? {
+                Some(piece) => value.extend_from_slice(&piece),
+                None => return Ok(None),
+            }
         }
-        Ok(value)
+        Ok(Some(value))
     }
 }
 
@@ -111,7 +130,7 @@ impl Engine for SledEngine {
 
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, EngineError> {
         match quietly(|| self.db.get(key))? {
-            Some(stored) => self.whole(key, &stored).map(Some),
+            Some(stored) => self.whole(key, stored),
             None => Ok(None),
         }
     }
@@ -119,8 +138,10 @@ impl Engine for SledEngine {
     fn scan(&self, prefix: &[u8], each: &mut EachRow<'_>) -> Result<(), StoreError> {
         let mut rows = self.db.scan_prefix(prefix);
         while let Some((key, stored)) = quietly(|| rows.next().transpose())? {
-            if key.first() != Some(&PIECE_PREFIX) {
-                each(&key, &self.whole(&key, &stored)?)?;
+            if key.first() != Some(&PIECE_PREFIX)
+                && let Some(value) = self.whole(&key, stored)?
+            {
+                each(&key, &value)?;
             }
         }
         Ok(())

@@ -276,3 +276,38 @@ fn files_are_readable_by_their_owner_alone() {
     }
     assert!(seen >= 6);
 }
+
+#[test]
+fn a_reader_beside_the_writer_sees_one_writing_or_none_and_never_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = create(&dir.path().join("data"));
+    let c = collection();
+    let writing = |version: u64| {
+        let mut large = record(1, version);
+        large.record.text = crate::model::Phi::new(version.to_string().repeat(40_000));
+        large
+    };
+    let id = writing(1).record.id.clone();
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let reader = || {
+            let mut last = 0;
+            while !done.load(SeqCst) {
+                if let Some(found) = store.record(&c.name, &id).unwrap() {
+                    assert!(found.version >= last && found == writing(found.version));
+                    last = found.version;
+                }
+            }
+        };
+        scope.spawn(reader);
+        scope.spawn(reader);
+        for version in 1..60 {
+            // the erasure destroys the patient's key, the next writing makes another
+            store.commit(&[store.put_records(&c, &[writing(version)], at()).unwrap()], &[], 0).unwrap();
+            if version % 2 == 0 {
+                store.commit(&[store.erase_records(&c.name, std::slice::from_ref(&id), at())], &[], 0).unwrap();
+            }
+        }
+        done.store(true, SeqCst);
+    });
+}

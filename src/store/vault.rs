@@ -24,7 +24,7 @@ use super::{
     sled_engine::SledEngine,
     verify::{self, Survey},
 };
-use crate::crypto::{Entropy, KdfCost, KeyRing, KeyTag, OsEntropy, Passphrase};
+use crate::crypto::{Entropy, KdfCost, KeyError, KeyRing, KeyTag, OsEntropy, Passphrase};
 
 /// How a store is opened; the environment is handed in here.
 #[derive(Clone)]
@@ -85,13 +85,17 @@ impl Store {
 
     /// Opens the store in `dir`: whole, undamaged and not rolled back, or not at all.
     pub fn open(dir: &Path, passphrase: &Passphrase, options: &OpenOptions) -> Result<Self, StoreError> {
-        let layout = Layout::new(dir);
-        let lock = layout.lock()?;
-        let ring = KeyRing::open(&layout.keyring(), passphrase)?;
-        Self::open_with(layout, lock, ring, options)
+        Self::open_with(dir, |keyring| KeyRing::open(keyring, passphrase), options)
     }
 
-    fn open_with(layout: Layout, lock: File, ring: KeyRing, options: &OpenOptions) -> Result<Self, StoreError> {
+    pub(super) fn open_with(
+        dir: &Path,
+        unlock: impl FnOnce(&Path) -> Result<KeyRing, KeyError>,
+        options: &OpenOptions,
+    ) -> Result<Self, StoreError> {
+        let layout = Layout::new(dir);
+        let lock = layout.lock()?;
+        let ring = unlock(&layout.keyring())?;
         let slots = Slots::open(&layout.manifests(), &ring)?;
         let manifest = slots.current;
         if ring.generation() < manifest.generation {
