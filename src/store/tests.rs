@@ -288,8 +288,16 @@ fn a_reader_beside_the_writer_sees_one_writing_or_none_and_never_damage() {
         large
     };
     let id = writing(1).record.id.clone();
+    /// Lets the readers end even if the writer fails.
+    struct Done<'a>(&'a std::sync::atomic::AtomicBool);
+    impl Drop for Done<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, SeqCst);
+        }
+    }
     let done = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
+        let _done = Done(&done);
         let reader = || {
             let mut last = 0;
             while !done.load(SeqCst) {
@@ -308,6 +316,5 @@ fn a_reader_beside_the_writer_sees_one_writing_or_none_and_never_damage() {
                 store.commit(&[store.erase_records(&c.name, std::slice::from_ref(&id), at())], &[], 0).unwrap();
             }
         }
-        done.store(true, SeqCst);
     });
 }
