@@ -104,13 +104,9 @@ impl Wardkeep {
         let verdict = self.allowed::<A>(&world, caller, origin, &circumstances, details);
         drop(world);
         match verdict {
-            Ok(policies) => Ok(Grant {
-                caller: caller.clone(),
-                origin: *origin,
-                circumstances,
-                policies,
-                action: PhantomData,
-            }),
+            Ok(policies) => {
+                Ok(Grant { caller: caller.clone(), origin: *origin, circumstances, policies, action: PhantomData })
+            }
             Err(reason) => {
                 let trail = Trail::new(self, What::Refused, Some(caller), origin)
                     .action(A::ACTION)
@@ -123,7 +119,11 @@ impl Wardkeep {
     }
 
     /// Whether a grant would still be given now: asked at each commit of a long stream.
-    pub(super) fn renew<A: Asked>(&self, grant: &Grant<A>, details: impl Iterator<Item = Detail>) -> Result<(), Refusal> {
+    pub(super) fn renew<A: Asked>(
+        &self,
+        grant: &Grant<A>,
+        details: impl Iterator<Item = Detail>,
+    ) -> Result<(), Refusal> {
         let world = self.world.read();
         if !world.keys.still_accepts(&grant.caller, self.clock.now()) {
             return Err(Refusal::Unauthenticated);
@@ -237,7 +237,8 @@ impl Detail {
         match self {
             Self::Record { document, document_id, replaces } => {
                 let as_entity = world.context_is_entity(action, "document");
-                let document = if as_entity { Value::Entity(document.clone()) } else { Value::text(document_id.as_str()) };
+                let document =
+                    if as_entity { Value::Entity(document.clone()) } else { Value::text(document_id.as_str()) };
                 vec![("document", document), ("replaces", Value::Bool(*replaces))]
             }
             Self::Entity { uid, operation } => vec![

@@ -171,7 +171,8 @@ impl Wardkeep {
             .patients(fitting.iter().filter_map(|c| c.patient.as_ref()));
         let name = rules.spec.name.clone();
         let arrivals: Vec<Arrival> = fitting.iter().map(|c| arrival(&rules.spec, c)).collect();
-        let records: Vec<_> = fitting.into_iter().map(|c| StoredRecord { record: c.record, version: rules.version }).collect();
+        let records: Vec<_> =
+            fitting.into_iter().map(|c| StoredRecord { record: c.record, version: rules.version }).collect();
         let change = self.store.put_records(&rules.spec, &records, rules.now)?;
         let effect = Box::new(move |world: &mut World| world.arrive(&name, arrivals));
         self.journal.change(Intent { changes: vec![change], effect }, trail)?;
@@ -310,7 +311,8 @@ fn own_parents(world: &World, holding: &Holding, record: &Record, patient: Optio
     if record.parents.iter().all(|uid| own(uid) && above(uid)) {
         Ok(())
     } else {
-        let detail = "a parent is, or lies below, another patient, document, collection or record than the record's own";
+        let detail =
+            "a parent is, or lies below, another patient, document, collection or record than the record's own";
         Err(Fault::new("parent", detail))
     }
 }

@@ -102,9 +102,7 @@ impl Journal {
     fn send(&self, intent: Option<Intent>, trail: Trail) -> Result<Pending, Refusal> {
         let (reply, answer) = sync_channel(1);
         let job = Job { intent, entry: trail.entry(), reply };
-        self.queue
-            .send(Message::Job(Box::new(job)))
-            .map_err(|_| Refusal::Unavailable("the store is shutting down"))?;
+        self.queue.send(Message::Job(Box::new(job))).map_err(|_| Refusal::Unavailable("the store is shutting down"))?;
         Ok(Pending(answer))
     }
 
@@ -187,9 +185,9 @@ impl Writer {
             let numbers: Vec<u64> = may.iter().map(|(seq, _)| *seq).collect();
             log.append(must, may).map(|head| (numbers, head))
         });
-        let durable = durable.map_err(|e| e.to_string()).and_then(|(numbers, head)| {
-            self.seal(&head).map(|()| numbers).map_err(|e| e.to_string())
-        });
+        let durable = durable
+            .map_err(|e| e.to_string())
+            .and_then(|(numbers, head)| self.seal(&head).map(|()| numbers).map_err(|e| e.to_string()));
         match durable {
             Ok(numbers) => {
                 for (job, sequence, _) in changing {

@@ -18,7 +18,12 @@ use super::{
 use crate::model::{Entity, EntityUid};
 
 /// Each resource is decided as if it were asked alone; what Cedar needs to know is put together once for all.
-pub(super) fn decide_many(bundle: &Bundle, inquiry: &Inquiry, resources: &[Entity], directory: &Directory) -> Vec<Verdict> {
+pub(super) fn decide_many(
+    bundle: &Bundle,
+    inquiry: &Inquiry,
+    resources: &[Entity],
+    directory: &Directory,
+) -> Vec<Verdict> {
     let all = |reason: DenyReason| vec![Verdict::Deny(reason); resources.len()];
     let own = resources.iter().find(|r| r.uid == *inquiry.principal());
     let Some(principal) = directory.get(inquiry.principal()).map(AsRef::as_ref).or(own) else {
@@ -55,7 +60,8 @@ impl<'a> Session<'a> {
         let surveys: Vec<Survey> = resources.iter().map(|r| self.survey(&slice, r, &mut needed)).collect();
         let own: HashSet<&EntityUid> = resources.iter().map(|r| &r.uid).collect();
         // one of them refers to another, or comes twice: together they would see more than alone
-        let entangled = resources.len() > 1 && (own.len() < resources.len() || own.iter().any(|uid| needed.contains(uid)));
+        let entangled =
+            resources.len() > 1 && (own.len() < resources.len() || own.iter().any(|uid| needed.contains(uid)));
         if entangled {
             return resources.iter().flat_map(|r| self.decide(std::slice::from_ref(r))).collect();
         }
@@ -133,7 +139,13 @@ impl<'a> Session<'a> {
     }
 
     /// The policies whose scope matches, or cannot be decided, and that look at something missing.
-    fn missing(&self, request: &Request, entities: &Entities, resource: &'a Entity, survey: &Survey) -> Vec<PolicyName> {
+    fn missing(
+        &self,
+        request: &Request,
+        entities: &Entities,
+        resource: &'a Entity,
+        survey: &Survey,
+    ) -> Vec<PolicyName> {
         if survey.complete && self.undecided.is_empty() {
             return vec![];
         }
@@ -169,7 +181,8 @@ impl<'a> Session<'a> {
 
     fn told(&self, response: &Response) -> Verdict {
         let named = |ids: Vec<&cedar_policy::PolicyId>| -> Vec<PolicyName> {
-            let names: BTreeSet<PolicyName> = ids.into_iter().filter_map(|id| self.bundle.names.get(id).cloned()).collect();
+            let names: BTreeSet<PolicyName> =
+                ids.into_iter().filter_map(|id| self.bundle.names.get(id).cloned()).collect();
             names.into_iter().collect()
         };
         let diagnostics = response.diagnostics();

@@ -142,7 +142,9 @@ impl Trace<'_> {
                 Stored::BySchema => Ok(None),
                 Stored::No => Err(Halt::Missing),
             },
-            Value::Bool(_) | Value::Long(_) | Value::Text(_) | Value::Set(_) | Value::Extension { .. } => Err(Halt::Erred),
+            Value::Bool(_) | Value::Long(_) | Value::Text(_) | Value::Set(_) | Value::Extension { .. } => {
+                Err(Halt::Erred)
+            }
         }
     }
 

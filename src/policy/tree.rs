@@ -118,7 +118,9 @@ impl Node {
         for clause in clauses {
             let next = match clause {
                 pst::Clause::When(e) => Self::compile(e)?,
-                pst::Clause::Unless(e) => Self::compile(&Arc::new(pst::Expr::UnaryOp { op: pst::UnaryOp::Not, expr: e.clone() }))?,
+                pst::Clause::Unless(e) => {
+                    Self::compile(&Arc::new(pst::Expr::UnaryOp { op: pst::UnaryOp::Not, expr: e.clone() }))?
+                }
             };
             whole = Some(match whole {
                 None => next,
@@ -173,15 +175,22 @@ impl Node {
     }
 
     /// `e is T in x` is `e is T && e in x`.
-    fn is(expr: &Arc<pst::Expr>, ty: &pst::EntityType, ancestor: Option<&Arc<pst::Expr>>) -> Result<Arc<Self>, Unknown> {
+    fn is(
+        expr: &Arc<pst::Expr>,
+        ty: &pst::EntityType,
+        ancestor: Option<&Arc<pst::Expr>>,
+    ) -> Result<Arc<Self>, Unknown> {
         let operand = Self::compile(expr)?;
         let source = pst::Expr::Is { expr: Arc::clone(expr), entity_type: ty.clone(), in_expr: None };
         let is = Self::new(Kind::Is(Arc::clone(&operand), ty.to_string().into()), Arc::new(source));
         let Some(ancestor) = ancestor else { return Ok(is) };
         let source = pst::Expr::BinaryOp { op: pst::BinaryOp::In, left: Arc::clone(expr), right: Arc::clone(ancestor) };
         let within = Self::new(Kind::In(operand, Self::compile(ancestor)?), Arc::new(source));
-        let source =
-            pst::Expr::BinaryOp { op: pst::BinaryOp::And, left: Arc::clone(&is.source), right: Arc::clone(&within.source) };
+        let source = pst::Expr::BinaryOp {
+            op: pst::BinaryOp::And,
+            left: Arc::clone(&is.source),
+            right: Arc::clone(&within.source),
+        };
         Ok(Self::new(Kind::And(is, within), Arc::new(source)))
     }
 
@@ -192,7 +201,8 @@ impl Node {
 
     /// Every entity that an evaluation may dereference, wherever short circuits would lead.
     pub(super) fn sites(&self, found: &mut BTreeSet<Site>) {
-        let mut add = |paths: Vec<Path>, ancestors| found.extend(paths.into_iter().map(|path| Site { path, ancestors }));
+        let mut add =
+            |paths: Vec<Path>, ancestors| found.extend(paths.into_iter().map(|path| Site { path, ancestors }));
         match &self.kind {
             Kind::Attr(e, _) | Kind::GetTag(e, _) | Kind::HasTag(e, _) => add(e.paths(), false),
             Kind::In(e, _) => add(e.paths(), true),
@@ -225,7 +235,9 @@ impl Node {
     fn forms(&self) -> Vec<Form<'_>> {
         match &self.kind {
             Kind::Var(root) => vec![Form::Path(Path { root: root.clone(), steps: vec![] })],
-            Kind::Literal(Value::Entity(uid)) => vec![Form::Path(Path { root: Root::Literal(uid.clone()), steps: vec![] })],
+            Kind::Literal(Value::Entity(uid)) => {
+                vec![Form::Path(Path { root: Root::Literal(uid.clone()), steps: vec![] })]
+            }
             Kind::Attr(e, name) => e.forms().iter().flat_map(|form| form.project(name)).collect(),
             Kind::GetTag(e, key) => {
                 let key = match &key.kind {
