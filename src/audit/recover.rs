@@ -209,6 +209,7 @@ fn is_crash(fault: Fault) -> bool {
         | Fault::Form
         | Fault::Sequence
         | Fault::Chain
+        | Fault::Dropped
         | Fault::Head
         | Fault::Root
         | Fault::Signature => true,
