@@ -1,1 +1,268 @@
 //! Cedar decides here, and only here: bundle, plan, decide. Knows neither disks nor vectors.
+//!
+//! A `Bundle` is compiled once. Per request, `inquiry` fits the context to the schema, `plan` says for all records of a
+//! collection which are certainly allowed and which Cedar must be asked about, and `decide` asks Cedar's authorizer about
+//! one, with the rule that an error or a missing entity denies.
+
+mod bind;
+mod bits;
+mod bounds;
+mod caps;
+mod columns;
+mod compile;
+mod convert;
+mod decide;
+mod derived;
+mod directory;
+mod entities;
+mod fault;
+mod inquiry;
+mod plan;
+mod required;
+mod schema;
+mod slices;
+mod trace;
+mod tree;
+mod widening;
+mod world;
+
+#[cfg(test)]
+mod agreement;
+#[cfg(test)]
+mod oracle;
+#[cfg(test)]
+mod samples;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use cedar_policy::{PolicyId, Schema};
+use roaring::RoaringBitmap;
+use serde_json::Value as Json;
+
+pub use self::{
+    columns::Columns,
+    directory::Directory,
+    fault::{BundleFault, EntityFault, InquiryError},
+    inquiry::Inquiry,
+    schema::{Attribute, AttributeType},
+};
+use self::{compile::Policy, schema::Facts, slices::Slices};
+use crate::model::{Action, BundleSource, Entity, EntityUid, Value};
+
+/// A policy's `@id`; a link goes by its template's.
+pub type PolicyName = Arc<str>;
+
+/// One version of schema and policies, compiled and valid.
+#[derive(Debug)]
+pub struct Bundle {
+    source: BundleSource,
+    digest: [u8; 32],
+    schema: Schema,
+    facts: Facts,
+    policies: Vec<Policy>,
+    names: HashMap<PolicyId, PolicyName>,
+    slices: Slices,
+    warnings: Vec<String>,
+}
+
+/// The answer about one resource.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Allowed by each of these permits.
+    Allow {
+        /// Every permit that is satisfied, by name.
+        permits: Vec<PolicyName>,
+    },
+    /// Not allowed.
+    Deny(DenyReason),
+}
+
+impl Verdict {
+    /// Whether it is a yes.
+    pub fn is_allow(&self) -> bool {
+        match self {
+            Self::Allow { .. } => true,
+            Self::Deny(_) => false,
+        }
+    }
+}
+
+/// Why not. Where several hold, the first in this order is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DenyReason {
+    /// The caller's own entity is not stored.
+    UnknownPrincipal,
+    /// Something cannot be put to Cedar at all: a value that no longer makes sense, a cycle.
+    Unfit,
+    /// These policies look at an entity that is not stored.
+    MissingEntity(Vec<PolicyName>),
+    /// These policies erred.
+    Erred(Vec<PolicyName>),
+    /// These forbids hold.
+    Forbidden(Vec<PolicyName>),
+    /// No permit holds.
+    NoPermit,
+}
+
+/// What a caller may see of a collection, by slot. All that is in neither set is denied.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Scope {
+    /// Certainly allowed.
+    pub allowed: RoaringBitmap,
+    /// To be decided one by one.
+    pub ask: RoaringBitmap,
+    /// How often Cedar's evaluator was asked for it: constants and distinct values, never records.
+    pub evaluations: u64,
+}
+
+/// The caps that permits of a caller carry.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Caps {
+    /// Every permit whose principal and action match, by name, once.
+    pub permits: Vec<PermitCap>,
+}
+
+/// One permit's caps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PermitCap {
+    /// The permit, or the template of its links.
+    pub name: PolicyName,
+    /// Records that it may release.
+    pub max_records: Option<u64>,
+    /// Patients whose records it may release.
+    pub max_patients: Option<u64>,
+}
+
+/// The bundle that a new store begins with: `Administrator::"root"` may set it up, nobody may retrieve.
+pub fn starter() -> BundleSource {
+    BundleSource {
+        schema: include_str!("starter.cedarschema").into(),
+        policies: include_str!("starter.cedar").into(),
+        note: "starter bundle".into(),
+        ..BundleSource::default()
+    }
+}
+
+/// Stack for Cedar's parser and validator: nesting is bounded, but generously.
+const COMPILE_STACK: usize = 256 << 20;
+/// Stack for an evaluation, made only where less than `EVALUATE_ZONE` is left.
+const EVALUATE_STACK: usize = 32 << 20;
+const EVALUATE_ZONE: usize = 2 << 20;
+
+fn on_large_stack<T>(work: impl FnOnce() -> T) -> T {
+    stacker::maybe_grow(EVALUATE_ZONE, EVALUATE_STACK, work)
+}
+
+impl Bundle {
+    /// Compiles and validates; every fault is told, not only the first.
+    pub fn compile(source: &BundleSource) -> Result<Self, Vec<BundleFault>> {
+        stacker::grow(COMPILE_STACK, || compile::compile(source))
+    }
+
+    /// As it was sent.
+    pub fn source(&self) -> &BundleSource {
+        &self.source
+    }
+
+    /// SHA-256 over all its parts.
+    pub fn digest(&self) -> [u8; 32] {
+        self.digest
+    }
+
+    /// What is allowed but probably not meant.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// What `old` forbids or caps and this does not: names of the policies.
+    pub fn widening(&self, old: &Self) -> Vec<String> {
+        widening::between(old, self)
+    }
+
+    /// An entity in Cedar's JSON form, implicit or explicit, checked against the schema.
+    pub fn entity(&self, json: &Json) -> Result<Entity, EntityFault> {
+        entities::read(self, json)
+    }
+
+    /// A record's entity from its parts in Cedar's JSON form, checked against the schema.
+    pub fn record(
+        &self,
+        uid: EntityUid,
+        attributes: &Json,
+        tags: &Json,
+        parents: &[EntityUid],
+    ) -> Result<Entity, EntityFault> {
+        entities::read_parts(self, &uid, attributes, tags, parents)
+    }
+
+    /// Whether a stored entity fits this schema.
+    pub fn check(&self, entity: &Entity) -> Result<(), EntityFault> {
+        entities::check(self, entity)
+    }
+
+    /// Whether the schema declares this entity type.
+    pub fn declares_type(&self, ty: &str) -> bool {
+        self.facts.types.contains_key(ty)
+    }
+
+    /// Whether some action takes this type as a principal.
+    pub fn is_principal(&self, ty: &str) -> bool {
+        self.facts.actions.values().any(|action| action.principals.contains(ty))
+    }
+
+    /// Whether the schema lets `child` have `parent` as a direct parent.
+    pub fn may_have_parent(&self, child: &str, parent: &str) -> bool {
+        self.facts.types.get(child).is_some_and(|ty| ty.parents.contains(parent))
+    }
+
+    /// Whether an entity of this type cannot be bare.
+    pub fn requires_attributes(&self, ty: &str) -> bool {
+        self.facts.types.get(ty).is_some_and(|ty| ty.attributes.values().any(|a| a.required))
+    }
+
+    /// The type of an attribute, where the schema declares it.
+    pub fn attribute_type(&self, ty: &str, attribute: &str) -> Option<AttributeType> {
+        self.facts.types.get(ty)?.attributes.get(attribute).map(|a| a.ty.clone())
+    }
+
+    /// The type of a context attribute, where the schema declares it for the action.
+    pub fn context_declares(&self, action: Action, name: &str) -> Option<AttributeType> {
+        self.facts.actions.get(action.name())?.context.get(name).map(|a| a.ty.clone())
+    }
+
+    /// Puts a question: keeps of `offered` what the schema declares for the action.
+    pub fn inquiry(
+        &self,
+        principal: EntityUid,
+        action: Action,
+        offered: &BTreeMap<&'static str, Value>,
+    ) -> Result<Inquiry, InquiryError> {
+        Inquiry::new(self, principal, action, offered)
+    }
+
+    /// For every live slot: certainly allowed, to be asked, or (in neither set) denied. Never allows what `decide` denies.
+    pub fn plan(&self, inquiry: &Inquiry, columns: &Columns, directory: &Directory) -> Scope {
+        on_large_stack(|| plan::plan(self, inquiry, columns, directory))
+    }
+
+    /// The full decision about one resource, which counts as stored.
+    pub fn decide(&self, inquiry: &Inquiry, resource: &Entity, directory: &Directory) -> Verdict {
+        let verdicts = self.decide_many(inquiry, std::slice::from_ref(resource), directory);
+        verdicts.into_iter().next().unwrap_or(Verdict::Deny(DenyReason::Unfit))
+    }
+
+    /// The full decision about each of several resources, as if each were asked alone.
+    pub fn decide_many(&self, inquiry: &Inquiry, resources: &[Entity], directory: &Directory) -> Vec<Verdict> {
+        on_large_stack(|| decide::decide_many(self, inquiry, resources, directory))
+    }
+
+    /// The permits whose principal and action match the caller, with their caps.
+    pub fn caps(&self, inquiry: &Inquiry, directory: &Directory) -> Caps {
+        caps::caps(self, inquiry, directory)
+    }
+}

@@ -1,0 +1,410 @@
+//! From texts to a bundle: bounds, parse, names, strict validation, what the contract requires, caps.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    sync::Arc,
+};
+
+use cedar_policy::{
+    Effect, Policy as CedarPolicy, PolicyId, PolicySet, Schema, SlotId, Template, ValidationMode, Validator, ffi, pst,
+};
+use sha2::{Digest, Sha256};
+
+use super::{
+    Bundle, BundleFault, PolicyName,
+    bounds::{self, Text},
+    convert, required,
+    schema::Facts,
+    slices::Slices,
+    tree::{Node, Site},
+};
+use crate::model::{Action, BundleSource, EntityUid, TemplateLink, limits};
+
+/// What a scope says of principal or resource.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Constraint {
+    Any,
+    Eq(EntityUid),
+    In(EntityUid),
+    Is(Arc<str>),
+    IsIn(Arc<str>, EntityUid),
+}
+
+/// One policy, or one link of a template.
+#[derive(Debug)]
+pub(super) struct Policy {
+    /// Its `@id`; a link has its template's.
+    pub(super) name: PolicyName,
+    /// A static policy in Cedar's form, under its own id (a link's id for a link).
+    pub(super) cedar: CedarPolicy,
+    pub(super) permits: bool,
+    pub(super) principal: Constraint,
+    pub(super) resource: Constraint,
+    pub(super) actions: BTreeSet<Action>,
+    pub(super) condition: Option<Arc<Node>>,
+    pub(super) sites: BTreeSet<Site>,
+    pub(super) names: HashSet<Arc<str>>,
+    pub(super) max_records: Option<u64>,
+    pub(super) max_patients: Option<u64>,
+    /// Effect, scope and conditions without names: what `widening` compares.
+    pub(super) meaning: String,
+}
+
+type Faults = Vec<BundleFault>;
+
+/// The whole way. Call it on a large stack.
+pub(super) fn compile(source: &BundleSource) -> Result<Bundle, Faults> {
+    check_bounds(source)?;
+    let (schema, facts, mut warnings) = schema(&source.schema).map_err(|fault| vec![fault])?;
+    let mut faults = required::check(&facts);
+    let named = match named(source) {
+        Ok(named) => named,
+        Err(more) => {
+            faults.extend(more);
+            return Err(faults);
+        }
+    };
+    faults.extend(validated(&schema, &named, &mut warnings));
+    let actions = reach_of_actions(&schema);
+    let mut policies = Vec::new();
+    for policy in named.policies() {
+        match policy_of(policy, &named, &actions) {
+            Ok(policy) => policies.push(policy),
+            Err(fault) => faults.push(fault),
+        }
+    }
+    for template in named.templates() {
+        faults.extend(caps(template.effect(), template.id().as_ref(), |key| template.annotation(key)).err());
+        warnings.extend(near_misses(template.id().as_ref(), template.annotations()));
+    }
+    for policy in named.policies().filter(|p| p.is_static()) {
+        warnings.extend(near_misses(policy.id().as_ref(), policy.annotations()));
+    }
+    if !faults.is_empty() {
+        faults.dedup();
+        return Err(faults);
+    }
+    policies.sort_by(|a, b| (&a.name, a.cedar.id()).cmp(&(&b.name, b.cedar.id())));
+    let names = policies.iter().map(|p| (p.cedar.id().clone(), Arc::clone(&p.name))).collect();
+    Ok(Bundle {
+        source: source.clone(),
+        digest: digest(source),
+        slices: Slices::new(&schema, &policies),
+        schema,
+        facts,
+        policies,
+        names,
+        warnings,
+    })
+}
+
+fn check_bounds(source: &BundleSource) -> Result<(), Faults> {
+    let texts =
+        [(&source.schema, Text::Schema), (&source.policies, Text::Policies), (&source.templates, Text::Policies)];
+    let faults: Faults = texts
+        .into_iter()
+        .filter_map(|(text, kind)| bounds::check(text, kind).and_then(|()| bounds::check_words(text)).err())
+        .collect();
+    if faults.is_empty() { Ok(()) } else { Err(faults) }
+}
+
+fn schema(text: &str) -> Result<(Schema, Facts, Vec<String>), BundleFault> {
+    let located = |code, error: ffi::DetailedError| BundleFault::new(code, told(&error)).at(line_of(text, &error));
+    let (schema, warnings) = match Schema::from_cedarschema_str(text) {
+        Ok((schema, warnings)) => (schema, warnings.map(|w| w.to_string()).collect()),
+        Err(error) => return Err(located("schema", (&error).into())),
+    };
+    let json = match cedar_policy::schema_str_to_json_with_resolved_types(text) {
+        Ok((json, _)) => json,
+        Err(error) => return Err(located("schema", (&error).into())),
+    };
+    let facts =
+        Facts::read(&json).ok_or_else(|| BundleFault::new("schema", "the schema has a form that is not understood"))?;
+    Ok((schema, facts, warnings))
+}
+
+/// Policies and templates under their `@id`s, links linked.
+fn named(source: &BundleSource) -> Result<PolicySet, Faults> {
+    let mut set = PolicySet::new();
+    let mut faults = Vec::new();
+    for text in [&source.policies, &source.templates] {
+        match text.parse::<PolicySet>() {
+            Ok(parsed) => add_named(&mut set, &parsed, text, &mut faults),
+            Err(error) => {
+                let error = ffi::DetailedError::from(&error);
+                faults.push(BundleFault::new("syntax", told(&error)).at(line_of(text, &error)));
+            }
+        }
+    }
+    if faults.is_empty() {
+        source.links.iter().for_each(|link| faults.extend(add_link(&mut set, link).err()));
+    }
+    if set.policies().count() + set.templates().count() > limits::BUNDLE_POLICIES {
+        faults
+            .push(BundleFault::new("too_many", format!("a bundle holds at most {} policies", limits::BUNDLE_POLICIES)));
+    }
+    if faults.is_empty() { Ok(set) } else { Err(faults) }
+}
+
+fn add_named(set: &mut PolicySet, parsed: &PolicySet, text: &str, faults: &mut Faults) {
+    let mut name = |id: Option<&str>, own: Option<String>| {
+        let line = own.and_then(|own| text.find(&own)).map(|at| line_at(text, at));
+        match id {
+            Some(id) if !id.is_empty() => Some((PolicyId::new(id), line)),
+            _ => {
+                let message = "every policy and template needs an @id(\"…\") of its own: it is its name everywhere";
+                faults.push(BundleFault::new("missing_id", message).at(line));
+                None
+            }
+        }
+    };
+    let policies: Vec<_> =
+        parsed.policies().filter_map(|p| Some((p, name(p.annotation("id"), p.to_cedar())?))).collect();
+    let templates: Vec<_> =
+        parsed.templates().filter_map(|t| Some((t, name(t.annotation("id"), Some(t.to_cedar()))?))).collect();
+    let duplicate = |id: &PolicyId, line| {
+        BundleFault::new(
+            "duplicate_id",
+            format!("@id(\"{id}\") is used twice; give each policy and template a name of its own"),
+        )
+        .at(line)
+    };
+    for (policy, (id, line)) in policies {
+        if set.add(policy.new_id(id.clone())).is_err() {
+            faults.push(duplicate(&id, line));
+        }
+    }
+    for (template, (id, line)) in templates {
+        if set.add_template(template.new_id(id.clone())).is_err() {
+            faults.push(duplicate(&id, line));
+        }
+    }
+}
+
+fn add_link(set: &mut PolicySet, link: &TemplateLink) -> Result<(), BundleFault> {
+    let fault = |what: &str| BundleFault::new("bad_link", format!("link \"{}\": {what}", link.id));
+    let mut values = HashMap::new();
+    for (slot, value) in &link.values {
+        let slot = match slot.trim_start_matches('?') {
+            "principal" => SlotId::principal(),
+            "resource" => SlotId::resource(),
+            _ => return Err(fault("only ?principal and ?resource can be filled")),
+        };
+        let value =
+            convert::uid(value).ok_or_else(|| fault("a slot is filled with something that is not an entity"))?;
+        values.insert(slot, value);
+    }
+    if set.template(&PolicyId::new(&link.template)).is_none() {
+        return Err(fault("there is no template with the @id that it names"));
+    }
+    if set.policy(&PolicyId::new(&link.id)).is_some() || set.template(&PolicyId::new(&link.id)).is_some() {
+        return Err(BundleFault::new("duplicate_id", format!("the link id \"{}\" is used twice", link.id)));
+    }
+    let linked = set.link(PolicyId::new(&link.template), PolicyId::new(&link.id), values);
+    linked.map_err(|_| fault("it must fill exactly the slots that its template has"))
+}
+
+fn validated(schema: &Schema, set: &PolicySet, warnings: &mut Vec<String>) -> Faults {
+    let result = Validator::new(schema.clone()).validate(set, ValidationMode::Strict);
+    warnings.extend(result.validation_warnings().map(ToString::to_string));
+    let mut faults: Faults =
+        result.validation_errors().map(|error| BundleFault::new("invalid_policy", error.to_string())).collect();
+    // the same fault is found once for every combination of types
+    faults.sort_by(|a, b| a.message.cmp(&b.message));
+    faults.dedup();
+    faults
+}
+
+/// Every action of the contract with itself and the groups it is in.
+fn reach_of_actions(schema: &Schema) -> BTreeMap<Action, HashSet<EntityUid>> {
+    let entities = schema.action_entities().ok();
+    let reach = |action: Action| {
+        let own = EntityUid::new("Action", action.name());
+        let groups = convert::uid(&own).into_iter().flat_map(|uid| {
+            let ancestors =
+                entities.as_ref().and_then(|e| e.ancestors(&uid).map(|a| a.map(convert::from_uid).collect::<Vec<_>>()));
+            ancestors.unwrap_or_default()
+        });
+        (action, groups.chain([own.clone()]).collect())
+    };
+    Action::all().map(reach).collect()
+}
+
+fn policy_of(
+    policy: &CedarPolicy,
+    set: &PolicySet,
+    actions: &BTreeMap<Action, HashSet<EntityUid>>,
+) -> Result<Policy, BundleFault> {
+    let id = policy.id().to_string();
+    let name: &str = policy.template_id().map_or(policy.id().as_ref(), AsRef::as_ref);
+    let fault = |what: &str| BundleFault::new("invalid_policy", format!("policy \"{id}\" {what}"));
+    let odd = || fault("has a form that is not understood");
+    let fixed = match policy.to_pst().map_err(|_| odd())? {
+        pst::Policy::Static(fixed) => fixed,
+        pst::Policy::Linked(linked) => linked.into_static_policy().map_err(|_| odd())?,
+    };
+    let body = fixed.body().clone();
+    let condition = Node::clauses(body.clauses()).map_err(|_| odd())?;
+    let (mut sites, mut names) = (BTreeSet::new(), HashSet::new());
+    if let Some(condition) = &condition {
+        condition.sites(&mut sites);
+        condition.names(&mut names);
+    }
+    let cedar = match policy.is_static() {
+        true => policy.clone(),
+        false => CedarPolicy::from_pst(pst::Policy::Static(fixed)).map_err(|_| odd())?.new_id(policy.id().clone()),
+    };
+    let template = policy.template_id().and_then(|id| set.template(id));
+    let annotation = |key: &str| policy.annotation(key).or_else(|| template.and_then(|t: &Template| t.annotation(key)));
+    let (max_records, max_patients) = caps(policy.effect(), name, annotation)?;
+    let bare = body.clone().with_annotations(BTreeMap::new()).with_id(pst::PolicyID("policy".into()));
+    Ok(Policy {
+        name: name.into(),
+        permits: policy.effect() == Effect::Permit,
+        principal: principal(&body.principal).ok_or_else(odd)?,
+        resource: resource(&body.resource).ok_or_else(odd)?,
+        actions: actions
+            .iter()
+            .filter(|(a, reach)| covers(&body.action, **a, reach))
+            .map(|(action, _)| *action)
+            .collect(),
+        meaning: format!("{bare:?}"),
+        cedar,
+        condition,
+        sites,
+        names,
+        max_records,
+        max_patients,
+    })
+}
+
+fn covers(constraint: &pst::ActionConstraint, action: Action, reach: &HashSet<EntityUid>) -> bool {
+    match constraint {
+        pst::ActionConstraint::Any => true,
+        pst::ActionConstraint::Eq(uid) => convert::from_pst_uid(uid) == EntityUid::new("Action", action.name()),
+        pst::ActionConstraint::In(uids) => uids.iter().any(|uid| reach.contains(&convert::from_pst_uid(uid))),
+    }
+}
+
+fn entity(value: &pst::EntityOrSlot) -> Option<EntityUid> {
+    match value {
+        pst::EntityOrSlot::Entity(uid) => Some(convert::from_pst_uid(uid)),
+        pst::EntityOrSlot::Slot(_) => None,
+    }
+}
+
+fn principal(constraint: &pst::PrincipalConstraint) -> Option<Constraint> {
+    Some(match constraint {
+        pst::PrincipalConstraint::Any => Constraint::Any,
+        pst::PrincipalConstraint::Eq(e) => Constraint::Eq(entity(e)?),
+        pst::PrincipalConstraint::In(e) => Constraint::In(entity(e)?),
+        pst::PrincipalConstraint::Is(ty) => Constraint::Is(ty.to_string().into()),
+        pst::PrincipalConstraint::IsIn(ty, e) => Constraint::IsIn(ty.to_string().into(), entity(e)?),
+    })
+}
+
+fn resource(constraint: &pst::ResourceConstraint) -> Option<Constraint> {
+    Some(match constraint {
+        pst::ResourceConstraint::Any => Constraint::Any,
+        pst::ResourceConstraint::Eq(e) => Constraint::Eq(entity(e)?),
+        pst::ResourceConstraint::In(e) => Constraint::In(entity(e)?),
+        pst::ResourceConstraint::Is(ty) => Constraint::Is(ty.to_string().into()),
+        pst::ResourceConstraint::IsIn(ty, e) => Constraint::IsIn(ty.to_string().into(), entity(e)?),
+    })
+}
+
+type CapPair = (Option<u64>, Option<u64>);
+
+fn caps<'a>(effect: Effect, name: &str, annotation: impl Fn(&str) -> Option<&'a str>) -> Result<CapPair, BundleFault> {
+    let cap = |key: &str| match (annotation(key), effect) {
+        (None, _) => Ok(None),
+        (Some(_), Effect::Forbid) => {
+            Err(BundleFault::new("bad_cap", format!("policy \"{name}\": @{key} has a meaning on permits only")))
+        }
+        (Some(text), Effect::Permit) => match text.parse::<u64>() {
+            Ok(cap) if cap > 0 && text.bytes().all(|b| b.is_ascii_digit()) => Ok(Some(cap)),
+            _ => Err(BundleFault::new("bad_cap", format!("policy \"{name}\": @{key} takes a positive integer"))),
+        },
+    };
+    Ok((cap("max_records")?, cap("max_patients")?))
+}
+
+/// An annotation that is nearly a known one was probably meant to be it.
+fn near_misses<'a>(name: &str, annotations: impl Iterator<Item = (&'a str, &'a str)>) -> Vec<String> {
+    const KNOWN: [&str; 3] = ["id", "max_records", "max_patients"];
+    let near =
+        |key: &str| KNOWN.into_iter().find(|known| *known != key && known.len() > 2 && distance(known, key) <= 2);
+    let keys = annotations.map(|(key, _)| key).filter(|key| !KNOWN.contains(key));
+    keys.filter_map(|key| {
+        near(key).map(|known| format!("policy \"{name}\": @{key} has no meaning; was @{known} meant?"))
+    })
+    .collect()
+}
+
+/// Edits between two words (Levenshtein), case apart.
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut diagonal = i;
+        let mut left = i + 1;
+        let mut next = vec![left];
+        for (y, above) in b.bytes().zip(row.iter().skip(1)) {
+            let swap = diagonal + usize::from(!x.eq_ignore_ascii_case(&y));
+            left = swap.min(above + 1).min(left + 1);
+            diagonal = *above;
+            next.push(left);
+        }
+        row = next;
+    }
+    row.last().copied().unwrap_or(0)
+}
+
+fn told(error: &ffi::DetailedError) -> String {
+    let mut message = error.message.clone();
+    for part in error.source_locations.iter().filter_map(|label| label.label.as_ref()).chain(&error.help) {
+        message = format!("{message}; {part}");
+    }
+    message
+}
+
+fn line_of(text: &str, error: &ffi::DetailedError) -> Option<usize> {
+    error.source_locations.first().map(|label| line_at(text, label.loc.start))
+}
+
+fn line_at(text: &str, offset: usize) -> usize {
+    1 + text.bytes().take(offset).filter(|b| *b == b'\n').count()
+}
+
+/// SHA-256 over all parts, each with its length before it; the note is part of it.
+fn digest(source: &BundleSource) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    let mut part = |text: &str| {
+        hash.update((text.len() as u64).to_be_bytes());
+        hash.update(text.as_bytes());
+    };
+    [&source.schema, &source.policies, &source.templates].into_iter().for_each(|text| part(text));
+    for link in &source.links {
+        part(&link.template);
+        part(&link.id);
+        part(&link.values.len().to_string());
+        for (slot, value) in &link.values {
+            [slot.as_str(), &value.ty, &value.id].into_iter().for_each(&mut part);
+        }
+    }
+    part(&source.note);
+    hash.finalize().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_that_are_nearly_a_known_annotation_are_warned_of() {
+        assert_eq!(distance("max_records", "max_record"), 1);
+        assert_eq!(distance("max_records", "maxRecords"), 1);
+        assert_eq!(distance("kitten", "sitting"), 3);
+        let annotations = [("max_record", "5"), ("note", "x"), ("id", "p")];
+        assert_eq!(near_misses("p", annotations.into_iter()).len(), 1);
+    }
+}
