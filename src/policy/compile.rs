@@ -209,7 +209,9 @@ fn validated(schema: &Schema, set: &PolicySet, warnings: &mut Vec<String>) -> Fa
     warnings.extend(result.validation_warnings().map(ToString::to_string));
     let mut faults: Faults =
         result.validation_errors().map(|error| BundleFault::new("invalid_policy", error.to_string())).collect();
+    // the same fault is found once for every combination of types
     faults.sort_by(|a, b| a.message.cmp(&b.message));
+    faults.dedup();
     faults
 }
 

@@ -89,7 +89,7 @@ pub(super) struct Node {
     pub(super) kind: Kind,
     /// Whether `resource` occurs in it.
     pub(super) on_resource: bool,
-    /// Whether `principal` or `context` occurs in it.
+    /// Whether `principal`, `action` or `context` occurs in it.
     pub(super) on_request: bool,
     /// Unique in the process: what is remembered of a node is kept under it.
     pub(super) serial: u64,
@@ -107,7 +107,8 @@ impl Node {
     fn new(kind: Kind, source: Arc<pst::Expr>) -> Arc<Self> {
         let any = |test: fn(&Node) -> bool| kind.children().into_iter().any(|c| test(c));
         let on_resource = matches!(kind, Kind::Var(Root::Resource)) || any(|c| c.on_resource);
-        let on_request = matches!(kind, Kind::Var(Root::Principal | Root::Context)) || any(|c| c.on_request);
+        let on_request =
+            matches!(kind, Kind::Var(Root::Principal | Root::Action | Root::Context)) || any(|c| c.on_request);
         let serial = SERIALS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         Arc::new(Self { kind, on_resource, on_request, serial, source, cedar: OnceLock::new() })
     }
@@ -264,19 +265,11 @@ impl Node {
     /// Every attribute name that is read anywhere in it, of whatever.
     pub(super) fn names(&self, found: &mut HashSet<Arc<str>>) {
         match &self.kind {
-            Kind::Attr(_, name) => drop(found.insert(Arc::clone(name))),
+            Kind::Attr(_, name) => found.extend([Arc::clone(name)]),
             Kind::Has(_, names) => found.extend(names.iter().cloned()),
             _ => {}
         }
         self.kind.children().into_iter().for_each(|c| c.names(found));
-    }
-
-    /// Every entity that is named in it.
-    pub(super) fn literals(&self, found: &mut HashSet<EntityUid>) {
-        if let Kind::Literal(Value::Entity(uid)) = &self.kind {
-            found.insert(uid.clone());
-        }
-        self.kind.children().into_iter().for_each(|c| c.literals(found));
     }
 }
 
