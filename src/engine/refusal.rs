@@ -1,5 +1,7 @@
 //! Why a request was not served: what the caller could do differently, never content of a record.
 
+use crate::model::ids::check_id;
+
 /// One thing that is wrong with what was sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
@@ -19,10 +21,10 @@ impl Fault {
         Self { line: None, id: None, code, detail: detail.into() }
     }
 
-    /// The same at a line, of a record.
+    /// The same at a line, of a record. What cannot be an id is not repeated: it may be as long as a body, and faults are kept.
     pub fn at(mut self, line: usize, id: Option<&str>) -> Self {
         self.line = Some(line);
-        self.id = id.map(str::to_owned);
+        self.id = id.filter(|id| check_id(id).is_ok()).map(str::to_owned);
         self
     }
 }
