@@ -34,8 +34,9 @@ pub(super) async fn make(State(app): State<Arc<App>>, session: Session, intake: 
         }
         None => None,
     };
-    if form.expires_in == Some(0) {
-        return Err(Problem::invalid("expires_in", "`expires_in` is in seconds and must be 1 or more"));
+    if form.expires_in.is_some_and(|seconds| !(1..=limits::KEY_SECONDS).contains(&seconds)) {
+        let detail = format!("`expires_in` is in seconds and must be 1 to {}", limits::KEY_SECONDS);
+        return Err(Problem::invalid("expires_in", detail));
     }
     let issued = run(&app, move |engine| {
         let detail = Detail::Key { caller: caller.clone() };
