@@ -14,7 +14,7 @@ use super::{
     forms::bounded,
     intake::Intake,
     problem::Problem,
-    session::{Session, answer, run},
+    session::{Asked, Session, answer, run},
 };
 use crate::{
     engine::{Circumstances, ManageEntities, Operation},
@@ -22,7 +22,8 @@ use crate::{
 };
 
 pub(super) async fn put(State(app): State<Arc<App>>, session: Session, intake: Intake) -> Result<Response, Problem> {
-    let sent: Vec<Json> = body::json(&intake, limits::BULK_BODY_BYTES).await?;
+    let sent: Vec<body::Distinct> = body::json(&intake, limits::BULK_BODY_BYTES).await?;
+    let sent: Vec<Json> = sent.into_iter().map(|entity| entity.0).collect();
     bounded("entities", sent.len(), limits::ENTITIES_PER_REQUEST)?;
     let written = run(&app, move |engine| {
         // What has no readable name is asked about by an empty one, and named as a fault afterwards.
@@ -57,8 +58,8 @@ pub(super) struct ListQuery {
 pub(super) async fn list(
     State(app): State<Arc<App>>,
     Path(ty): Path<String>,
-    Query(query): Query<ListQuery>,
     session: Session,
+    Asked(query): Asked<ListQuery>,
 ) -> Result<Response, Problem> {
     let limit = bounded("limit", query.limit.unwrap_or(limits::LIST_PAGE), limits::LIST_PAGE)?;
     let found = run(&app, move |engine| {
@@ -96,8 +97,8 @@ pub(super) struct RemoveQuery {
 pub(super) async fn remove(
     State(app): State<Arc<App>>,
     Path((ty, id)): Path<(String, String)>,
-    Query(query): Query<RemoveQuery>,
     session: Session,
+    Asked(query): Asked<RemoveQuery>,
 ) -> Result<Response, Problem> {
     run(&app, move |engine| {
         let uid = EntityUid::new(ty, id);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::{
-    extract::{Query, State},
+    extract::State,
     http::{HeaderMap, HeaderValue, header},
     response::Response,
 };
@@ -15,7 +15,7 @@ use super::{
     forms::BundleForm,
     intake::Intake,
     problem::Problem,
-    session::{Session, answer, run},
+    session::{Asked, Session, answer, run},
 };
 use crate::{
     engine::{Allow, Circumstances, Grant, ManagePolicies, Refusal, Wardkeep},
@@ -39,9 +39,9 @@ pub(super) struct PutQuery {
 
 pub(super) async fn put(
     State(app): State<Arc<App>>,
-    Query(query): Query<PutQuery>,
     headers: HeaderMap,
     session: Session,
+    Asked(query): Asked<PutQuery>,
     intake: Intake,
 ) -> Result<Response, Problem> {
     let grant = run(&app, move |engine| may_manage(engine, &session)).await?;
@@ -89,8 +89,8 @@ pub(super) struct ShowQuery {
 
 pub(super) async fn show(
     State(app): State<Arc<App>>,
-    Query(query): Query<ShowQuery>,
     session: Session,
+    Asked(query): Asked<ShowQuery>,
 ) -> Result<Response, Problem> {
     let (version, bundle) = run(&app, move |engine| engine.policies(&may_manage(engine, &session)?)).await?;
     if query.version.is_some_and(|asked| asked != version) {

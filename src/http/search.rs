@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::{
-    extract::{Path, Query, State},
+    extract::{Path, State},
     response::Response,
 };
 use serde::Deserialize;
@@ -13,7 +13,7 @@ use super::{
     forms::{ListForm, SearchForm, label},
     intake::Intake,
     problem::Problem,
-    session::{Session, answer, run},
+    session::{Asked, Session, answer, run},
 };
 use crate::{
     engine::{Circumstances, Grant, Search, Wardkeep},
@@ -121,8 +121,8 @@ pub(super) struct ReadQuery {
 pub(super) async fn read(
     State(app): State<Arc<App>>,
     Path((collection, id)): Path<(String, String)>,
-    Query(query): Query<ReadQuery>,
     session: Session,
+    Asked(query): Asked<ReadQuery>,
 ) -> Result<Response, Problem> {
     let name = collection.parse().map_err(|_| Problem::absent())?;
     let id = id.parse().map_err(|_| Problem::absent())?;
