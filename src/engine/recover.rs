@@ -142,6 +142,8 @@ impl Wardkeep {
     ) -> Result<Self, OpenError> {
         let store = Arc::new(Store::open(dir, passphrase, &options(&settings, &environment))?);
         let log = open_log(&store, Arc::clone(&environment.disk))?;
+        let head = log.head();
+        store.write_manifest(head.size, head.root, head.group)?;
         let world = load(&store, progress)?;
         let engine = Self::assemble(store, log, world, settings, environment)?;
         engine.deny_misfits()?;
