@@ -70,11 +70,10 @@ impl Scope {
             *set &= holding.index.live();
             *set -= &holding.invalid;
         }
-        if let Some(patient) = &grant.circumstances.patient {
-            let rows = match world.patient_uid(&holding.spec.subject_attribute, patient) {
-                Some(uid) => holding.of_patient(&uid),
-                None => RoaringBitmap::new(),
-            };
+        if grant.circumstances.patient.is_some() {
+            // Asked of the world as it is now; a type that the schema does not have has no records.
+            let named = world.named_patient(&grant.circumstances);
+            let rows = named.map(|uid| holding.of_patient(&uid)).unwrap_or_default();
             allowed &= &rows;
             ask &= &rows;
         }
