@@ -173,7 +173,7 @@ impl Wardkeep {
             if details.any(|detail| detail.concerns_an_administrator()) && *caller.uid() != root() {
                 return Err("only_root_makes_administrators");
             }
-            return ask(world, caller, A::ACTION, &resource, &offered);
+            return ask(world, caller, A::ACTION, &resource, offered);
         }
         let mut policies = Vec::new();
         for detail in details {
@@ -182,7 +182,7 @@ impl Wardkeep {
             }
             let mut offered = offered.clone();
             offered.extend(detail.offered(world, A::ACTION));
-            policies = ask(world, caller, A::ACTION, &resource, &offered)?;
+            policies = ask(world, caller, A::ACTION, &resource, offered)?;
         }
         Ok(policies)
     }
@@ -276,13 +276,9 @@ fn ask(
     caller: &Caller,
     action: Action,
     resource: &Entity,
-    offered: &BTreeMap<&'static str, Value>,
+    offered: BTreeMap<&'static str, Value>,
 ) -> Result<Vec<PolicyName>, &'static str> {
-    let inquiry = world
-        .policy
-        .bundle
-        .inquiry(caller.uid().clone(), action, offered)
-        .map_err(|_| "the request does not fit the schema")?;
+    let inquiry = world.inquiry(caller.uid(), action, offered).map_err(|_| "the request does not fit the schema")?;
     match world.policy.bundle.decide(&inquiry, resource, &world.directory) {
         Verdict::Allow { permits } => Ok(permits),
         Verdict::Deny(reason) => Err(deny_code(&reason)),
