@@ -54,7 +54,9 @@ impl Verify {
         );
         let sound = report.is_sound();
         if self.json {
-            print_json(&json!({"sound": sound, "entries": report.head.size, "root": hex::encode(report.head.root), "broken": report.broken.as_ref().map(ToString::to_string)}));
+            print_json(
+                &json!({"sound": sound, "entries": report.head.size, "root": hex::encode(report.head.root), "broken": report.broken.as_ref().map(ToString::to_string)}),
+            );
         } else {
             println!("{}", in_words(&report));
         }

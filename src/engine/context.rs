@@ -81,6 +81,12 @@ impl World {
         matches!(self.policy.bundle.context_declares(action, name), Some(AttributeType::Entity(_)))
     }
 
+    /// The entity that the request is narrowed to, if it names a patient and the schema has a type for one.
+    pub(super) fn named_patient(&self, circumstances: &Circumstances) -> Option<EntityUid> {
+        let holding = circumstances.collection.as_ref().and_then(|name| self.holding(name))?;
+        self.patient_uid(&holding.spec.subject_attribute, circumstances.patient.as_deref()?)
+    }
+
     /// The entity that a patient's id names in a collection: of the type that the schema gives the subject attribute.
     pub(super) fn patient_uid(&self, subject_attribute: &str, id: &str) -> Option<EntityUid> {
         match self.policy.bundle.attribute_type("Record", subject_attribute) {

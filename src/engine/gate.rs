@@ -70,11 +70,10 @@ impl Scope {
             *set &= holding.index.live();
             *set -= &holding.invalid;
         }
-        if let Some(patient) = &grant.circumstances.patient {
-            let rows = match world.patient_uid(&holding.spec.subject_attribute, patient) {
-                Some(uid) => holding.of_patient(&uid),
-                None => RoaringBitmap::new(),
-            };
+        if grant.circumstances.patient.is_some() {
+            // Asked of the world as it is now; a type that the schema does not have has no records.
+            let named = world.named_patient(&grant.circumstances);
+            let rows = named.map(|uid| holding.of_patient(&uid)).unwrap_or_default();
             allowed &= &rows;
             ask &= &rows;
         }
@@ -108,11 +107,9 @@ pub(super) fn inquiry<A: Asked>(
     action: Action,
 ) -> Result<Inquiry, Refusal> {
     let offered = grant.circumstances.offered(engine.clock.now(), &grant.origin, world, action);
-    world
-        .policy
-        .bundle
-        .inquiry(grant.caller.uid().clone(), action, &offered)
-        .map_err(|_| Refusal::invalid("context", "the policies need a purpose or patient that the request does not give"))
+    world.policy.bundle.inquiry(grant.caller.uid().clone(), action, &offered).map_err(|_| {
+        Refusal::invalid("context", "the policies need a purpose or patient that the request does not give")
+    })
 }
 
 /// The nearest records that `scope` holds, decided one by one, walked from the nearest until the limit or the end.
@@ -150,7 +147,8 @@ pub(super) fn in_order(
     requested: usize,
 ) -> Result<Release, Refusal> {
     let mut walk = Walk::new(engine, world, holding, scope, requested);
-    let mut slots = slots.filter(|s| scope.allowed.contains(s.0) || scope.ask.contains(s.0)).map(|s| (s, None)).peekable();
+    let mut slots =
+        slots.filter(|s| scope.allowed.contains(s.0) || scope.ask.contains(s.0)).map(|s| (s, None)).peekable();
     while !walk.full() && slots.peek().is_some() {
         let round: Vec<_> = slots.by_ref().take(walk.room()).collect();
         walk.offer(&round)?;
@@ -239,7 +237,10 @@ impl<'a> Walk<'a> {
             Verdict::Deny(reason) => {
                 if self.scope.allowed.contains(slot.0) {
                     self.release.disagreements += 1;
-                    tracing::error!(reason = deny_code(&reason), "the plan allowed a record that the full decision refuses");
+                    tracing::error!(
+                        reason = deny_code(&reason),
+                        "the plan allowed a record that the full decision refuses"
+                    );
                 }
                 return;
             }

@@ -35,6 +35,8 @@ pub struct Grant<A> {
     pub(super) caller: Caller,
     pub(super) origin: Origin,
     pub(super) circumstances: Circumstances,
+    /// The entity that `circumstances.patient` names.
+    pub(super) patient: Option<EntityUid>,
     pub(super) policies: Vec<PolicyName>,
     action: PhantomData<A>,
 }
@@ -47,6 +49,7 @@ impl Wardkeep {
             caller: operator.caller().clone(),
             origin: operator.origin(),
             circumstances: Circumstances::default(),
+            patient: None,
             policies: Vec::new(),
             action: PhantomData,
         }
@@ -56,7 +59,14 @@ impl Wardkeep {
 impl Grant<Read> {
     /// A read is decided on the record itself; nothing is asked beforehand.
     pub(super) fn on_the_record(caller: &Caller, origin: &Origin, circumstances: Circumstances) -> Self {
-        Self { caller: caller.clone(), origin: *origin, circumstances, policies: Vec::new(), action: PhantomData }
+        Self {
+            caller: caller.clone(),
+            origin: *origin,
+            circumstances,
+            patient: None,
+            policies: Vec::new(),
+            action: PhantomData,
+        }
     }
 }
 
@@ -76,6 +86,7 @@ impl<A: Asked> Grant<A> {
         Trail::new(engine, what, Some(&self.caller), &self.origin)
             .action(A::ACTION)
             .circumstances(&self.circumstances)
+            .patient(self.patient.as_ref())
             .deciding(&self.policies)
     }
 }
@@ -102,12 +113,14 @@ impl Wardkeep {
     ) -> Result<Grant<A>, Refusal> {
         let world = self.world.read();
         let verdict = self.allowed::<A>(&world, caller, origin, &circumstances, details);
+        let patient = world.named_patient(&circumstances);
         drop(world);
         match verdict {
             Ok(policies) => Ok(Grant {
                 caller: caller.clone(),
                 origin: *origin,
                 circumstances,
+                patient,
                 policies,
                 action: PhantomData,
             }),
@@ -115,6 +128,7 @@ impl Wardkeep {
                 let trail = Trail::new(self, What::Refused, Some(caller), origin)
                     .action(A::ACTION)
                     .circumstances(&circumstances)
+                    .patient(patient.as_ref())
                     .denied(reason);
                 self.journal.note(trail)?;
                 Err(Refusal::Forbidden)
@@ -123,7 +137,11 @@ impl Wardkeep {
     }
 
     /// Whether a grant would still be given now: asked at each commit of a long stream.
-    pub(super) fn renew<A: Asked>(&self, grant: &Grant<A>, details: impl Iterator<Item = Detail>) -> Result<(), Refusal> {
+    pub(super) fn renew<A: Asked>(
+        &self,
+        grant: &Grant<A>,
+        details: impl Iterator<Item = Detail>,
+    ) -> Result<(), Refusal> {
         let world = self.world.read();
         if !world.keys.still_accepts(&grant.caller, self.clock.now()) {
             return Err(Refusal::Unauthenticated);
@@ -237,7 +255,8 @@ impl Detail {
         match self {
             Self::Record { document, document_id, replaces } => {
                 let as_entity = world.context_is_entity(action, "document");
-                let document = if as_entity { Value::Entity(document.clone()) } else { Value::text(document_id.as_str()) };
+                let document =
+                    if as_entity { Value::Entity(document.clone()) } else { Value::text(document_id.as_str()) };
                 vec![("document", document), ("replaces", Value::Bool(*replaces))]
             }
             Self::Entity { uid, operation } => vec![

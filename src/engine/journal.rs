@@ -102,9 +102,7 @@ impl Journal {
     fn send(&self, intent: Option<Intent>, trail: Trail) -> Result<Pending, Refusal> {
         let (reply, answer) = sync_channel(1);
         let job = Job { intent, entry: trail.entry(), reply };
-        self.queue
-            .send(Message::Job(Box::new(job)))
-            .map_err(|_| Refusal::Unavailable("the store is shutting down"))?;
+        self.queue.send(Message::Job(Box::new(job))).map_err(|_| Refusal::Unavailable("the store is shutting down"))?;
         Ok(Pending(answer))
     }
 
@@ -148,8 +146,25 @@ impl Writer {
     fn write(&self, group: Vec<Job>) {
         let (changing, noting): (Vec<_>, Vec<_>) = group.into_iter().partition(|job| job.intent.is_some());
         let mut log = self.log.lock();
+        if let Err(error) = self.catch_up(&mut log) {
+            tracing::error!(error, "the audit log cannot be written; no answer leaves");
+            refuse(changing.into_iter().chain(noting), "the audit log cannot be written");
+            return;
+        }
         let changing = self.commit(&mut log, changing);
         self.append(&mut log, changing, noting);
+    }
+
+    /// What an earlier group left behind comes first: entries of changes that the disk would not take, and the manifest. The log may
+    /// be one group ahead of the manifest and no more.
+    fn catch_up(&self, log: &mut Log) -> Result<(), String> {
+        if log.pending() > 0 {
+            log.append(Vec::new(), Vec::new()).map_err(|e| e.to_string())?;
+        }
+        if self.store.manifest().audit_group != log.head().group {
+            self.seal(&log.head()).map_err(|e| e.to_string())?;
+        }
+        Ok(())
     }
 
     /// The changes and their entries, in one durable batch; then in force.
@@ -187,9 +202,9 @@ impl Writer {
             let numbers: Vec<u64> = may.iter().map(|(seq, _)| *seq).collect();
             log.append(must, may).map(|head| (numbers, head))
         });
-        let durable = durable.map_err(|e| e.to_string()).and_then(|(numbers, head)| {
-            self.seal(&head).map(|()| numbers).map_err(|e| e.to_string())
-        });
+        let durable = durable
+            .map_err(|e| e.to_string())
+            .and_then(|(numbers, head)| self.seal(&head).map(|()| numbers).map_err(|e| e.to_string()));
         match durable {
             Ok(numbers) => {
                 for (job, sequence, _) in changing {

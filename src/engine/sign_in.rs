@@ -1,9 +1,6 @@
 //! Who is it? Failures are summed per source and minute, so that a million bad credentials cannot fill the log.
 
-use std::{
-    collections::HashMap,
-    net::IpAddr,
-};
+use std::{collections::HashMap, net::IpAddr};
 
 use parking_lot::Mutex;
 
@@ -47,7 +44,9 @@ impl Failures {
             .filter(|(_, tally)| all || now.millis() - tally.since.millis() >= WINDOW_MS)
             .map(|(source, tally)| (*source, *tally))
             .collect();
-        due.iter().for_each(|(source, _)| drop(by_source.remove(source)));
+        for (source, _) in &due {
+            by_source.remove(source);
+        }
         due
     }
 }

@@ -50,7 +50,12 @@ impl Trail {
     pub(super) fn circumstances(mut self, circumstances: &Circumstances) -> Self {
         self.entry.purpose = circumstances.purpose.clone();
         self.entry.collection = circumstances.collection.clone();
-        self.entry.patient = circumstances.patient.as_ref().map(|id| EntityUid::new("Patient", id.as_str()));
+        self
+    }
+
+    /// The patient that the request was narrowed to.
+    pub(super) fn patient(mut self, patient: Option<&EntityUid>) -> Self {
+        self.entry.patient = patient.cloned();
         self
     }
 

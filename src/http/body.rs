@@ -41,7 +41,8 @@ fn describe(error: &serde_json::Error) -> (bool, Fault) {
     }
     let named = ["missing field", "unknown field", "duplicate field"].iter().any(|start| words.starts_with(start));
     let words = words.split(" at line ").next().unwrap_or_default();
-    let detail = if named { format!("{words} ({place})") } else { format!("a value has the wrong type or range ({place})") };
+    let detail =
+        if named { format!("{words} ({place})") } else { format!("a value has the wrong type or range ({place})") };
     (false, Fault::new("wrong_type", detail))
 }
 

@@ -24,11 +24,7 @@ use crate::{
 /// Purposes that one key may be bound to.
 const PURPOSES: usize = 64;
 
-pub(super) async fn make(
-    State(app): State<Arc<App>>,
-    session: Session,
-    intake: Intake,
-) -> Result<Response, Problem> {
+pub(super) async fn make(State(app): State<Arc<App>>, session: Session, intake: Intake) -> Result<Response, Problem> {
     let form: CallerForm = body::json(&intake, limits::BODY_BYTES).await?;
     let caller = EntityUid::new(label("type", form.ty)?, label("id", form.id)?);
     let purposes = match form.purposes {
@@ -62,8 +58,7 @@ pub(super) async fn make(
 
 pub(super) async fn list(State(app): State<Arc<App>>, session: Session) -> Result<Response, Problem> {
     let keys = run(&app, move |engine| {
-        let grant =
-            engine.authorise::<ManageCallers>(&session.caller, &session.origin, Circumstances::default())?;
+        let grant = engine.authorise::<ManageCallers>(&session.caller, &session.origin, Circumstances::default())?;
         engine.keys(&grant)
     })
     .await?;

@@ -21,11 +21,7 @@ use crate::{
     model::{EntityUid, limits},
 };
 
-pub(super) async fn put(
-    State(app): State<Arc<App>>,
-    session: Session,
-    intake: Intake,
-) -> Result<Response, Problem> {
+pub(super) async fn put(State(app): State<Arc<App>>, session: Session, intake: Intake) -> Result<Response, Problem> {
     let sent: Vec<Json> = body::json(&intake, limits::BULK_BODY_BYTES).await?;
     bounded("entities", sent.len(), limits::ENTITIES_PER_REQUEST)?;
     let written = run(&app, move |engine| {

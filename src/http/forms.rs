@@ -20,7 +20,10 @@ fn vector(plain: Option<Vec<f32>>, base64: Option<&str>) -> Result<Vec<f32>, Fau
             let bytes = STANDARD.decode(text).map_err(|_| Fault::new("vector", "`vector_base64` is not base64"))?;
             let (chunks, rest) = bytes.as_chunks::<4>();
             if !rest.is_empty() {
-                return Err(Fault::new("vector", "`vector_base64` must hold little-endian f32 numbers, four bytes each"));
+                return Err(Fault::new(
+                    "vector",
+                    "`vector_base64` must hold little-endian f32 numbers, four bytes each",
+                ));
             }
             Ok(chunks.iter().map(|c| f32::from_le_bytes(*c)).collect())
         }

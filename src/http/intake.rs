@@ -76,10 +76,14 @@ impl Intake {
 /// The next piece of a body; `None` at its end.
 pub(super) async fn next(stream: &mut BodyDataStream) -> Result<Option<Bytes>, Problem> {
     match tokio::time::timeout(PAUSE, stream.next()).await {
-        Err(_) => Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "body_paused", "the body paused for more than 30 seconds")),
+        Err(_) => {
+            Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "body_paused", "the body paused for more than 30 seconds"))
+        }
         Ok(None) => Ok(None),
         Ok(Some(Ok(chunk))) => Ok(Some(chunk)),
-        Ok(Some(Err(_))) => Err(Problem::new(StatusCode::BAD_REQUEST, "body_broken", "the body ended before it was complete")),
+        Ok(Some(Err(_))) => {
+            Err(Problem::new(StatusCode::BAD_REQUEST, "body_broken", "the body ended before it was complete"))
+        }
     }
 }
 
@@ -98,7 +102,8 @@ pub(super) async fn drain(mut stream: BodyDataStream) {
 }
 
 fn too_large(limit: usize) -> Problem {
-    let detail = format!("the body is larger than {limit} bytes; send less at a time, or records as application/x-ndjson");
+    let detail =
+        format!("the body is larger than {limit} bytes; send less at a time, or records as application/x-ndjson");
     Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail)
 }
 

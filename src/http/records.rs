@@ -53,15 +53,15 @@ pub(super) async fn put(
         Some(ModeQuery::Create) => Mode::Create,
         Some(ModeQuery::Upsert) | None => Mode::Upsert,
     };
-    let grant = run(&app, move |engine| {
-        engine.authorise::<Ingest>(&session.caller, &session.origin, Circumstances::of(name))
-    })
-    .await?;
+    let grant =
+        run(&app, move |engine| engine.authorise::<Ingest>(&session.caller, &session.origin, Circumstances::of(name)))
+            .await?;
     let ingested = if intake.is_ndjson() {
         Stream { app: &app, grant: Arc::new(grant), mode, so_far: Ingested::default() }.take_in(&intake).await?
     } else {
         let bytes = intake.bytes(limits::BULK_BODY_BYTES).await?;
-        run(&app, move |engine| Ok(forms::lines(&bytes).map(|lines| engine.ingest_whole(&grant, &lines, mode)))).await???
+        run(&app, move |engine| Ok(forms::lines(&bytes).map(|lines| engine.ingest_whole(&grant, &lines, mode))))
+            .await???
     };
     Ok(answer(&report(&ingested)))
 }
@@ -173,7 +173,7 @@ impl Batch {
                 let (line, left) = rest.split_at(end);
                 (line, left.get(1..).unwrap_or_default(), true)
             }
-            None => (rest, &rest[rest.len()..], false),
+            None => (rest, Default::default(), false),
         };
         if self.partial.len() + line.len() > limits::LINE_BYTES {
             let detail = format!("line {} is longer than {} bytes", self.number + 1, limits::LINE_BYTES);
@@ -213,10 +213,9 @@ pub(super) async fn erase(
     intake: Intake,
 ) -> Result<Response, Problem> {
     let name: CollectionName = collection.parse().map_err(|_| Problem::absent())?;
-    let grant = run(&app, move |engine| {
-        engine.authorise::<Erase>(&session.caller, &session.origin, Circumstances::of(name))
-    })
-    .await?;
+    let grant =
+        run(&app, move |engine| engine.authorise::<Erase>(&session.caller, &session.origin, Circumstances::of(name)))
+            .await?;
     let form: EraseForm = body::json(&intake, limits::BODY_BYTES).await?;
     let erasure = form.erasure()?;
     let erased = run(&app, move |engine| engine.erase(&grant, &erasure)).await?;

@@ -1,6 +1,9 @@
 //! What verifying the audit log offline needs of a store: the keys and the manifest, without opening the engine.
 
-use std::{fs::File, path::{Path, PathBuf}};
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+};
 
 use super::{Manifest, Store, StoreError, layout::Layout, manifest::Slots};
 use crate::crypto::{KeyRing, Passphrase};
