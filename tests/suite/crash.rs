@@ -20,7 +20,7 @@ use super::{
 /// Records in a JSON body.
 const BATCH: usize = 7;
 /// Lines of an upload: one whole commit of 1,000, and a rest.
-const LINES: usize = 1_300;
+const LINES: usize = 1_020;
 const COMMIT: usize = 1_000;
 /// Entities that are written together.
 const READERS: usize = 5;
@@ -35,7 +35,8 @@ fn what_was_acknowledged_is_there_after_kill_9_and_nothing_is_half_there() {
         let totals: Vec<_> = runs.into_iter().map(|run| run.join().unwrap()).collect();
         println!("acknowledged: {totals:?}");
         for kind in ["ingest", "erase", "put_policies", "put_entities", "make_key", "revoke_key", "search"] {
-            assert!(totals.iter().any(|t| t.get(kind).is_some_and(|n| *n > 5)), "the run must have exercised {kind}");
+            let times: u64 = totals.iter().filter_map(|t| t.get(kind)).sum();
+            assert!(times > 3, "the run must have exercised {kind}: {times}");
         }
     });
 }
@@ -121,7 +122,7 @@ struct Ledger {
 impl Ledger {
     /// Six clients at once, until so many changes were acknowledged and a moment more; then kill -9.
     fn work_until_killed(&mut self, root: &Client, process: &mut Process, dice: &mut Dice) -> HashMap<&'static str, u64> {
-        let changes = dice.below(30);
+        let changes = dice.below(60);
         let moment = dice.below(4_000);
         let mut dices: Vec<Dice> = (0..6).map(|_| dice.fork()).collect();
         let before = self.acknowledged.clone();
