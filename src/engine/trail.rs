@@ -31,7 +31,8 @@ impl Trail {
             caller: caller.map(|c| c.uid().clone()),
             authentication,
             source: origin.address,
-            trace: Some(hex::encode(origin.request)),
+            // Zeros: no request, but the store's own doing.
+            trace: (origin.request != [0; 16]).then(|| hex::encode(origin.request)),
             bundle: Some(engine.bundle_in_force()),
             ..Entry::new(engine.clock.now(), what)
         };
