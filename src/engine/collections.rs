@@ -28,7 +28,7 @@ pub struct Shown {
 
 impl Wardkeep {
     /// Makes a collection; the same settings again change nothing, others are refused.
-    pub fn put_collection(&self, grant: &Grant<ManageCollections>, settings: Collection) -> Result<bool, Refusal> {
+    pub fn put_collection(&self, grant: &Grant<ManageCollections>, settings: Collection) -> Result<(), Refusal> {
         let writing = self.writing.lock();
         let world = self.world.read();
         let trail_about = settings.name.clone();
@@ -37,7 +37,7 @@ impl Wardkeep {
                 let detail = "the collection is there with other settings, and settings never change; drop it, or use another name";
                 return Err(Refusal::conflict("collection_differs", detail));
             }
-            return Ok(false);
+            return Ok(());
         }
         check(&world, &settings)?;
         drop(world);
@@ -48,7 +48,7 @@ impl Wardkeep {
         });
         self.journal.change(Intent { changes: vec![change], effect }, trail)?;
         drop(writing);
-        Ok(true)
+        Ok(())
     }
 
     /// One collection.

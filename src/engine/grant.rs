@@ -35,6 +35,8 @@ pub struct Grant<A> {
     pub(super) caller: Caller,
     pub(super) origin: Origin,
     pub(super) circumstances: Circumstances,
+    /// The entity that `circumstances.patient` names.
+    pub(super) patient: Option<EntityUid>,
     pub(super) policies: Vec<PolicyName>,
     action: PhantomData<A>,
 }
@@ -47,6 +49,7 @@ impl Wardkeep {
             caller: operator.caller().clone(),
             origin: operator.origin(),
             circumstances: Circumstances::default(),
+            patient: None,
             policies: Vec::new(),
             action: PhantomData,
         }
@@ -56,7 +59,14 @@ impl Wardkeep {
 impl Grant<Read> {
     /// A read is decided on the record itself; nothing is asked beforehand.
     pub(super) fn on_the_record(caller: &Caller, origin: &Origin, circumstances: Circumstances) -> Self {
-        Self { caller: caller.clone(), origin: *origin, circumstances, policies: Vec::new(), action: PhantomData }
+        Self {
+            caller: caller.clone(),
+            origin: *origin,
+            circumstances,
+            patient: None,
+            policies: Vec::new(),
+            action: PhantomData,
+        }
     }
 }
 
@@ -76,6 +86,7 @@ impl<A: Asked> Grant<A> {
         Trail::new(engine, what, Some(&self.caller), &self.origin)
             .action(A::ACTION)
             .circumstances(&self.circumstances)
+            .patient(self.patient.as_ref())
             .deciding(&self.policies)
     }
 }
@@ -102,15 +113,22 @@ impl Wardkeep {
     ) -> Result<Grant<A>, Refusal> {
         let world = self.world.read();
         let verdict = self.allowed::<A>(&world, caller, origin, &circumstances, details);
+        let patient = world.named_patient(&circumstances);
         drop(world);
         match verdict {
-            Ok(policies) => {
-                Ok(Grant { caller: caller.clone(), origin: *origin, circumstances, policies, action: PhantomData })
-            }
+            Ok(policies) => Ok(Grant {
+                caller: caller.clone(),
+                origin: *origin,
+                circumstances,
+                patient,
+                policies,
+                action: PhantomData,
+            }),
             Err(reason) => {
                 let trail = Trail::new(self, What::Refused, Some(caller), origin)
                     .action(A::ACTION)
                     .circumstances(&circumstances)
+                    .patient(patient.as_ref())
                     .denied(reason);
                 self.journal.note(trail)?;
                 Err(Refusal::Forbidden)
@@ -155,7 +173,7 @@ impl Wardkeep {
             if details.any(|detail| detail.concerns_an_administrator()) && *caller.uid() != root() {
                 return Err("only_root_makes_administrators");
             }
-            return ask(world, caller, A::ACTION, &resource, &offered);
+            return ask(world, caller, A::ACTION, &resource, offered);
         }
         let mut policies = Vec::new();
         for detail in details {
@@ -164,7 +182,7 @@ impl Wardkeep {
             }
             let mut offered = offered.clone();
             offered.extend(detail.offered(world, A::ACTION));
-            policies = ask(world, caller, A::ACTION, &resource, &offered)?;
+            policies = ask(world, caller, A::ACTION, &resource, offered)?;
         }
         Ok(policies)
     }
@@ -258,13 +276,9 @@ fn ask(
     caller: &Caller,
     action: Action,
     resource: &Entity,
-    offered: &BTreeMap<&'static str, Value>,
+    offered: BTreeMap<&'static str, Value>,
 ) -> Result<Vec<PolicyName>, &'static str> {
-    let inquiry = world
-        .policy
-        .bundle
-        .inquiry(caller.uid().clone(), action, offered)
-        .map_err(|_| "the request does not fit the schema")?;
+    let inquiry = world.inquiry(caller.uid(), action, offered).map_err(|_| "the request does not fit the schema")?;
     match world.policy.bundle.decide(&inquiry, resource, &world.directory) {
         Verdict::Allow { permits } => Ok(permits),
         Verdict::Deny(reason) => Err(deny_code(&reason)),

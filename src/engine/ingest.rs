@@ -1,6 +1,9 @@
 //! Records in: checked against schema, collection and what is there, sealed, made durable, then searchable. A batch is whole or absent.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
+};
 
 use serde_json::{Value as Json, json};
 
@@ -142,7 +145,9 @@ impl Wardkeep {
         if built.is_empty() {
             return vec![detail("", false)];
         }
-        built.iter().map(|b| detail(b.record.document.as_str(), there(&b.record.id))).collect()
+        // Chunks of one document are asked about once.
+        let distinct: BTreeSet<_> = built.iter().map(|b| (b.record.document.as_str(), there(&b.record.id))).collect();
+        distinct.into_iter().map(|(document, replaces)| detail(document, replaces)).collect()
     }
 
     fn place_all(&self, rules: &Rules, built: Vec<Built>, mode: Mode) -> Result<(Vec<Built>, Vec<Fault>), Refusal> {

@@ -176,7 +176,8 @@ fn tally(misfits: &mut Misfits, bundle: &Bundle, entity: &Entity) -> bool {
 fn may_manage(world: &World, bundle: &Bundle, uploader: &Caller, engine: &Wardkeep) -> bool {
     let origin = crate::authn::Origin { address: None, request: [0; 16] };
     let offered = super::Circumstances::default().offered(engine.clock.now(), &origin, world, Action::ManagePolicies);
-    let Ok(inquiry) = bundle.inquiry(uploader.uid().clone(), Action::ManagePolicies, &offered) else { return false };
+    let next = World::asking(bundle, uploader.uid(), Action::ManagePolicies, offered);
+    let Ok(inquiry) = next else { return false };
     let system = world
         .directory
         .get(&EntityUid::system())

@@ -47,7 +47,7 @@ pub enum OpenError {
     #[error("the store has no policies: its creation was interrupted; remove the directory and run `init` again")]
     Unfinished,
     /// The first entries could not be written.
-    #[error("the store cannot write its first audit entries")]
+    #[error("the store cannot write its audit log: free the disk or mend it")]
     Unwritable,
 }
 
@@ -141,7 +141,12 @@ impl Wardkeep {
         progress: Progress<'_>,
     ) -> Result<Self, OpenError> {
         let store = Arc::new(Store::open(dir, passphrase, &options(&settings, &environment))?);
+        if store.bundle_versions()?.is_empty() {
+            return Err(OpenError::Unfinished);
+        }
         let log = open_log(&store, Arc::clone(&environment.disk))?;
+        let head = log.head();
+        store.write_manifest(head.size, head.root, head.group)?;
         let world = load(&store, progress)?;
         let engine = Self::assemble(store, log, world, settings, environment)?;
         engine.deny_misfits()?;

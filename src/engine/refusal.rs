@@ -74,7 +74,22 @@ impl Refusal {
 
 impl From<crate::store::StoreError> for Refusal {
     fn from(error: crate::store::StoreError) -> Self {
+        use crate::store::StoreError;
         tracing::error!(%error, "the store failed");
-        Self::Damaged
+        match error {
+            StoreError::Halted | StoreError::Engine(_) | StoreError::Io(_) | StoreError::Seal => {
+                Self::Unavailable("the store cannot read or write at the moment")
+            }
+            StoreError::TooLarge => Self::invalid("too_large", "a value is too large to store"),
+            StoreError::Locked
+            | StoreError::Missing
+            | StoreError::Occupied
+            | StoreError::Key(_)
+            | StoreError::RolledBack(_)
+            | StoreError::Damaged { .. }
+            | StoreError::Lost(_)
+            | StoreError::DamagedPart(_)
+            | StoreError::Stale => Self::Damaged,
+        }
     }
 }

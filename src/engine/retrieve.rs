@@ -71,7 +71,7 @@ impl Wardkeep {
     /// The record, if it is there and may be read. What is absent costs a decision too.
     fn permitted(&self, grant: &Grant<Read>, id: &RecordId) -> Result<Option<(Release, Frame)>, Refusal> {
         let world = self.world.read();
-        let inquiry = gate::inquiry(self, &world, grant, Action::Read)?;
+        let Some(inquiry) = gate::inquiry(self, &world, grant, Action::Read)? else { return Ok(None) };
         let name = grant.collection()?;
         let Some((holding, slot)) = world.holding(name).and_then(|h| Some((h, h.find(id)?.0))) else {
             let nothing = Entity::bare(EntityUid::record(name, id));

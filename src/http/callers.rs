@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use axum::{
     extract::{Path, State},
-    http::StatusCode,
-    response::{IntoResponse, Response},
+    response::Response,
 };
 use serde_json::json;
 
@@ -54,7 +53,7 @@ pub(super) async fn make(State(app): State<Arc<App>>, session: Session, intake: 
         "key_id": issued.key_id.to_string(),
         "expires_at": issued.expires_at.map(crate::clock::Instant::rfc3339),
     });
-    Ok((StatusCode::CREATED, answer(&body)).into_response())
+    Ok(answer(&body))
 }
 
 pub(super) async fn list(State(app): State<Arc<App>>, session: Session) -> Result<Response, Problem> {

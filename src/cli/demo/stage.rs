@@ -158,7 +158,13 @@ fn verify(dir: &Path, audit_dir: Option<&Path>) -> Result<String, Failure> {
     let sealer = ring.sealer("audit");
     let public_key = ring.signer().public_key();
     let audited = audit_dir.unwrap_or(&own);
-    let report = audit::verify(audited, &origin_of(ring), Some(sealer.as_ref()), public_key, Some(expected(&evidence)));
+    let report = audit::verify(
+        audited,
+        &origin_of(ring),
+        Some(sealer.as_ref()),
+        public_key,
+        Some(expected(evidence.manifest()?)),
+    );
     Ok(super::super::audit::in_words(&report))
 }
 
