@@ -14,6 +14,7 @@ mod records;
 mod search;
 mod serve;
 mod session;
+mod wire;
 
 use std::{net::IpAddr, sync::Arc};
 

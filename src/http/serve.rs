@@ -4,7 +4,10 @@ use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::net::TcpListener;
 
-use super::{App, router};
+use super::{
+    App, router,
+    wire::{Listening, Patience, Peer},
+};
 
 /// How often summed failures of sign-in are looked at.
 const TICK: Duration = Duration::from_secs(5);
@@ -29,8 +32,9 @@ impl Running {
     /// Serves until `stop` is done, finishes the requests under way, and closes the store.
     pub async fn until(self, stop: impl Future<Output = ()> + Send + 'static) -> std::io::Result<()> {
         let ticking = tokio::spawn(tick(Arc::clone(&self.app)));
-        let service = router(Arc::clone(&self.app)).into_make_service_with_connect_info::<SocketAddr>();
-        let served = axum::serve(self.listener, service).with_graceful_shutdown(stop).await;
+        let service = router(Arc::clone(&self.app)).into_make_service_with_connect_info::<Peer>();
+        let served =
+            axum::serve(Listening::new(self.listener, Patience::default()), service).with_graceful_shutdown(stop).await;
         ticking.abort();
         let engine = Arc::clone(&self.app.engine);
         let closed = tokio::task::spawn_blocking(move || engine.close()).await;

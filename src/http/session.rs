@@ -1,9 +1,6 @@
 //! Around every request: an id, where it came from, who it is, and the shape of every error.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-};
+use std::{net::IpAddr, sync::Arc};
 
 use axum::{
     body::Body,
@@ -15,7 +12,7 @@ use axum::{
 
 use serde::de::DeserializeOwned;
 
-use super::{App, body, intake::Intake, problem::Problem};
+use super::{App, body, intake::Intake, problem::Problem, wire::Peer};
 use crate::{
     authn::{Caller, Credential, Origin},
     engine::{Refusal, Wardkeep},
@@ -28,7 +25,9 @@ pub(super) async fn enter(State(app): State<Arc<App>>, request: Request, next: N
     };
     let text = hex::encode(id);
     let (mut parts, body) = request.into_parts();
-    let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
+    let peer = parts.extensions.get::<ConnectInfo<Peer>>().map(|info| info.0.clone());
+    let _under_way = peer.as_ref().map(Peer::request);
+    let peer = peer.map(|peer| peer.address.ip());
     parts.extensions.insert(Origin { address: address(peer, &parts, &app.proxies), request: id });
     let intake = Intake::new(&parts, body);
     parts.extensions.insert(intake.clone());

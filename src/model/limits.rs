@@ -54,3 +54,5 @@ pub const AUDIT_PAGE: usize = 1_000;
 pub const LIST_PAGE: usize = 1_000;
 /// Seconds that an API key may live, if its end is told: a hundred years.
 pub const KEY_SECONDS: u64 = 100 * 31_557_600;
+/// Connections at a time: below the 1,024 file descriptors that a process usually has. Others wait to be taken.
+pub const CONNECTIONS: usize = 768;
