@@ -230,9 +230,6 @@ fn build(rules: &Rules, grant: &Grant<Ingest>, draft: &Draft) -> Result<Record, 
     if draft.text.reveal().len() > limits::TEXT_BYTES {
         return Err(Fault::new("text", format!("`text` is longer than {} bytes", limits::TEXT_BYTES)));
     }
-    if draft.parents.len() > limits::PARENTS {
-        return Err(Fault::new("parents", format!("more than {} parents", limits::PARENTS)));
-    }
     let embedding = Embedding::new(draft.vector.clone(), rules.spec.dimension, rules.spec.metric)
         .map_err(|e| Fault::new("vector", e.to_string()))?;
     let uid = EntityUid::record(&rules.spec.name, &id);
@@ -240,6 +237,9 @@ fn build(rules: &Rules, grant: &Grant<Ingest>, draft: &Draft) -> Result<Record, 
     let mut parents = draft.parents.clone();
     if rules.bundle.may_have_parent("Record", "Collection") {
         parents.push(EntityUid::collection(&rules.spec.name));
+    }
+    if parents.len() > limits::PARENTS {
+        return Err(Fault::new("parents", format!("more than {} parents, the collection among them", limits::PARENTS)));
     }
     let entity = rules
         .bundle
