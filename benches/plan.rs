@@ -106,7 +106,8 @@ fn read(bundle: &Bundle, ty: &str, id: &str, attrs: serde_json::Value) -> Entity
 
 fn inquiry(ward: &Ward, who: &str) -> Inquiry {
     let now = Value::Extension { function: "datetime".into(), arguments: vec![Value::text("2026-03-01T12:00:00Z")] };
-    let offered = BTreeMap::from([("purpose", Value::text("treatment")), ("now", now), ("break_glass", Value::Bool(false))]);
+    let offered =
+        BTreeMap::from([("purpose", Value::text("treatment")), ("now", now), ("break_glass", Value::Bool(false))]);
     ward.bundle.inquiry(EntityUid::new("Clinician", who), Action::Retrieve, &offered).unwrap_or_else(|e| panic!("{e}"))
 }
 
@@ -115,7 +116,12 @@ fn bench(criterion: &mut Criterion) {
     for who in ["nurse", "attending", "head", "privacy"] {
         let inquiry = inquiry(&ward, who);
         let scope = ward.bundle.plan(&inquiry, &ward.columns, &ward.directory);
-        println!("{who}: {} allowed, {} to ask, {} evaluations", scope.allowed.len(), scope.ask.len(), scope.evaluations);
+        println!(
+            "{who}: {} allowed, {} to ask, {} evaluations",
+            scope.allowed.len(),
+            scope.ask.len(),
+            scope.evaluations
+        );
         criterion.bench_function(&format!("plan/{who}"), |b| {
             b.iter(|| black_box(ward.bundle.plan(&inquiry, &ward.columns, &ward.directory)));
         });
