@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     model::{Action, CollectionName, Embedding, EntityUid, Record, RecordId, Slot},
-    policy::{Caps, Inquiry, PolicyName, Verdict},
+    policy::{Caps, Inquiry, InquiryError, PolicyName, Verdict},
 };
 
 /// First round of candidates beyond the limit; each later round asks for four times as many.
@@ -99,7 +99,8 @@ impl Scope {
     }
 }
 
-/// What Cedar will be asked for `grant`'s caller: fails where the schema needs more than the request says, whatever is stored.
+/// What Cedar will be asked for `grant`'s caller. Fails where the schema needs more than the request says, and is forbidden where it
+/// does not let such a caller do this at all, whatever is stored.
 pub(super) fn inquiry<A: Asked>(
     engine: &Wardkeep,
     world: &World,
@@ -107,8 +108,11 @@ pub(super) fn inquiry<A: Asked>(
     action: Action,
 ) -> Result<Inquiry, Refusal> {
     let offered = grant.circumstances.offered(engine.clock.now(), &grant.origin, world, action);
-    world.policy.bundle.inquiry(grant.caller.uid().clone(), action, &offered).map_err(|_| {
-        Refusal::invalid("context", "the policies need a purpose or patient that the request does not give")
+    world.policy.bundle.inquiry(grant.caller.uid().clone(), action, &offered).map_err(|error| match error {
+        InquiryError::Principal(_) => Refusal::Forbidden,
+        InquiryError::Missing(_) | InquiryError::Type(_) => {
+            Refusal::invalid("context", "the policies need a purpose or patient that the request does not give")
+        }
     })
 }
 

@@ -48,7 +48,13 @@ impl Wardkeep {
         let world = self.world.read();
         let holding = world.holding(grant.collection()?).ok_or(Refusal::Absent)?;
         let query = embedding(holding, question)?;
-        let scope = Scope::plan(self, &world, holding, grant, Action::Retrieve)?;
+        let scope = match Scope::plan(self, &world, holding, grant, Action::Retrieve) {
+            Ok(scope) => scope,
+            Err(refusal) => {
+                drop(world);
+                return Err(self.refused(grant, Action::Retrieve, refusal));
+            }
+        };
         let mut release = gate::nearest(self, &world, holding, &scope, &query, question.limit)?;
         self.add_vectors(&mut release, &world, holding, grant, question.include);
         let frame = Frame::new(world.policy.version, holding, question.include, None);
@@ -71,7 +77,11 @@ impl Wardkeep {
     /// The record, if it is there and may be read. What is absent costs a decision too.
     fn permitted(&self, grant: &Grant<Read>, id: &RecordId) -> Result<Option<(Release, Frame)>, Refusal> {
         let world = self.world.read();
-        let inquiry = gate::inquiry(self, &world, grant, Action::Read)?;
+        let inquiry = match gate::inquiry(self, &world, grant, Action::Read) {
+            // Nothing is ever theirs to read.
+            Err(Refusal::Forbidden) => return Ok(None),
+            other => other?,
+        };
         let name = grant.collection()?;
         let Some((holding, slot)) = world.holding(name).and_then(|h| Some((h, h.find(id)?.0))) else {
             let nothing = Entity::bare(EntityUid::record(name, id));
@@ -88,7 +98,13 @@ impl Wardkeep {
     pub fn list(&self, grant: &Grant<Search>, listing: &Listing, include: Include) -> Result<Disclosure, Refusal> {
         let world = self.world.read();
         let holding = world.holding(grant.collection()?).ok_or(Refusal::Absent)?;
-        let mut scope = Scope::plan(self, &world, holding, grant, Action::Read)?;
+        let mut scope = match Scope::plan(self, &world, holding, grant, Action::Read) {
+            Ok(scope) => scope,
+            Err(refusal) => {
+                drop(world);
+                return Err(self.refused(grant, Action::Read, refusal));
+            }
+        };
         let (slots, limit) = match listing {
             Listing::Ids(ids) => {
                 let slots: Vec<Slot> = ids.iter().filter_map(|id| holding.find(id)).map(|(slot, _)| slot).collect();
@@ -103,6 +119,17 @@ impl Wardkeep {
         let frame = Frame::new(world.policy.version, holding, include, Some(count));
         drop(world);
         self.disclose(grant.trail(self, What::List), release, frame)
+    }
+
+    /// A caller who may search, and of whose type the schema lets nobody have `action`: in the audit log before it is told.
+    fn refused(&self, grant: &Grant<Search>, action: Action, refusal: Refusal) -> Refusal {
+        if refusal != Refusal::Forbidden {
+            return refusal;
+        }
+        match self.journal.note(grant.trail(self, What::Refused).action(action).denied("the request does not fit the schema")) {
+            Ok(_) => refusal,
+            Err(unavailable) => unavailable,
+        }
     }
 
     fn add_vectors<A: Asked>(
