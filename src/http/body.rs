@@ -54,7 +54,8 @@ fn told(words: &str) -> String {
     for kind in ["missing field", "unknown field", "duplicate field"] {
         let Some(rest) = words.strip_prefix(kind) else { continue };
         let name = rest.split('`').nth(1).unwrap_or_default();
-        let known = rest.rsplit_once("`, expected ").map(|(_, known)| format!("; expected {known}")).unwrap_or_default();
+        let known =
+            rest.rsplit_once("`, expected ").map(|(_, known)| format!("; expected {known}")).unwrap_or_default();
         return format!("{kind} `{}`{known}", shown(name));
     }
     if words == TWICE {
@@ -79,7 +80,9 @@ pub(super) fn told_of_query(words: &str) -> String {
             format!("the query has a name that is not known here; expected {expected}")
         }
         (_, "") => "the query does not fit; each name may occur once".to_owned(),
-        (Some((_, expected)), name) => format!("`{}` in the query has the wrong type or range: expected {expected}", shown(name)),
+        (Some((_, expected)), name) => {
+            format!("`{}` in the query has the wrong type or range: expected {expected}", shown(name))
+        }
         (None, name) => format!("`{}` in the query has the wrong type or range", shown(name)),
     }
 }
@@ -202,7 +205,10 @@ mod tests {
             limit: Option<u8>,
         }
         let detail = |text: &str| checked::<Form>(text.as_bytes()).unwrap_err().1.detail;
-        assert_eq!(detail(r#"{"limit":"secret, expected nothing"}"#), "a value has the wrong type or range: expected u8 (line 1 column 33)");
+        assert_eq!(
+            detail(r#"{"limit":"secret, expected nothing"}"#),
+            "a value has the wrong type or range: expected u8 (line 1 column 33)"
+        );
         assert_eq!(detail(r#"{"limits":1}"#), "unknown field `limits`; expected `limit` (line 1 column 9)");
         assert_eq!(detail(r#"{"jane doe":1}"#), "unknown field `…`; expected `limit` (line 1 column 11)");
         assert!(detail(&format!("{{\"{}\":1}}", "x".repeat(1_000))).len() < 100);

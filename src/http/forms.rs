@@ -269,7 +269,10 @@ impl BundleForm {
         }
         let links = self.links.into_iter().enumerate().map(|(at, link)| {
             let values = serde_json::from_value::<BTreeMap<String, EntityUid>>(link.values.0).map_err(|_| {
-                Problem::invalid("bad_link", format!("`values` of link {} must be {{\"principal\": {{type, id}}, …}}", at + 1))
+                Problem::invalid(
+                    "bad_link",
+                    format!("`values` of link {} must be {{\"principal\": {{type, id}}, …}}", at + 1),
+                )
             })?;
             let id = link.id.unwrap_or_else(|| format!("{}-link-{}", link.template, at + 1));
             Ok(TemplateLink { id, template: link.template, values })
