@@ -65,8 +65,8 @@ impl AuditQuery {
 
 pub(super) async fn entries(
     State(app): State<Arc<App>>,
-    Query(query): Query<AuditQuery>,
     session: Session,
+    Query(query): Query<AuditQuery>,
 ) -> Result<Response, Problem> {
     let page = run(&app, move |engine| {
         let grant = engine.authorise::<ReadAudit>(&session.caller, &session.origin, Circumstances::default())?;

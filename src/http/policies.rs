@@ -39,9 +39,9 @@ pub(super) struct PutQuery {
 
 pub(super) async fn put(
     State(app): State<Arc<App>>,
+    session: Session,
     Query(query): Query<PutQuery>,
     headers: HeaderMap,
-    session: Session,
     intake: Intake,
 ) -> Result<Response, Problem> {
     let grant = run(&app, move |engine| may_manage(engine, &session)).await?;
@@ -89,8 +89,8 @@ pub(super) struct ShowQuery {
 
 pub(super) async fn show(
     State(app): State<Arc<App>>,
-    Query(query): Query<ShowQuery>,
     session: Session,
+    Query(query): Query<ShowQuery>,
 ) -> Result<Response, Problem> {
     let (version, bundle) = run(&app, move |engine| engine.policies(&may_manage(engine, &session)?)).await?;
     if query.version.is_some_and(|asked| asked != version) {

@@ -29,8 +29,8 @@ struct Head {
 
 pub(super) async fn search(
     State(app): State<Arc<App>>,
-    Path(collection): Path<String>,
     session: Session,
+    Path(collection): Path<String>,
     intake: Intake,
 ) -> Result<Response, Problem> {
     let bytes = intake.bytes(limits::BODY_BYTES).await?;
@@ -55,8 +55,8 @@ pub(super) async fn search(
 
 pub(super) async fn list(
     State(app): State<Arc<App>>,
-    Path(collection): Path<String>,
     session: Session,
+    Path(collection): Path<String>,
     intake: Intake,
 ) -> Result<Response, Problem> {
     let bytes = intake.bytes(limits::BODY_BYTES).await?;
@@ -97,9 +97,9 @@ pub(super) struct ReadQuery {
 
 pub(super) async fn read(
     State(app): State<Arc<App>>,
+    session: Session,
     Path((collection, id)): Path<(String, String)>,
     Query(query): Query<ReadQuery>,
-    session: Session,
 ) -> Result<Response, Problem> {
     let name = collection.parse().map_err(|_| Problem::absent())?;
     let id = id.parse().map_err(|_| Problem::absent())?;
