@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     model::{Action, CollectionName, Embedding, EntityUid, Record, RecordId, Slot},
-    policy::{Caps, Inquiry, PolicyName, Verdict},
+    policy::{Caps, Inquiry, InquiryError, PolicyName, Verdict},
 };
 
 /// First round of candidates beyond the limit; each later round asks for four times as many.
@@ -21,7 +21,8 @@ const ROUND_GROWTH: usize = 4;
 
 /// What one caller may see of one collection, under one bundle, for one request.
 pub struct Scope {
-    inquiry: Inquiry,
+    /// `None` where the schema lets nobody of the caller's type do this: then nothing is in it.
+    inquiry: Option<Inquiry>,
     caps: Caps,
     /// Certainly allowed, and live.
     allowed: RoaringBitmap,
@@ -61,7 +62,9 @@ impl Scope {
         grant: &Grant<A>,
         action: Action,
     ) -> Result<Self, Refusal> {
-        let inquiry = inquiry(engine, world, grant, action)?;
+        let Some(inquiry) = inquiry(engine, world, grant, action)? else {
+            return Ok(Self { inquiry: None, caps: Caps::default(), allowed: RoaringBitmap::new(), ask: RoaringBitmap::new() });
+        };
         let bundle = &world.policy.bundle;
         let planned = bundle.plan(&inquiry, &holding.columns, &world.directory);
         let caps = bundle.caps(&inquiry, &world.directory);
@@ -78,7 +81,7 @@ impl Scope {
             allowed &= &rows;
             ask &= &rows;
         }
-        Ok(Self { inquiry, caps, allowed, ask })
+        Ok(Self { inquiry: Some(inquiry), caps, allowed, ask })
     }
 
     /// A scope of one record, to be asked of Cedar: what a read by id needs, without planning for all others.
@@ -86,7 +89,7 @@ impl Scope {
         let caps = world.policy.bundle.caps(&inquiry, &world.directory);
         let mut ask = RoaringBitmap::from_iter([slot.0]);
         ask -= &holding.invalid;
-        Self { inquiry, caps, allowed: RoaringBitmap::new(), ask }
+        Self { inquiry: Some(inquiry), caps, allowed: RoaringBitmap::new(), ask }
     }
 
     /// Leaves only `rows`.
@@ -100,19 +103,22 @@ impl Scope {
     }
 }
 
-/// What Cedar will be asked for `grant`'s caller: fails where the schema needs more than the request says, whatever is stored.
+/// What Cedar will be asked for `grant`'s caller: fails where the schema needs more than the request says, whatever is stored. `None`
+/// where the schema lets nobody of the caller's type do it.
 pub(super) fn inquiry<A: Asked>(
     engine: &Wardkeep,
     world: &World,
     grant: &Grant<A>,
     action: Action,
-) -> Result<Inquiry, Refusal> {
+) -> Result<Option<Inquiry>, Refusal> {
     let offered = grant.circumstances.offered(engine.clock.now(), &grant.origin, world, action);
-    world
-        .policy
-        .bundle
-        .inquiry(grant.caller.uid().clone(), action, &offered)
-        .map_err(|_| Refusal::invalid("context", "the policies need a purpose or patient that the request does not give"))
+    match world.policy.bundle.inquiry(grant.caller.uid().clone(), action, &offered) {
+        Ok(inquiry) => Ok(Some(inquiry)),
+        Err(InquiryError::Principal(_)) => Ok(None),
+        Err(InquiryError::Missing(_) | InquiryError::Type(_)) => {
+            Err(Refusal::invalid("context", "the policies need a purpose or patient that the request does not give"))
+        }
+    }
 }
 
 /// The nearest records that `scope` holds, decided one by one, walked from the nearest until the limit or the end.
@@ -162,10 +168,11 @@ pub(super) fn in_order(
 pub(super) fn count(engine: &Wardkeep, world: &World, holding: &Holding, scope: &Scope) -> Result<u64, Refusal> {
     let mut count = scope.allowed.len();
     let name = &holding.spec.name;
+    let Some(inquiry) = &scope.inquiry else { return Ok(count) };
     for slot in &scope.ask {
         let Some(row) = holding.row(Slot(slot)) else { continue };
         let Some(stored) = engine.store.record(name, &row.id)? else { continue };
-        let verdict = world.policy.bundle.decide(&scope.inquiry, &stored.record.entity(name), &world.directory);
+        let verdict = world.policy.bundle.decide(inquiry, &stored.record.entity(name), &world.directory);
         count += u64::from(matches!(verdict, Verdict::Allow { .. }));
     }
     Ok(count)
@@ -205,6 +212,7 @@ impl<'a> Walk<'a> {
 
     /// Takes candidates in order: opens them, decides them in full, releases what the caps leave room for.
     fn offer(&mut self, candidates: &[(Slot, Option<f32>)]) -> Result<(), Refusal> {
+        let Some(inquiry) = &self.scope.inquiry else { return Ok(()) };
         let fresh: Vec<_> = candidates.iter().copied().filter(|(slot, _)| self.seen.insert(*slot)).collect();
         let mut rest = fresh.as_slice();
         while !self.full() && !rest.is_empty() {
@@ -212,7 +220,7 @@ impl<'a> Walk<'a> {
             rest = later;
             let opened = self.open(round)?;
             let entities: Vec<_> = opened.iter().map(|(_, _, record)| record.entity(self.name())).collect();
-            let verdicts = self.world.policy.bundle.decide_many(&self.scope.inquiry, &entities, &self.world.directory);
+            let verdicts = self.world.policy.bundle.decide_many(inquiry, &entities, &self.world.directory);
             for ((slot, score, record), verdict) in opened.into_iter().zip(verdicts) {
                 self.take(slot, score, record, verdict);
             }

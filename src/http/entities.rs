@@ -17,7 +17,7 @@ use super::{
     session::{Session, answer, run},
 };
 use crate::{
-    engine::{Circumstances, ManageEntities, Operation},
+    engine::{ManageEntities, Operation},
     model::{EntityUid, limits},
 };
 
@@ -26,29 +26,16 @@ pub(super) async fn put(
     session: Session,
     intake: Intake,
 ) -> Result<Response, Problem> {
-    let sent: Vec<Json> = body::json(&intake, limits::BULK_BODY_BYTES).await?;
-    bounded("entities", sent.len(), limits::ENTITIES_PER_REQUEST)?;
-    let written = run(&app, move |engine| {
-        // What has no readable name is asked about by an empty one, and named as a fault afterwards.
-        let uids: Vec<EntityUid> = sent.iter().map(|e| uid(e).unwrap_or_else(|| EntityUid::new("", ""))).collect();
-        let details = engine.entity_details(&uids).into_iter();
-        let grant = engine.authorise_each::<ManageEntities>(
-            &session.caller,
-            &session.origin,
-            Circumstances::default(),
-            details,
-        )?;
-        engine.put_entities(&grant, &sent)
+    let Session { caller, origin } = session;
+    let (caller, origin) = run(&app, move |engine| {
+        engine.may_begin::<ManageEntities>(&caller, &origin)?;
+        Ok((caller, origin))
     })
     .await?;
+    let sent: Vec<Json> = body::json(&intake, limits::BULK_BODY_BYTES).await?;
+    bounded("entities", sent.len(), limits::ENTITIES_PER_REQUEST)?;
+    let written = run(&app, move |engine| engine.put_entities(&caller, &origin, &sent)).await?;
     Ok(answer(&json!({ "written": written.len(), "entities": written })))
-}
-
-/// An entity's name in Cedar's JSON: `{type, id}`, also under `__entity`.
-fn uid(entity: &Json) -> Option<EntityUid> {
-    let uid = entity.get("uid")?;
-    let uid = uid.get("__entity").unwrap_or(uid);
-    Some(EntityUid::new(uid.get("type")?.as_str()?, uid.get("id")?.as_str()?))
 }
 
 #[derive(Deserialize)]
@@ -60,9 +47,9 @@ pub(super) struct ListQuery {
 
 pub(super) async fn list(
     State(app): State<Arc<App>>,
+    session: Session,
     Path(ty): Path<String>,
     Query(query): Query<ListQuery>,
-    session: Session,
 ) -> Result<Response, Problem> {
     let limit = bounded("limit", query.limit.unwrap_or(limits::LIST_PAGE), limits::LIST_PAGE)?;
     let found = run(&app, move |engine| {
@@ -78,8 +65,8 @@ pub(super) async fn list(
 
 pub(super) async fn show(
     State(app): State<Arc<App>>,
-    Path((ty, id)): Path<(String, String)>,
     session: Session,
+    Path((ty, id)): Path<(String, String)>,
 ) -> Result<Response, Problem> {
     let entity = run(&app, move |engine| {
         let uid = EntityUid::new(ty, id);
@@ -99,9 +86,9 @@ pub(super) struct RemoveQuery {
 
 pub(super) async fn remove(
     State(app): State<Arc<App>>,
+    session: Session,
     Path((ty, id)): Path<(String, String)>,
     Query(query): Query<RemoveQuery>,
-    session: Session,
 ) -> Result<Response, Problem> {
     run(&app, move |engine| {
         let uid = EntityUid::new(ty, id);
