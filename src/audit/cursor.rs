@@ -64,6 +64,9 @@ impl Cursor {
 
     /// Goes past a head that fits. Its signature is the caller's to check.
     pub(super) fn pass_head(&mut self, head: &HeadRecord<'_>) -> Result<(), Fault> {
+        if head.size > self.size() {
+            return Err(Fault::Dropped);
+        }
         let link = head.link_after(&self.link);
         let next = head.group == self.group || head.group == self.group.saturating_add(1);
         if link != head.link || head.size != self.size() || !next {

@@ -48,6 +48,9 @@ pub enum Fault {
     /// The link to what lies before does not fit.
     #[error("it was changed, or what lies before it was")]
     Chain,
+    /// An entry that the next head counts is not there.
+    #[error("it is missing: the signed head that follows counts it")]
+    Dropped,
     /// A head that is not the one that was written here.
     #[error("the signed head after it was changed")]
     Head,

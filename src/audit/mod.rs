@@ -18,6 +18,8 @@ mod walk;
 
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 
 pub use disk::{Disk, DiskFile, RealDisk};
 pub use entry::{Authentication, BundleRef, Counts, Entry, Outcome, What};

@@ -17,6 +17,9 @@ pub struct Page {
     sealer: Arc<dyn Sealer>,
 }
 
+/// Is shown an entry's record and its whole body.
+type Visit<'a> = dyn FnMut(&EntryRecord<'_>, &[u8]) -> Result<(), Fault> + 'a;
+
 /// A part of one file.
 struct Span {
     path: PathBuf,
@@ -67,7 +70,7 @@ impl Page {
 }
 
 impl Span {
-    fn each(&self, visit: &mut dyn FnMut(&EntryRecord<'_>, &[u8]) -> Result<(), Fault>) -> Result<(), LogError> {
+    fn each(&self, visit: &mut Visit<'_>) -> Result<(), LogError> {
         let mut due = self.first;
         let mut offset = self.offset;
         self.walk(visit, &mut due, &mut offset).map_err(|fault| {
@@ -75,12 +78,7 @@ impl Span {
         })
     }
 
-    fn walk(
-        &self,
-        visit: &mut dyn FnMut(&EntryRecord<'_>, &[u8]) -> Result<(), Fault>,
-        due: &mut u64,
-        offset: &mut u64,
-    ) -> Result<(), Fault> {
+    fn walk(&self, visit: &mut Visit<'_>, due: &mut u64, offset: &mut u64) -> Result<(), Fault> {
         let mut records = Records::open(&self.path)?;
         records.seek(self.offset)?;
         while *due <= self.last {

@@ -36,6 +36,10 @@ impl Log {
         bytes.extend(record);
         cursor.step(group, link);
         let file = write_new(disk.as_ref(), dir, &segment.path, &bytes).map_err(LogError::NotDurable)?;
+        if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            // The directory itself may be new.
+            disk.sync_dir(parent).map_err(LogError::NotDurable)?;
+        }
         segment.bytes = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         Ok(Self {
             dir: dir.to_owned(),
@@ -209,6 +213,7 @@ fn is_crash(fault: Fault) -> bool {
         | Fault::Form
         | Fault::Sequence
         | Fault::Chain
+        | Fault::Dropped
         | Fault::Head
         | Fault::Root
         | Fault::Signature => true,

@@ -162,6 +162,7 @@ fn pass_records(
 fn blamed(fault: Fault, good: &Cursor, cursor: &Cursor) -> u64 {
     match fault {
         Fault::Root | Fault::Signature | Fault::OtherHead => good.due(),
+        Fault::Dropped => cursor.due(),
         Fault::Head
         | Fault::Unreadable(_)
         | Fault::Missing

@@ -105,11 +105,9 @@ impl Keys {
         let expected = known.map_or([0; 32], |key| key.verifier);
         let matches = bool::from(presented.ct_eq(&expected));
         match known {
-            Some(key) if matches && in_time(key, now) => Ok(Caller {
-                uid: key.caller.clone(),
-                proof: Proof::ApiKey(key.key_id),
-                purposes: key.purposes.clone(),
-            }),
+            Some(key) if matches && in_time(key, now) => {
+                Ok(Caller { uid: key.caller.clone(), proof: Proof::ApiKey(key.key_id), purposes: key.purposes.clone() })
+            }
             Some(_) | None => Err(NotAccepted),
         }
     }

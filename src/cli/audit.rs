@@ -7,7 +7,7 @@ use super::{Failure, Outcome, offline::Offline, print_json};
 use crate::{
     audit,
     engine::origin_of,
-    store::{Evidence, Store},
+    store::{Manifest, Store},
 };
 
 #[derive(Subcommand)]
@@ -50,11 +50,13 @@ impl Verify {
             &origin_of(ring),
             Some(ring.sealer("audit").as_ref()),
             public_key,
-            Some(expected(&evidence)),
+            Some(expected(evidence.manifest()?)),
         );
         let sound = report.is_sound();
         if self.json {
-            print_json(&json!({"sound": sound, "entries": report.head.size, "root": hex::encode(report.head.root), "broken": report.broken.as_ref().map(ToString::to_string)}));
+            print_json(
+                &json!({"sound": sound, "entries": report.head.size, "root": hex::encode(report.head.root), "broken": report.broken.as_ref().map(ToString::to_string)}),
+            );
         } else {
             println!("{}", in_words(&report));
         }
@@ -71,7 +73,6 @@ pub(super) fn in_words(report: &audit::Report) -> String {
 }
 
 /// The head that the manifest remembers.
-pub(super) fn expected(evidence: &Evidence) -> audit::Expected {
-    let manifest = evidence.manifest();
+pub(super) fn expected(manifest: &Manifest) -> audit::Expected {
     audit::Expected { size: manifest.audit_size, root: manifest.audit_root, group: manifest.audit_group }
 }

@@ -26,6 +26,11 @@ pub(super) struct Init {
 impl Init {
     pub(super) fn run(self) -> Outcome {
         let passphrase = self.passphrase.read()?;
+        if passphrase.is_weak() {
+            eprintln!(
+                "warning: the passphrase is short; whoever steals the key file can guess it. A sentence is better."
+            );
+        }
         let founding = Wardkeep::create(&self.data, &passphrase, KdfCost::default(), Environment::default())?;
         let public_key = hex::encode(founding.audit_public_key);
         if self.json {

@@ -86,6 +86,8 @@ pub fn main() -> ExitCode {
             return if error.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS };
         }
     };
+    // Whatever is written from here on is the operator's alone.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let outcome = match arguments.verb {
         Verb::Demo(verb) => verb.run(),
         Verb::Init(verb) => verb.run(),

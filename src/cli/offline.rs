@@ -5,9 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::{Failure, passphrase::PassphraseArgument, progress};
-use crate::{
-    engine::{Environment, Settings, Wardkeep},
-};
+use crate::engine::{Environment, Settings, Wardkeep};
 
 #[derive(Args)]
 pub(super) struct Offline {
@@ -16,12 +14,6 @@ pub(super) struct Offline {
     pub(super) data: PathBuf,
     #[command(flatten)]
     pub(super) passphrase: PassphraseArgument,
-}
-
-impl Offline {
-    pub(super) fn open(&self) -> Result<Wardkeep, Failure> {
-        open(&self.data, &self.passphrase, Settings::default())
-    }
 }
 
 /// Opens a store with progress on the terminal.

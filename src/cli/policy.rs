@@ -5,13 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::{
-    Failure, Outcome,
-    client::Server,
-    offline,
-    passphrase::PassphraseArgument,
-    print_json,
-};
+use super::{Failure, Outcome, client::Server, offline, passphrase::PassphraseArgument, print_json};
 use crate::{
     engine::{Allow, Fault, Refusal, Settings},
     model::{BundleSource, TemplateLink},
@@ -79,7 +73,9 @@ impl Check {
         match Bundle::compile(&read(&self.bundle, "")?) {
             Ok(bundle) => {
                 if self.json {
-                    print_json(&json!({"valid": true, "digest": hex::encode(bundle.digest()), "warnings": bundle.warnings()}));
+                    print_json(
+                        &json!({"valid": true, "digest": hex::encode(bundle.digest()), "warnings": bundle.warnings()}),
+                    );
                 } else {
                     println!("valid; digest {}", hex::encode(bundle.digest()));
                     bundle.warnings().iter().for_each(|w| println!("warning: {w}"));
@@ -88,10 +84,8 @@ impl Check {
             }
             Err(faults) => {
                 if self.json {
-                    let faults: Vec<_> = faults
-                        .iter()
-                        .map(|f| json!({"code": f.code, "line": f.line, "detail": f.message}))
-                        .collect();
+                    let faults: Vec<_> =
+                        faults.iter().map(|f| json!({"code": f.code, "line": f.line, "detail": f.message})).collect();
                     print_json(&json!({"valid": false, "errors": faults}));
                 } else {
                     for fault in &faults {

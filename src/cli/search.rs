@@ -40,7 +40,8 @@ impl Search {
     pub(super) fn run(self) -> Outcome {
         let text = std::fs::read_to_string(&self.vector_file)
             .map_err(|e| Failure::Failed(format!("cannot read {}: {e}", self.vector_file.display())))?;
-        let vector: Json = serde_json::from_str(&text).map_err(|_| Failure::Usage("the vector file is not JSON".into()))?;
+        let vector: Json =
+            serde_json::from_str(&text).map_err(|_| Failure::Usage("the vector file is not JSON".into()))?;
         let mut body = Map::new();
         body.insert("vector".into(), vector);
         body.insert("limit".into(), self.limit.into());
@@ -65,8 +66,13 @@ fn print_table(answer: &Json) {
     for result in answer.get("results").and_then(Json::as_array).into_iter().flatten() {
         let word = |name| result.get(name).and_then(Json::as_str).unwrap_or_default();
         let score = result.get("score").and_then(Json::as_f64).unwrap_or(0.0);
-        let permits: Vec<_> =
-            result.get("permitted_by").and_then(Json::as_array).into_iter().flatten().filter_map(Json::as_str).collect();
+        let permits: Vec<_> = result
+            .get("permitted_by")
+            .and_then(Json::as_array)
+            .into_iter()
+            .flatten()
+            .filter_map(Json::as_str)
+            .collect();
         let text: String = word("text").chars().take(80).collect();
         table.add_row([format!("{score:.4}"), word("id").into(), word("document").into(), permits.join(", "), text]);
     }

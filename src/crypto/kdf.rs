@@ -10,7 +10,9 @@ use super::KeyError;
 /// Bytes of a salt.
 pub(super) const SALT_BYTES: usize = 16;
 
-const PASSPHRASE_MIN: usize = 8;
+const PASSPHRASE_MIN: usize = 1;
+/// Below so many bytes a passphrase can be guessed from a stolen key file, whatever a guess costs.
+const PASSPHRASE_WEAK: usize = 12;
 const PASSPHRASE_MAX: usize = 4_096;
 
 /// What a person or a service manager gives to open the store. Wiped when dropped.
@@ -31,6 +33,13 @@ impl Passphrase {
             PASSPHRASE_MIN..=PASSPHRASE_MAX => Ok(Self(bytes)),
             _ => Err(KeyError::LongPassphrase),
         }
+    }
+}
+
+impl Passphrase {
+    /// Whether whoever makes a store with it should be warned.
+    pub fn is_weak(&self) -> bool {
+        self.0.len() < PASSPHRASE_WEAK
     }
 }
 
@@ -94,8 +103,8 @@ mod tests {
     #[test]
     fn a_passphrase_has_8_to_4096_bytes_and_loses_one_newline() {
         let make = |bytes: &[u8]| Passphrase::from_bytes(bytes.to_vec());
-        assert_eq!(make(b"1234567").err(), Some(KeyError::ShortPassphrase));
-        assert_eq!(make(b"1234567\n").err(), Some(KeyError::ShortPassphrase));
+        assert_eq!(make(b"").err(), Some(KeyError::ShortPassphrase));
+        assert_eq!(make(b"\n").err(), Some(KeyError::ShortPassphrase));
         assert_eq!(*make(b"12345678\n").unwrap().0, b"12345678");
         assert_eq!(*make(b"12345678\r\n").unwrap().0, b"12345678");
         assert_eq!(*make(b"12345678\n\n").unwrap().0, b"12345678\n");

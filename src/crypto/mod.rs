@@ -24,8 +24,8 @@ pub use ring::{KeyRing, WrappedKey};
 /// Why keys could not be made or opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
-    /// Shorter than 8 bytes.
-    #[error("the passphrase is too short: use at least 8 bytes, better a sentence")]
+    /// Empty.
+    #[error("the passphrase is empty: use a sentence")]
     ShortPassphrase,
     /// Longer than 4096 bytes.
     #[error("the passphrase is longer than 4096 bytes: is this the right file?")]

@@ -6,7 +6,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use crate::{model::EntityUid, policy::{Caps, PolicyName}};
+use crate::{
+    model::EntityUid,
+    policy::{Caps, PolicyName},
+};
 
 /// Assignments tried for one record before it is withheld.
 const SEARCH_BUDGET: usize = 20_000;
@@ -51,7 +54,8 @@ impl Allotment {
 
     /// Whether the next record of the ranking, granted by `permits`, may be released.
     pub(super) fn admit(&mut self, permits: &[PolicyName], patient: Option<&EntityUid>) -> bool {
-        let unbounded = |name: &PolicyName| self.caps.get(name).is_some_and(|l| l.records.is_none() && l.patients.is_none());
+        let unbounded =
+            |name: &PolicyName| self.caps.get(name).is_some_and(|l| l.records.is_none() && l.patients.is_none());
         if permits.iter().any(unbounded) {
             return true;
         }
@@ -119,9 +123,16 @@ impl Allotment {
     }
 
     /// Where patients are capped an augmenting path is not enough: several records of one patient may have to move together.
-    fn search(&self, claims: &mut Vec<Claim>, permits: &[PolicyName], patient: Option<usize>, budget: &mut usize) -> bool {
+    fn search(
+        &self,
+        claims: &mut Vec<Claim>,
+        permits: &[PolicyName],
+        patient: Option<usize>,
+        budget: &mut usize,
+    ) -> bool {
         let patients_capped = |name: &PolicyName| self.caps.get(name).is_some_and(|l| l.patients.is_some());
-        let any_capped = permits.iter().any(patients_capped) || claims.iter().any(|c| c.permits.iter().any(patients_capped));
+        let any_capped =
+            permits.iter().any(patients_capped) || claims.iter().any(|c| c.permits.iter().any(patients_capped));
         let Some(first) = permits.first().filter(|_| any_capped) else { return false };
         let mut all = claims.clone();
         all.push(Claim { permits: permits.to_vec(), patient, assigned: first.clone() });
@@ -135,7 +146,13 @@ impl Allotment {
         false
     }
 
-    fn assign(&self, all: &mut [Claim], order: &[usize], loads: &mut BTreeMap<PolicyName, Load>, budget: &mut usize) -> bool {
+    fn assign(
+        &self,
+        all: &mut [Claim],
+        order: &[usize],
+        loads: &mut BTreeMap<PolicyName, Load>,
+        budget: &mut usize,
+    ) -> bool {
         let Some((&at, rest)) = order.split_first() else { return true };
         let Some(claim) = all.get(at).cloned() else { return false };
         for name in &claim.permits {
@@ -165,7 +182,9 @@ impl Allotment {
         let more_records = limit.records.is_none_or(|most| load.records < most);
         let more_patients = match patient {
             None => true,
-            Some(p) => load.patients.contains_key(&p) || limit.patients.is_none_or(|most| (load.patients.len() as u64) < most),
+            Some(p) => {
+                load.patients.contains_key(&p) || limit.patients.is_none_or(|most| (load.patients.len() as u64) < most)
+            }
         };
         more_records && more_patients
     }

@@ -29,12 +29,12 @@ pub struct Shown {
 
 impl Wardkeep {
     /// Makes a collection; the same settings again change nothing, others are refused.
-    pub fn put_collection(&self, grant: &Grant<ManageCollections>, settings: Collection) -> Result<bool, Refusal> {
+    pub fn put_collection(&self, grant: &Grant<ManageCollections>, settings: Collection) -> Result<(), Refusal> {
         let trail = grant.trail(self, What::PutCollection).collection(&settings.name);
         self.told(trail.clone(), self.make_collection(trail, settings))
     }
 
-    fn make_collection(&self, trail: Trail, settings: Collection) -> Result<bool, Refusal> {
+    fn make_collection(&self, trail: Trail, settings: Collection) -> Result<(), Refusal> {
         let writing = self.writing.lock();
         let world = self.world.read();
         if let Some(there) = world.holding(&settings.name) {
@@ -42,7 +42,7 @@ impl Wardkeep {
                 let detail = "the collection is there with other settings, and settings never change; drop it, or use another name";
                 return Err(Refusal::conflict("collection_differs", detail));
             }
-            return Ok(false);
+            return Ok(());
         }
         check(&world, &settings)?;
         drop(world);
@@ -52,7 +52,7 @@ impl Wardkeep {
         });
         self.journal.change(Intent { changes: vec![change], effect }, trail)?;
         drop(writing);
-        Ok(true)
+        Ok(())
     }
 
     /// One collection.

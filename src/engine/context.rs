@@ -7,7 +7,7 @@ use crate::{
     authn::Origin,
     clock::Instant,
     model::{Action, CollectionName, EntityUid, Value},
-    policy::AttributeType,
+    policy::{AttributeType, Bundle, Inquiry, InquiryError},
 };
 
 /// What a request says of itself, checked for form and not yet for right.
@@ -51,15 +51,13 @@ impl Circumstances {
             ("now", extension("datetime", &now.rfc3339())),
             ("source_ip", extension("ip", &origin.address.unwrap_or(IpAddr::from([127, 0, 0, 1])).to_string())),
             ("break_glass", Value::Bool(false)),
-            // A schema may require these of every action; where a request has none of its own they are empty.
-            ("purpose", Value::text(self.purpose.as_deref().unwrap_or_default())),
-            ("collection", Value::text(self.collection.as_ref().map_or("", |name| name.as_str()))),
-            ("entity_type", Value::text("")),
-            ("entity_id", Value::text("")),
-            ("operation", Value::text("read")),
-            ("caller_type", Value::text("")),
-            ("caller_id", Value::text("")),
         ]);
+        if let Some(purpose) = &self.purpose {
+            offered.insert("purpose", Value::text(purpose.as_str()));
+        }
+        if let Some(name) = &self.collection {
+            offered.insert("collection", Value::text(name.as_str()));
+        }
         if let Some(patient) = &self.patient {
             let entity = match world.policy.bundle.context_declares(action, "patient") {
                 Some(AttributeType::Entity(ty)) => Value::Entity(EntityUid::new(ty, patient.as_str())),
@@ -75,10 +73,58 @@ fn extension(function: &str, argument: &str) -> Value {
     Value::Extension { function: function.into(), arguments: vec![Value::text(argument)] }
 }
 
+/// A schema may require these of every action; where a request has none of its own they are this.
+fn unstated(name: &str) -> Option<(&'static str, Value)> {
+    match name {
+        "purpose" => Some(("purpose", Value::text(""))),
+        "collection" => Some(("collection", Value::text(""))),
+        "entity_type" => Some(("entity_type", Value::text(""))),
+        "entity_id" => Some(("entity_id", Value::text(""))),
+        "operation" => Some(("operation", Value::text("read"))),
+        "caller_type" => Some(("caller_type", Value::text(""))),
+        "caller_id" => Some(("caller_id", Value::text(""))),
+        _ => None,
+    }
+}
+
 impl World {
+    /// A question to the bundle in force.
+    pub(super) fn inquiry(
+        &self,
+        principal: &EntityUid,
+        action: Action,
+        offered: BTreeMap<&'static str, Value>,
+    ) -> Result<Inquiry, InquiryError> {
+        Self::asking(&self.policy.bundle, principal, action, offered)
+    }
+
+    /// A question to a bundle that may not be in force yet.
+    pub(super) fn asking(
+        bundle: &Bundle,
+        principal: &EntityUid,
+        action: Action,
+        mut offered: BTreeMap<&'static str, Value>,
+    ) -> Result<Inquiry, InquiryError> {
+        loop {
+            match bundle.inquiry(principal.clone(), action, &offered) {
+                Err(InquiryError::Missing(name)) => match unstated(&name) {
+                    Some((name, value)) if !offered.contains_key(name) => drop(offered.insert(name, value)),
+                    Some(_) | None => return Err(InquiryError::Missing(name)),
+                },
+                made => return made,
+            }
+        }
+    }
+
     /// Whether the schema declares a context attribute as an entity.
     pub(super) fn context_is_entity(&self, action: Action, name: &str) -> bool {
         matches!(self.policy.bundle.context_declares(action, name), Some(AttributeType::Entity(_)))
+    }
+
+    /// The entity that the request is narrowed to, if it names a patient and the schema has a type for one.
+    pub(super) fn named_patient(&self, circumstances: &Circumstances) -> Option<EntityUid> {
+        let holding = circumstances.collection.as_ref().and_then(|name| self.holding(name))?;
+        self.patient_uid(&holding.spec.subject_attribute, circumstances.patient.as_deref()?)
     }
 
     /// The entity that a patient's id names in a collection: of the type that the schema gives the subject attribute.

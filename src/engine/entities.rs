@@ -58,7 +58,10 @@ impl Wardkeep {
     fn write_entities(&self, grant: &Grant<ManageEntities>, sent: &[Json]) -> Result<Vec<Written>, Refusal> {
         let world = self.world.read();
         let entities = checked(&world, sent)?;
-        let written = entities.iter().map(|entity| difference(world.directory.get(&entity.uid).map(AsRef::as_ref), entity)).collect();
+        let written = entities
+            .iter()
+            .map(|entity| difference(world.directory.get(&entity.uid).map(AsRef::as_ref), entity))
+            .collect();
         drop(world);
         let mut trail = grant.trail(self, What::PutEntities).asked(entities.len()).done(entities.len());
         if let [one] = entities.as_slice() {
@@ -90,7 +93,9 @@ impl Wardkeep {
         if referrers > 0 && !force {
             return Err(Refusal::Conflict {
                 code: "referred_to",
-                detail: "records, entities, links or keys refer to this entity; remove them first, or pass `force=true`".into(),
+                detail:
+                    "records, entities, links or keys refer to this entity; remove them first, or pass `force=true`"
+                        .into(),
                 more: serde_json::json!({ "referrers": referrers }),
             });
         }
@@ -163,15 +168,20 @@ fn named(entity: &Json) -> Option<EntityUid> {
 fn checked(world: &World, sent: &[Json]) -> Result<Vec<Entity>, Refusal> {
     let (mut entities, mut faults, mut seen) = (Vec::new(), Vec::new(), HashSet::new());
     for (position, json) in sent.iter().enumerate() {
-        let parsed = world.policy.bundle.entity(json).map_err(|f| Fault::new(f.code, f.message)).and_then(|entity| {
-            match entity.uid.ty.as_ref() {
-                "Record" => Err(Fault::new("reserved_type", "records are written to their collection, not as entities")),
+        let parsed =
+            world.policy.bundle.entity(json).map_err(|f| Fault::new(f.code, f.message)).and_then(|entity| match entity
+                .uid
+                .ty
+                .as_ref()
+            {
+                "Record" => {
+                    Err(Fault::new("reserved_type", "records are written to their collection, not as entities"))
+                }
                 _ if !seen.insert(entity.uid.clone()) => {
                     Err(Fault::new("duplicate_id", "the entity occurs twice in one request; send it once"))
                 }
                 _ => Ok(entity),
-            }
-        });
+            });
         match parsed {
             Ok(entity) => entities.push(entity),
             Err(fault) => faults.push(fault.at(position + 1, None)),
@@ -187,7 +197,8 @@ fn checked(world: &World, sent: &[Json]) -> Result<Vec<Entity>, Refusal> {
 }
 
 fn difference(old: Option<&Entity>, new: &Entity) -> Written {
-    let names = |e: &Entity| e.attrs.keys().chain(e.tags.keys()).map(|k| k.as_ref().to_owned()).collect::<BTreeSet<String>>();
+    let names =
+        |e: &Entity| e.attrs.keys().chain(e.tags.keys()).map(|k| k.as_ref().to_owned()).collect::<BTreeSet<String>>();
     let (removed_attributes, removed_parents) = match old {
         Some(old) => (
             names(old).difference(&names(new)).cloned().collect(),
@@ -203,7 +214,9 @@ impl World {
     fn referrers(&self, uid: &EntityUid) -> u64 {
         let records = self.referred.get(uid).copied().unwrap_or(0);
         let entities = self.directory.referrers(uid) as u64;
-        let links = self.policy.bundle.source().links.iter().filter(|link| link.values.values().any(|v| v == uid)).count() as u64;
+        let links =
+            self.policy.bundle.source().links.iter().filter(|link| link.values.values().any(|v| v == uid)).count()
+                as u64;
         let keys = u64::from(self.keys.speak_for(uid));
         records + entities + links + keys
     }

@@ -21,7 +21,7 @@ const ROUND_GROWTH: usize = 4;
 
 /// What one caller may see of one collection, under one bundle, for one request.
 pub struct Scope {
-    /// `None` where the schema lets nobody of the caller's type do this: then nothing is in it.
+    /// `None` where the schema never lets this type of caller do this: the sets are empty then.
     inquiry: Option<Inquiry>,
     caps: Caps,
     /// Certainly allowed, and live.
@@ -62,9 +62,7 @@ impl Scope {
         grant: &Grant<A>,
         action: Action,
     ) -> Result<Self, Refusal> {
-        let Some(inquiry) = inquiry(engine, world, grant, action)? else {
-            return Ok(Self { inquiry: None, caps: Caps::default(), allowed: RoaringBitmap::new(), ask: RoaringBitmap::new() });
-        };
+        let Some(inquiry) = inquiry(engine, world, grant, action)? else { return Ok(Self::nothing()) };
         let bundle = &world.policy.bundle;
         let planned = bundle.plan(&inquiry, &holding.columns, &world.directory);
         let caps = bundle.caps(&inquiry, &world.directory);
@@ -73,15 +71,18 @@ impl Scope {
             *set &= holding.index.live();
             *set -= &holding.invalid;
         }
-        if let Some(patient) = &grant.circumstances.patient {
-            let rows = match world.patient_uid(&holding.spec.subject_attribute, patient) {
-                Some(uid) => holding.of_patient(&uid),
-                None => RoaringBitmap::new(),
-            };
+        if grant.circumstances.patient.is_some() {
+            // Asked of the world as it is now; a type that the schema does not have has no records.
+            let named = world.named_patient(&grant.circumstances);
+            let rows = named.map(|uid| holding.of_patient(&uid)).unwrap_or_default();
             allowed &= &rows;
             ask &= &rows;
         }
         Ok(Self { inquiry: Some(inquiry), caps, allowed, ask })
+    }
+
+    fn nothing() -> Self {
+        Self { inquiry: None, caps: Caps::default(), allowed: RoaringBitmap::new(), ask: RoaringBitmap::new() }
     }
 
     /// A scope of one record, to be asked of Cedar: what a read by id needs, without planning for all others.
@@ -103,8 +104,8 @@ impl Scope {
     }
 }
 
-/// What Cedar will be asked for `grant`'s caller: fails where the schema needs more than the request says, whatever is stored. `None`
-/// where the schema lets nobody of the caller's type do it.
+/// What Cedar will be asked for `grant`'s caller, whatever is stored: `None` where the schema never lets this type of caller do this,
+/// a fault where it needs more than the request says.
 pub(super) fn inquiry<A: Asked>(
     engine: &Wardkeep,
     world: &World,
@@ -112,11 +113,11 @@ pub(super) fn inquiry<A: Asked>(
     action: Action,
 ) -> Result<Option<Inquiry>, Refusal> {
     let offered = grant.circumstances.offered(engine.clock.now(), &grant.origin, world, action);
-    match world.policy.bundle.inquiry(grant.caller.uid().clone(), action, &offered) {
+    match world.inquiry(grant.caller.uid(), action, offered) {
         Ok(inquiry) => Ok(Some(inquiry)),
         Err(InquiryError::Principal(_)) => Ok(None),
-        Err(InquiryError::Missing(_) | InquiryError::Type(_)) => {
-            Err(Refusal::invalid("context", "the policies need a purpose or patient that the request does not give"))
+        Err(error @ (InquiryError::Missing(_) | InquiryError::Type(_))) => {
+            Err(Refusal::invalid("context", error.to_string()))
         }
     }
 }
@@ -156,7 +157,8 @@ pub(super) fn in_order(
     requested: usize,
 ) -> Result<Release, Refusal> {
     let mut walk = Walk::new(engine, world, holding, scope, requested);
-    let mut slots = slots.filter(|s| scope.allowed.contains(s.0) || scope.ask.contains(s.0)).map(|s| (s, None)).peekable();
+    let mut slots =
+        slots.filter(|s| scope.allowed.contains(s.0) || scope.ask.contains(s.0)).map(|s| (s, None)).peekable();
     while !walk.full() && slots.peek().is_some() {
         let round: Vec<_> = slots.by_ref().take(walk.room()).collect();
         walk.offer(&round)?;
@@ -167,8 +169,8 @@ pub(super) fn in_order(
 /// How many records of `scope` the caller may see: the certain ones, and of the others those that Cedar allows.
 pub(super) fn count(engine: &Wardkeep, world: &World, holding: &Holding, scope: &Scope) -> Result<u64, Refusal> {
     let mut count = scope.allowed.len();
+    let Some(inquiry) = &scope.inquiry else { return Ok(0) };
     let name = &holding.spec.name;
-    let Some(inquiry) = &scope.inquiry else { return Ok(count) };
     for slot in &scope.ask {
         let Some(row) = holding.row(Slot(slot)) else { continue };
         let Some(stored) = engine.store.record(name, &row.id)? else { continue };
@@ -212,8 +214,8 @@ impl<'a> Walk<'a> {
 
     /// Takes candidates in order: opens them, decides them in full, releases what the caps leave room for.
     fn offer(&mut self, candidates: &[(Slot, Option<f32>)]) -> Result<(), Refusal> {
-        let Some(inquiry) = &self.scope.inquiry else { return Ok(()) };
         let fresh: Vec<_> = candidates.iter().copied().filter(|(slot, _)| self.seen.insert(*slot)).collect();
+        let Some(inquiry) = &self.scope.inquiry else { return Ok(()) };
         let mut rest = fresh.as_slice();
         while !self.full() && !rest.is_empty() {
             let (round, later) = rest.split_at(self.room().min(rest.len()));
@@ -247,7 +249,10 @@ impl<'a> Walk<'a> {
             Verdict::Deny(reason) => {
                 if self.scope.allowed.contains(slot.0) {
                     self.release.disagreements += 1;
-                    tracing::error!(reason = deny_code(&reason), "the plan allowed a record that the full decision refuses");
+                    tracing::error!(
+                        reason = deny_code(&reason),
+                        "the plan allowed a record that the full decision refuses"
+                    );
                 }
                 return;
             }
@@ -279,11 +284,9 @@ impl Release {
         collection: &CollectionName,
         grant: &Grant<A>,
     ) {
-        let offered = grant.circumstances.offered(engine.clock.now(), &grant.origin, world, Action::ReadVector);
-        let bundle = &world.policy.bundle;
-        let Ok(inquiry) = bundle.inquiry(grant.caller.uid().clone(), Action::ReadVector, &offered) else { return };
+        let Ok(Some(inquiry)) = inquiry(engine, world, grant, Action::ReadVector) else { return };
         let entities: Vec<_> = self.records.iter().map(|r| r.record.entity(collection)).collect();
-        let verdicts = bundle.decide_many(&inquiry, &entities, &world.directory);
+        let verdicts = world.policy.bundle.decide_many(&inquiry, &entities, &world.directory);
         for (released, verdict) in self.records.iter_mut().zip(verdicts) {
             released.vector = matches!(verdict, Verdict::Allow { .. });
         }

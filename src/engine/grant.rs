@@ -35,6 +35,8 @@ pub struct Grant<A> {
     pub(super) caller: Caller,
     pub(super) origin: Origin,
     pub(super) circumstances: Circumstances,
+    /// The entity that `circumstances.patient` names.
+    pub(super) patient: Option<EntityUid>,
     pub(super) policies: Vec<PolicyName>,
     action: PhantomData<A>,
 }
@@ -47,6 +49,7 @@ impl Wardkeep {
             caller: operator.caller().clone(),
             origin: operator.origin(),
             circumstances: Circumstances::default(),
+            patient: None,
             policies: Vec::new(),
             action: PhantomData,
         }
@@ -56,7 +59,14 @@ impl Wardkeep {
 impl Grant<Read> {
     /// A read is decided on the record itself; nothing is asked beforehand.
     pub(super) fn on_the_record(caller: &Caller, origin: &Origin, circumstances: Circumstances) -> Self {
-        Self { caller: caller.clone(), origin: *origin, circumstances, policies: Vec::new(), action: PhantomData }
+        Self {
+            caller: caller.clone(),
+            origin: *origin,
+            circumstances,
+            patient: None,
+            policies: Vec::new(),
+            action: PhantomData,
+        }
     }
 }
 
@@ -76,6 +86,7 @@ impl<A: Asked> Grant<A> {
         Trail::new(engine, what, Some(&self.caller), &self.origin)
             .action(A::ACTION)
             .circumstances(&self.circumstances)
+            .patient(self.patient.as_ref())
             .deciding(&self.policies)
     }
 }
@@ -102,12 +113,14 @@ impl Wardkeep {
     ) -> Result<Grant<A>, Refusal> {
         let world = self.world.read();
         let verdict = self.allowed::<A>(&world, caller, origin, &circumstances, details);
+        let patient = world.named_patient(&circumstances);
         drop(world);
         match verdict {
             Ok(policies) => Ok(Grant {
                 caller: caller.clone(),
                 origin: *origin,
                 circumstances,
+                patient,
                 policies,
                 action: PhantomData,
             }),
@@ -121,7 +134,7 @@ impl Wardkeep {
         let circumstances = Circumstances::default();
         let world = self.world.read();
         let verdict = if asked_per_item(&world, A::ACTION) {
-            conceivable(&world, caller, A::ACTION, &circumstances.offered(self.clock.now(), origin, &world, A::ACTION))
+            conceivable(&world, caller, A::ACTION, circumstances.offered(self.clock.now(), origin, &world, A::ACTION))
         } else {
             self.allowed::<A>(&world, caller, origin, &circumstances, std::iter::empty())
         };
@@ -137,7 +150,11 @@ impl Wardkeep {
         circumstances: &Circumstances,
         reason: &'static str,
     ) -> Refusal {
-        let trail = Trail::new(self, What::Refused, Some(caller), origin).action(A::ACTION).circumstances(circumstances);
+        let patient = self.world.read().named_patient(circumstances);
+        let trail = Trail::new(self, What::Refused, Some(caller), origin)
+            .action(A::ACTION)
+            .circumstances(circumstances)
+            .patient(patient.as_ref());
         match self.journal.note(trail.denied(reason)) {
             Ok(_) => Refusal::Forbidden,
             Err(unavailable) => unavailable,
@@ -156,7 +173,11 @@ impl Wardkeep {
     }
 
     /// Whether a grant would still be given now: asked at each commit of a long stream.
-    pub(super) fn renew<A: Asked>(&self, grant: &Grant<A>, details: impl Iterator<Item = Detail>) -> Result<(), Refusal> {
+    pub(super) fn renew<A: Asked>(
+        &self,
+        grant: &Grant<A>,
+        details: impl Iterator<Item = Detail>,
+    ) -> Result<(), Refusal> {
         let world = self.world.read();
         let accepted = world.keys.still_accepts(&grant.caller, self.clock.now());
         drop(world);
@@ -192,12 +213,12 @@ impl Wardkeep {
         if !declared || details.peek().is_none() {
             // What is asked per record needs the records; the engine asks before it says anything about them.
             if declared && A::ACTION == Action::Ingest {
-                return conceivable(world, caller, A::ACTION, &offered);
+                return conceivable(world, caller, A::ACTION, offered);
             }
             if details.any(|detail| detail.concerns_an_administrator()) && *caller.uid() != root() {
                 return Err("only_root_makes_administrators");
             }
-            return ask(world, caller, A::ACTION, &resource, &offered);
+            return ask(world, caller, A::ACTION, &resource, offered);
         }
         let mut policies = Vec::new();
         for detail in details {
@@ -206,7 +227,7 @@ impl Wardkeep {
             }
             let mut offered = offered.clone();
             offered.extend(detail.offered(world, A::ACTION));
-            policies = ask(world, caller, A::ACTION, &resource, &offered)?;
+            policies = ask(world, caller, A::ACTION, &resource, offered)?;
         }
         Ok(policies)
     }
@@ -225,19 +246,17 @@ fn conceivable(
     world: &World,
     caller: &Caller,
     action: Action,
-    offered: &BTreeMap<&'static str, Value>,
+    mut offered: BTreeMap<&'static str, Value>,
 ) -> Result<Vec<PolicyName>, &'static str> {
-    let bundle = &world.policy.bundle;
-    let mut offered = offered.clone();
     if action == Action::Ingest {
         let nameless = Detail::Record { document: EntityUid::new("Document", ""), document_id: String::new(), replaces: false };
         offered.extend(nameless.offered(world, action));
     }
-    let inquiry = bundle.inquiry(caller.uid().clone(), action, &offered).map_err(|_| UNFIT_REQUEST)?;
+    let inquiry = world.inquiry(caller.uid(), action, offered).map_err(|_| UNFIT_REQUEST)?;
     if !world.directory.contains(caller.uid()) {
         return Err(deny_code(&DenyReason::UnknownPrincipal));
     }
-    match bundle.caps(&inquiry, &world.directory).permits.as_slice() {
+    match world.policy.bundle.caps(&inquiry, &world.directory).permits.as_slice() {
         [] => Err(deny_code(&DenyReason::NoPermit)),
         [..] => Ok(Vec::new()),
     }
@@ -309,7 +328,8 @@ impl Detail {
         match self {
             Self::Record { document, document_id, replaces } => {
                 let as_entity = world.context_is_entity(action, "document");
-                let document = if as_entity { Value::Entity(document.clone()) } else { Value::text(document_id.as_str()) };
+                let document =
+                    if as_entity { Value::Entity(document.clone()) } else { Value::text(document_id.as_str()) };
                 vec![("document", document), ("replaces", Value::Bool(*replaces))]
             }
             Self::Entity { uid, operation } => vec![
@@ -329,13 +349,9 @@ fn ask(
     caller: &Caller,
     action: Action,
     resource: &Entity,
-    offered: &BTreeMap<&'static str, Value>,
+    offered: BTreeMap<&'static str, Value>,
 ) -> Result<Vec<PolicyName>, &'static str> {
-    let inquiry = world
-        .policy
-        .bundle
-        .inquiry(caller.uid().clone(), action, offered)
-        .map_err(|_| UNFIT_REQUEST)?;
+    let inquiry = world.inquiry(caller.uid(), action, offered).map_err(|_| UNFIT_REQUEST)?;
     match world.policy.bundle.decide(&inquiry, resource, &world.directory) {
         Verdict::Allow { permits } => Ok(permits),
         Verdict::Deny(reason) => Err(deny_code(&reason)),

@@ -1,6 +1,9 @@
 //! Records in: checked against schema, collection and what is there, sealed, made durable, then searchable. A batch is whole or absent.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
+};
 
 use serde_json::{Value as Json, json};
 
@@ -147,7 +150,9 @@ impl Wardkeep {
         if built.is_empty() {
             return vec![detail(name, "", false)];
         }
-        built.iter().map(|b| detail(name, b.record.document.as_str(), there(&b.record.id))).collect()
+        // Chunks of one document are asked about once.
+        let distinct: BTreeSet<_> = built.iter().map(|b| (b.record.document.as_str(), there(&b.record.id))).collect();
+        distinct.into_iter().map(|(document, replaces)| detail(name, document, replaces)).collect()
     }
 
     fn place_all(&self, rules: &Rules, built: Vec<Built>, mode: Mode) -> Result<(Vec<Built>, Vec<Fault>), Refusal> {
@@ -176,7 +181,8 @@ impl Wardkeep {
             .patients(fitting.iter().filter_map(|c| c.patient.as_ref()));
         let name = rules.spec.name.clone();
         let arrivals: Vec<Arrival> = fitting.iter().map(|c| arrival(&rules.spec, c)).collect();
-        let records: Vec<_> = fitting.into_iter().map(|c| StoredRecord { record: c.record, version: rules.version }).collect();
+        let records: Vec<_> =
+            fitting.into_iter().map(|c| StoredRecord { record: c.record, version: rules.version }).collect();
         let change = self.store.put_records(&rules.spec, &records, rules.now)?;
         let effect = Box::new(move |world: &mut World| world.arrive(&name, arrivals));
         self.journal.change(Intent { changes: vec![change], effect }, trail)?;
@@ -327,7 +333,8 @@ fn own_parents(world: &World, holding: &Holding, record: &Record, patient: Optio
     if record.parents.iter().all(|uid| own(uid) && above(uid)) {
         Ok(())
     } else {
-        let detail = "a parent is, or lies below, another patient, document, collection or record than the record's own";
+        let detail =
+            "a parent is, or lies below, another patient, document, collection or record than the record's own";
         Err(Fault::new("parent", detail))
     }
 }

@@ -15,7 +15,7 @@ use parking_lot::{Mutex, RwLock};
 
 use super::{Refusal, trail::Trail, world::World};
 use crate::{
-    audit::{Entry, Head, Log},
+    audit::{Entry, Frames, Log},
     store::{Change, Store},
 };
 
@@ -102,9 +102,7 @@ impl Journal {
     fn send(&self, intent: Option<Intent>, trail: Trail) -> Result<Pending, Refusal> {
         let (reply, answer) = sync_channel(1);
         let job = Job { intent, entry: trail.entry(), reply };
-        self.queue
-            .send(Message::Job(Box::new(job)))
-            .map_err(|_| Refusal::Unavailable("the store is shutting down"))?;
+        self.queue.send(Message::Job(Box::new(job))).map_err(|_| Refusal::Unavailable("the store is shutting down"))?;
         Ok(Pending(answer))
     }
 
@@ -146,10 +144,31 @@ impl Writer {
     }
 
     fn write(&self, group: Vec<Job>) {
-        let (changing, noting): (Vec<_>, Vec<_>) = group.into_iter().partition(|job| job.intent.is_some());
         let mut log = self.log.lock();
+        if let Err(why) = self.begin(&mut log) {
+            return refuse(group, why);
+        }
+        let (changing, noting): (Vec<_>, Vec<_>) = group.into_iter().partition(|job| job.intent.is_some());
         let changing = self.commit(&mut log, changing);
+        if self.store.is_halted() {
+            return refuse(noting, HALTED);
+        }
         self.append(&mut log, changing, noting);
+    }
+
+    /// Whether a group may begin. Once the store has halted the log must not go on either: it would run further ahead of the
+    /// manifest than a crash can explain, and not open again. While entries of earlier changes wait for a disk that takes
+    /// them, no further change is made.
+    fn begin(&self, log: &mut Log) -> Result<(), &'static str> {
+        if self.store.is_halted() {
+            return Err(HALTED);
+        }
+        if log.pending() > 0 {
+            self.keep(log, Frames::new(), Frames::new())
+                .inspect_err(|error| tracing::error!(error, "the audit log is still unwritable"))
+                .map_err(|_| UNWRITABLE)?;
+        }
+        Ok(())
     }
 
     /// The changes and their entries, in one durable batch; then in force.
@@ -173,7 +192,10 @@ impl Writer {
             Err(error) => {
                 tracing::error!(error, "a change could not be written");
                 log.unstage();
-                refuse(changing, "the store cannot write; nothing was changed");
+                refuse(
+                    changing,
+                    if self.store.is_halted() { UNKNOWN } else { "the store cannot write; nothing was changed" },
+                );
                 Vec::new()
             }
         }
@@ -182,35 +204,43 @@ impl Writer {
     /// All entries of the group, then the manifest, then the answers.
     fn append(&self, log: &mut Log, changing: Vec<(Job, u64, Vec<u8>)>, noting: Vec<Job>) {
         let entries: Vec<Entry> = noting.iter().map(|job| job.entry.clone()).collect();
-        let must: Vec<_> = changing.iter().map(|(_, seq, bytes)| (*seq, bytes.clone())).collect();
-        let durable = log.stage(&entries).and_then(|may| {
-            let numbers: Vec<u64> = may.iter().map(|(seq, _)| *seq).collect();
-            log.append(must, may).map(|head| (numbers, head))
-        });
-        let durable = durable.map_err(|e| e.to_string()).and_then(|(numbers, head)| {
-            self.seal(&head).map(|()| numbers).map_err(|e| e.to_string())
-        });
-        match durable {
-            Ok(numbers) => {
-                for (job, sequence, _) in changing {
-                    let _ = job.reply.send(Ok(Receipt { sequence }));
-                }
-                for (job, sequence) in noting.into_iter().zip(numbers) {
+        let (changed, must): (Vec<Job>, Frames) =
+            changing.into_iter().map(|(job, seq, bytes)| (job, (seq, bytes))).unzip();
+        // What cannot be staged must not take with it the entries of changes that are in force already.
+        let (noting, may) = match log.stage(&entries) {
+            Ok(may) => (noting, may),
+            Err(error) => {
+                tracing::error!(%error, "audit entries could not be sealed; no answer leaves");
+                refuse(noting, UNWRITABLE);
+                (Vec::new(), Frames::new())
+            }
+        };
+        let numbers: Vec<u64> = must.iter().chain(&may).map(|(seq, _)| *seq).collect();
+        let jobs = changed.into_iter().chain(noting);
+        match self.keep(log, must, may) {
+            Ok(()) => {
+                for (job, sequence) in jobs.zip(numbers) {
                     let _ = job.reply.send(Ok(Receipt { sequence }));
                 }
             }
             Err(error) => {
                 tracing::error!(error, "the audit log cannot be written; no answer leaves");
-                refuse(changing.into_iter().map(|(job, ..)| job), "the audit log cannot be written");
-                refuse(noting, "the audit log cannot be written");
+                refuse(jobs, UNWRITABLE);
             }
         }
     }
 
-    fn seal(&self, head: &Head) -> Result<(), crate::store::StoreError> {
-        self.store.write_manifest(head.size, head.root, head.group)
+    /// Entries into the log, its head into the manifest.
+    fn keep(&self, log: &mut Log, must: Frames, may: Frames) -> Result<(), String> {
+        let head = log.append(must, may).map_err(|e| e.to_string())?;
+        self.store.write_manifest(head.size, head.root, head.group).map_err(|e| e.to_string())
     }
 }
+
+const UNWRITABLE: &str =
+    "the audit log cannot be written; a change that was sent may be in force, and is then in the log once it can be";
+const UNKNOWN: &str = "the store cannot write; free the disk or mend it and restart the server: only then is it known whether the change was kept";
+const HALTED: &str = "an earlier write failed; free the disk or mend it, then restart the server";
 
 fn refuse(jobs: impl IntoIterator<Item = Job>, why: &'static str) {
     for job in jobs {

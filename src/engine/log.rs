@@ -40,12 +40,11 @@ pub struct Page {
 
 impl Sieve {
     fn passes(&self, entry: &Entry) -> bool {
-        let names = |uid: &EntityUid, text: &str| uid.id.as_ref() == text || format!("{}::\"{}\"", uid.ty, uid.id) == text;
+        let names =
+            |uid: &EntityUid, text: &str| uid.id.as_ref() == text || format!("{}::\"{}\"", uid.ty, uid.id) == text;
         let caller = self.caller.as_ref().is_none_or(|id| entry.caller.as_ref().is_some_and(|c| names(c, id)));
-        let patient = self
-            .patient
-            .as_ref()
-            .is_none_or(|id| entry.patients.iter().chain(&entry.patient).any(|p| names(p, id)));
+        let patient =
+            self.patient.as_ref().is_none_or(|id| entry.patients.iter().chain(&entry.patient).any(|p| names(p, id)));
         let record = self.record.as_ref().is_none_or(|id| entry.records.contains(id));
         let action = self.action.is_none_or(|a| entry.action == Some(a));
         let since = self.since.is_none_or(|t| entry.at >= t);
@@ -56,13 +55,7 @@ impl Sieve {
 
 impl Wardkeep {
     /// Entries after number `after` that pass `sieve`, oldest first. The reading is itself an entry.
-    pub fn audit(
-        &self,
-        grant: &Grant<ReadAudit>,
-        after: u64,
-        limit: usize,
-        sieve: &Sieve,
-    ) -> Result<Page, Refusal> {
+    pub fn audit(&self, grant: &Grant<ReadAudit>, after: u64, limit: usize, sieve: &Sieve) -> Result<Page, Refusal> {
         let limit = limit.min(limits::AUDIT_PAGE);
         self.journal.note(grant.trail(self, What::ReadAudit))?;
         let mut page = Page { entries: Vec::new(), next: None };

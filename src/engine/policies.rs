@@ -139,7 +139,8 @@ impl Wardkeep {
         }
         let world = self.world.read();
         if !allow.lockout && !may_manage(&world, bundle, uploader, self) {
-            let detail = "under this bundle you could no longer manage policies; pass `allow_lockout=true` if that is meant";
+            let detail =
+                "under this bundle you could no longer manage policies; pass `allow_lockout=true` if that is meant";
             return Err(Refusal::conflict("lockout", detail));
         }
         Ok(())
@@ -186,8 +187,12 @@ fn tally(misfits: &mut Misfits, bundle: &Bundle, entity: &Entity) -> bool {
 fn may_manage(world: &World, bundle: &Bundle, uploader: &Caller, engine: &Wardkeep) -> bool {
     let origin = crate::authn::Origin { address: None, request: [0; 16] };
     let offered = super::Circumstances::default().offered(engine.clock.now(), &origin, world, Action::ManagePolicies);
-    let Ok(inquiry) = bundle.inquiry(uploader.uid().clone(), Action::ManagePolicies, &offered) else { return false };
-    let system = world.directory.get(&EntityUid::system()).map_or_else(|| Entity::bare(EntityUid::system()), |e| e.as_ref().clone());
+    let next = World::asking(bundle, uploader.uid(), Action::ManagePolicies, offered);
+    let Ok(inquiry) = next else { return false };
+    let system = world
+        .directory
+        .get(&EntityUid::system())
+        .map_or_else(|| Entity::bare(EntityUid::system()), |e| e.as_ref().clone());
     matches!(bundle.decide(&inquiry, &system, &world.directory), Verdict::Allow { .. })
 }
 

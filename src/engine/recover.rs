@@ -39,13 +39,15 @@ pub enum OpenError {
     #[error("cannot start a thread: {0}")]
     Thread(#[from] std::io::Error),
     /// The stored bundle does not compile: it was written by another version.
-    #[error("the stored policies do not compile with this version of wardkeep; set others offline with `policy set --data`")]
+    #[error(
+        "the stored policies do not compile with this version of wardkeep; set others offline with `policy set --data`"
+    )]
     Bundle,
     /// No bundle is stored.
     #[error("the store has no policies: its creation was interrupted; remove the directory and run `init` again")]
     Unfinished,
     /// The first entries could not be written.
-    #[error("the store cannot write its first audit entries")]
+    #[error("the store cannot write its audit log: free the disk or mend it")]
     Unwritable,
 }
 
@@ -94,7 +96,13 @@ impl Wardkeep {
         environment: Environment,
     ) -> Result<Founding, OpenError> {
         let store = Arc::new(Store::create(dir, passphrase, cost, &options(&Settings::default(), &environment))?);
-        let log = Log::create(&store.audit_dir(), &origin_line(&store), store.ring().sealer("audit"), store.ring().signer(), Arc::clone(&environment.disk))?;
+        let log = Log::create(
+            &store.audit_dir(),
+            &origin_line(&store),
+            store.ring().sealer("audit"),
+            store.ring().signer(),
+            Arc::clone(&environment.disk),
+        )?;
         let source = policy::starter();
         let bundle = Bundle::compile(&source).map_err(|_| OpenError::Bundle)?;
         let world = World::new(InForce { version: 1, bundle: Arc::new(bundle) }, Directory::new(), Keys::default());
@@ -133,7 +141,12 @@ impl Wardkeep {
         progress: Progress<'_>,
     ) -> Result<Self, OpenError> {
         let store = Arc::new(Store::open(dir, passphrase, &options(&settings, &environment))?);
+        if store.bundle_versions()?.is_empty() {
+            return Err(OpenError::Unfinished);
+        }
         let log = open_log(&store, Arc::clone(&environment.disk))?;
+        let head = log.head();
+        store.write_manifest(head.size, head.root, head.group)?;
         let world = load(&store, progress)?;
         let engine = Self::assemble(store, log, world, settings, environment)?;
         engine.deny_misfits()?;

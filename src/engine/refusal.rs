@@ -1,6 +1,6 @@
 //! Why a request was not served: what the caller could do differently, never content of a record.
 
-use crate::audit::Outcome;
+use crate::{audit::Outcome, model::ids::check_id};
 
 /// One thing that is wrong with what was sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,10 +21,10 @@ impl Fault {
         Self { line: None, id: None, code, detail: detail.into() }
     }
 
-    /// The same at a line, of a record.
+    /// The same at a line, of a record. What cannot be an id is not repeated: it may be as long as a body, and faults are kept.
     pub fn at(mut self, line: usize, id: Option<&str>) -> Self {
         self.line = Some(line);
-        self.id = id.map(str::to_owned);
+        self.id = id.filter(|id| check_id(id).is_ok()).map(str::to_owned);
         self
     }
 }
@@ -86,7 +86,22 @@ impl Refusal {
 
 impl From<crate::store::StoreError> for Refusal {
     fn from(error: crate::store::StoreError) -> Self {
+        use crate::store::StoreError;
         tracing::error!(%error, "the store failed");
-        Self::Damaged
+        match error {
+            StoreError::Halted | StoreError::Engine(_) | StoreError::Io(_) | StoreError::Seal => {
+                Self::Unavailable("the store cannot read or write at the moment")
+            }
+            StoreError::TooLarge => Self::invalid("too_large", "a value is too large to store"),
+            StoreError::Locked
+            | StoreError::Missing
+            | StoreError::Occupied
+            | StoreError::Key(_)
+            | StoreError::RolledBack(_)
+            | StoreError::Damaged { .. }
+            | StoreError::Lost(_)
+            | StoreError::DamagedPart(_)
+            | StoreError::Stale => Self::Damaged,
+        }
     }
 }

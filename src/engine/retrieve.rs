@@ -166,7 +166,10 @@ fn embedding(holding: &Holding, question: &Question) -> Result<Embedding, Refusa
     if let (Some(asked), Some(stored)) = (&question.model, &holding.spec.embedding_model)
         && asked != stored
     {
-        return Err(Refusal::invalid("model_mismatch", "the collection's vectors were made by another embedding model"));
+        return Err(Refusal::invalid(
+            "model_mismatch",
+            "the collection's vectors were made by another embedding model",
+        ));
     }
     Embedding::new(question.vector.clone(), holding.spec.dimension, holding.spec.metric)
         .map_err(|error| Refusal::invalid("vector", error.to_string()))

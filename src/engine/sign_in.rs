@@ -1,13 +1,10 @@
 //! Who is it? Failures are summed per source and minute, so that a million bad credentials cannot fill the log.
 
-use std::{
-    collections::HashMap,
-    net::IpAddr,
-};
+use std::{collections::HashMap, net::IpAddr};
 
 use parking_lot::Mutex;
 
-use super::{Refusal, Wardkeep, trail::Trail};
+use super::{Refusal, Wardkeep, journal::Pending, trail::Trail};
 use crate::{
     audit::{Outcome, What},
     authn::{Caller, Credential, Origin},
@@ -47,7 +44,9 @@ impl Failures {
             .filter(|(_, tally)| all || now.millis() - tally.since.millis() >= WINDOW_MS)
             .map(|(source, tally)| (*source, *tally))
             .collect();
-        due.iter().for_each(|(source, _)| drop(by_source.remove(source)));
+        for (source, _) in &due {
+            by_source.remove(source);
+        }
         due
     }
 }
@@ -63,13 +62,17 @@ impl Wardkeep {
         })
     }
 
-    /// Writes what is due of the summed failures; `all` at shutdown. What cannot be written is summed on.
+    /// Writes what is due of the summed failures in one group; `all` at shutdown. What cannot be written is summed on.
     pub fn write_failures(&self, all: bool) {
-        for (source, tally) in self.failures.due(self.clock.now(), all) {
+        let send = |(source, tally): (Option<IpAddr>, Tally)| {
             let origin = Origin { address: source, request: [0; 16] };
             let what = What::SignInFailures { count: tally.count, since: tally.since };
             let trail = Trail::new(self, what, None, &origin).outcome(Outcome::Denied);
-            if self.journal.note(trail).is_err() {
+            (source, tally, self.journal.submit(trail))
+        };
+        let sent: Vec<_> = self.failures.due(self.clock.now(), all).into_iter().map(send).collect();
+        for (source, tally, pending) in sent {
+            if pending.and_then(Pending::wait).is_err() {
                 let mut by_source = self.failures.by_source.lock();
                 by_source.entry(source).or_insert(Tally { count: 0, since: tally.since }).count += tally.count;
             }

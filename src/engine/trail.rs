@@ -31,7 +31,8 @@ impl Trail {
             caller: caller.map(|c| c.uid().clone()),
             authentication,
             source: origin.address,
-            trace: Some(hex::encode(origin.request)),
+            // Zeros: no request, but the store's own doing.
+            trace: (origin.request != [0; 16]).then(|| hex::encode(origin.request)),
             bundle: Some(engine.bundle_in_force()),
             ..Entry::new(engine.clock.now(), what)
         };
@@ -50,7 +51,12 @@ impl Trail {
     pub(super) fn circumstances(mut self, circumstances: &Circumstances) -> Self {
         self.entry.purpose = circumstances.purpose.clone();
         self.entry.collection = circumstances.collection.clone();
-        self.entry.patient = circumstances.patient.as_ref().map(|id| EntityUid::new("Patient", id.as_str()));
+        self
+    }
+
+    /// The patient that the request was narrowed to.
+    pub(super) fn patient(mut self, patient: Option<&EntityUid>) -> Self {
+        self.entry.patient = patient.cloned();
         self
     }
 

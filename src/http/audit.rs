@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::{
-    extract::{Query, State},
+    extract::State,
     http::{HeaderValue, header},
     response::{IntoResponse, Response},
 };
@@ -14,7 +14,7 @@ use super::{
     App,
     forms::bounded,
     problem::Problem,
-    session::{Session, answer, run},
+    session::{Asked, Session, answer, run},
 };
 use crate::{
     audit::Entry,
@@ -66,7 +66,7 @@ impl AuditQuery {
 pub(super) async fn entries(
     State(app): State<Arc<App>>,
     session: Session,
-    Query(query): Query<AuditQuery>,
+    Asked(query): Asked<AuditQuery>,
 ) -> Result<Response, Problem> {
     let page = run(&app, move |engine| {
         let grant = engine.authorise::<ReadAudit>(&session.caller, &session.origin, Circumstances::default())?;

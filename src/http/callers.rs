@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use axum::{
     extract::{Path, State},
-    http::StatusCode,
-    response::{IntoResponse, Response},
+    response::Response,
 };
 use serde_json::json;
 
@@ -24,11 +23,7 @@ use crate::{
 /// Purposes that one key may be bound to.
 const PURPOSES: usize = 64;
 
-pub(super) async fn make(
-    State(app): State<Arc<App>>,
-    session: Session,
-    intake: Intake,
-) -> Result<Response, Problem> {
+pub(super) async fn make(State(app): State<Arc<App>>, session: Session, intake: Intake) -> Result<Response, Problem> {
     let Session { caller, origin } = session;
     let (caller, origin) = run(&app, move |engine| {
         engine.may_begin::<ManageCallers>(&caller, &origin)?;
@@ -44,8 +39,9 @@ pub(super) async fn make(
         }
         None => None,
     };
-    if form.expires_in == Some(0) {
-        return Err(Problem::invalid("expires_in", "`expires_in` is in seconds and must be 1 or more"));
+    if form.expires_in.is_some_and(|seconds| !(1..=limits::KEY_SECONDS).contains(&seconds)) {
+        let detail = format!("`expires_in` is in seconds and must be 1 to {}", limits::KEY_SECONDS);
+        return Err(Problem::invalid("expires_in", detail));
     }
     let issued =
         run(&app, move |engine| engine.make_key(&caller, &origin, holder, form.expires_in, purposes)).await?;
@@ -54,13 +50,12 @@ pub(super) async fn make(
         "key_id": issued.key_id.to_string(),
         "expires_at": issued.expires_at.map(crate::clock::Instant::rfc3339),
     });
-    Ok((StatusCode::CREATED, answer(&body)).into_response())
+    Ok(answer(&body))
 }
 
 pub(super) async fn list(State(app): State<Arc<App>>, session: Session) -> Result<Response, Problem> {
     let keys = run(&app, move |engine| {
-        let grant =
-            engine.authorise::<ManageCallers>(&session.caller, &session.origin, Circumstances::default())?;
+        let grant = engine.authorise::<ManageCallers>(&session.caller, &session.origin, Circumstances::default())?;
         engine.keys(&grant)
     })
     .await?;

@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use axum::{
     extract::{Path, State},
-    http::StatusCode,
-    response::{IntoResponse, Response},
+    response::Response,
 };
 use serde_json::json;
 
@@ -50,9 +49,8 @@ pub(super) async fn put(
         embedding_model: form.embedding_model.map(|m| label("embedding_model", m)).transpose()?,
     };
     let shown = settings.clone();
-    let created = run(&app, move |engine| engine.put_collection(&grant, settings)).await?;
-    let status = if created { StatusCode::CREATED } else { StatusCode::OK };
-    Ok((status, answer(&shown)).into_response())
+    run(&app, move |engine| engine.put_collection(&grant, settings)).await?;
+    Ok(answer(&shown))
 }
 
 pub(super) async fn show(

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::{
-    extract::{Path, Query, State},
+    extract::{Path, State},
     response::Response,
 };
 use serde::Deserialize;
@@ -14,25 +14,22 @@ use super::{
     forms::bounded,
     intake::Intake,
     problem::Problem,
-    session::{Session, answer, run},
+    session::{Asked, Session, answer, run},
 };
 use crate::{
     engine::{ManageEntities, Operation},
     model::{EntityUid, limits},
 };
 
-pub(super) async fn put(
-    State(app): State<Arc<App>>,
-    session: Session,
-    intake: Intake,
-) -> Result<Response, Problem> {
+pub(super) async fn put(State(app): State<Arc<App>>, session: Session, intake: Intake) -> Result<Response, Problem> {
     let Session { caller, origin } = session;
     let (caller, origin) = run(&app, move |engine| {
         engine.may_begin::<ManageEntities>(&caller, &origin)?;
         Ok((caller, origin))
     })
     .await?;
-    let sent: Vec<Json> = body::json(&intake, limits::BULK_BODY_BYTES).await?;
+    let sent: Vec<body::Distinct> = body::json(&intake, limits::BULK_BODY_BYTES).await?;
+    let sent: Vec<Json> = sent.into_iter().map(|entity| entity.0).collect();
     bounded("entities", sent.len(), limits::ENTITIES_PER_REQUEST)?;
     let written = run(&app, move |engine| engine.put_entities(&caller, &origin, &sent)).await?;
     Ok(answer(&json!({ "written": written.len(), "entities": written })))
@@ -49,7 +46,7 @@ pub(super) async fn list(
     State(app): State<Arc<App>>,
     session: Session,
     Path(ty): Path<String>,
-    Query(query): Query<ListQuery>,
+    Asked(query): Asked<ListQuery>,
 ) -> Result<Response, Problem> {
     let limit = bounded("limit", query.limit.unwrap_or(limits::LIST_PAGE), limits::LIST_PAGE)?;
     let found = run(&app, move |engine| {
@@ -88,7 +85,7 @@ pub(super) async fn remove(
     State(app): State<Arc<App>>,
     session: Session,
     Path((ty, id)): Path<(String, String)>,
-    Query(query): Query<RemoveQuery>,
+    Asked(query): Asked<RemoveQuery>,
 ) -> Result<Response, Problem> {
     run(&app, move |engine| {
         let uid = EntityUid::new(ty, id);

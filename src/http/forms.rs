@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use serde::Deserialize;
-use serde_json::{Value as Json, value::RawValue};
+use serde::{Deserialize, de::IgnoredAny};
+use serde_json::value::RawValue;
 
-use super::{body, problem::Problem};
+use super::{
+    body::{self, Distinct},
+    problem::Problem,
+};
 use crate::{
     engine::{Draft, Fault, Include, Line},
     model::{EntityUid, Isolation, Metric, Phi, TemplateLink, limits},
@@ -20,7 +23,10 @@ fn vector(plain: Option<Vec<f32>>, base64: Option<&str>) -> Result<Vec<f32>, Fau
             let bytes = STANDARD.decode(text).map_err(|_| Fault::new("vector", "`vector_base64` is not base64"))?;
             let (chunks, rest) = bytes.as_chunks::<4>();
             if !rest.is_empty() {
-                return Err(Fault::new("vector", "`vector_base64` must hold little-endian f32 numbers, four bytes each"));
+                return Err(Fault::new(
+                    "vector",
+                    "`vector_base64` must hold little-endian f32 numbers, four bytes each",
+                ));
             }
             Ok(chunks.iter().map(|c| f32::from_le_bytes(*c)).collect())
         }
@@ -37,11 +43,17 @@ struct RecordForm {
     vector_base64: Option<String>,
     text: String,
     #[serde(default)]
-    attributes: Json,
+    attributes: Distinct,
     #[serde(default)]
-    tags: Json,
+    tags: Distinct,
     #[serde(default)]
     parents: Vec<EntityUid>,
+}
+
+/// A line of NDJSON that was too long to be read.
+pub(super) fn endless(number: usize) -> Line {
+    let detail = format!("the line is longer than {} bytes", limits::LINE_BYTES);
+    Line { number, draft: Err(Fault::new("line_too_long", detail).at(number, None)) }
 }
 
 /// One line of NDJSON, or one element of `records`.
@@ -53,8 +65,8 @@ pub(super) fn line(number: usize, bytes: &[u8]) -> Line {
             document: form.document,
             vector,
             text: Phi::new(form.text),
-            attributes: form.attributes,
-            tags: form.tags,
+            attributes: form.attributes.0,
+            tags: form.tags.0,
             parents: form.parents,
         })
     });
@@ -86,7 +98,7 @@ pub(super) struct SearchForm {
     limit: Option<usize>,
     pub(super) purpose: String,
     pub(super) patient: Option<String>,
-    filter: Option<Json>,
+    filter: Option<IgnoredAny>,
     include: Option<Vec<IncludeForm>>,
     model: Option<String>,
 }
@@ -111,7 +123,7 @@ impl SearchForm {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ListForm {
-    filter: Option<Json>,
+    filter: Option<IgnoredAny>,
     pub(super) patient: Option<String>,
     pub(super) purpose: String,
     after: Option<String>,
@@ -247,7 +259,7 @@ pub(super) struct BundleForm {
 struct LinkForm {
     template: String,
     id: Option<String>,
-    values: BTreeMap<String, EntityUid>,
+    values: Distinct,
 }
 
 impl BundleForm {
@@ -255,16 +267,18 @@ impl BundleForm {
         if self.note.len() > limits::TEXT_BYTES {
             return Err(Problem::invalid("note", "`note` is too long"));
         }
-        let links = self.links.into_iter().enumerate().map(|(at, link)| TemplateLink {
-            id: link.id.unwrap_or_else(|| format!("{}-link-{}", link.template, at + 1)),
-            template: link.template,
-            values: link.values,
+        let links = self.links.into_iter().enumerate().map(|(at, link)| {
+            let values = serde_json::from_value::<BTreeMap<String, EntityUid>>(link.values.0).map_err(|_| {
+                Problem::invalid("bad_link", format!("`values` of link {} must be {{\"principal\": {{type, id}}, …}}", at + 1))
+            })?;
+            let id = link.id.unwrap_or_else(|| format!("{}-link-{}", link.template, at + 1));
+            Ok(TemplateLink { id, template: link.template, values })
         });
         Ok(crate::model::BundleSource {
             schema: self.schema,
             policies: self.policies,
             templates: self.templates.unwrap_or_default(),
-            links: links.collect(),
+            links: links.collect::<Result<_, Problem>>()?,
             note: self.note,
             tolerates_misfits: false,
         })

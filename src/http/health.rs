@@ -1,10 +1,6 @@
 //! Is it alive, is it ready, how busy is it. Counts of requests only: nothing of what was asked or found.
 
-use std::{
-    collections::BTreeMap,
-    fmt::Write as _,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, fmt::Write as _, sync::Arc};
 
 use axum::{
     extract::State,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::{
-    extract::{Query, State},
+    extract::State,
     http::{HeaderMap, HeaderValue, header},
     response::Response,
 };
@@ -15,7 +15,7 @@ use super::{
     forms::BundleForm,
     intake::Intake,
     problem::Problem,
-    session::{Session, answer, run},
+    session::{Asked, Session, answer, run},
 };
 use crate::{
     engine::{Allow, Circumstances, Grant, ManagePolicies, Refusal, Wardkeep},
@@ -40,7 +40,7 @@ pub(super) struct PutQuery {
 pub(super) async fn put(
     State(app): State<Arc<App>>,
     session: Session,
-    Query(query): Query<PutQuery>,
+    Asked(query): Asked<PutQuery>,
     headers: HeaderMap,
     intake: Intake,
 ) -> Result<Response, Problem> {
@@ -90,7 +90,7 @@ pub(super) struct ShowQuery {
 pub(super) async fn show(
     State(app): State<Arc<App>>,
     session: Session,
-    Query(query): Query<ShowQuery>,
+    Asked(query): Asked<ShowQuery>,
 ) -> Result<Response, Problem> {
     let (version, bundle) = run(&app, move |engine| engine.policies(&may_manage(engine, &session)?)).await?;
     if query.version.is_some_and(|asked| asked != version) {

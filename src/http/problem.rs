@@ -10,8 +10,11 @@ use crate::engine::{Fault, Refusal};
 
 /// An error on its way out; `session::enter` writes its body, because only it knows the request's id.
 #[derive(Debug, Clone)]
-pub(super) struct Problem {
-    pub(super) status: StatusCode,
+pub(super) struct Problem(Box<Parts>);
+
+#[derive(Debug, Clone)]
+struct Parts {
+    status: StatusCode,
     code: &'static str,
     detail: String,
     faults: Vec<Fault>,
@@ -20,7 +23,7 @@ pub(super) struct Problem {
 
 impl Problem {
     pub(super) fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, code, detail: detail.into(), faults: Vec::new(), more: Json::Null }
+        Self(Box::new(Parts { status, code, detail: detail.into(), faults: Vec::new(), more: Json::Null }))
     }
 
     pub(super) fn invalid(code: &'static str, detail: impl Into<String>) -> Self {
@@ -32,7 +35,7 @@ impl Problem {
     }
 
     pub(super) fn with(mut self, more: Json) -> Self {
-        self.more = more;
+        self.0.more = more;
         self
     }
 
@@ -40,7 +43,9 @@ impl Problem {
     pub(super) fn for_status(status: StatusCode) -> Self {
         match status {
             StatusCode::NOT_FOUND => Self::absent(),
-            StatusCode::METHOD_NOT_ALLOWED => Self::new(status, "method_not_allowed", "this route does not take this method"),
+            StatusCode::METHOD_NOT_ALLOWED => {
+                Self::new(status, "method_not_allowed", "this route does not take this method")
+            }
             _ => Self::new(status, "malformed_request", "the request line, path, query or headers are malformed"),
         }
     }
@@ -49,24 +54,24 @@ impl Problem {
     pub(super) fn render(&self, request_id: &str) -> Response {
         let mut body = json!({
             "type": "about:blank",
-            "title": self.status.canonical_reason().unwrap_or("Error"),
-            "status": self.status.as_u16(),
-            "code": self.code,
-            "detail": self.detail,
+            "title": self.0.status.canonical_reason().unwrap_or("Error"),
+            "status": self.0.status.as_u16(),
+            "code": self.0.code,
+            "detail": self.0.detail,
             "request_id": request_id,
         });
         if let Some(fields) = body.as_object_mut() {
-            if !self.faults.is_empty() {
-                fields.insert("errors".into(), self.faults.iter().map(fault_json).collect());
+            if !self.0.faults.is_empty() {
+                fields.insert("errors".into(), self.0.faults.iter().map(fault_json).collect());
             }
-            if let Json::Object(more) = &self.more {
+            if let Json::Object(more) = &self.0.more {
                 fields.extend(more.clone());
             }
         }
-        let mut response = (self.status, body.to_string()).into_response();
+        let mut response = (self.0.status, body.to_string()).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if self.status == StatusCode::UNAUTHORIZED {
+        if self.0.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"wardkeep\""));
         }
         response
@@ -91,11 +96,15 @@ impl From<Refusal> for Problem {
                 "forbidden",
                 "the policies in force do not permit this action to this caller for this purpose",
             ),
-            Refusal::Absent => Self::new(StatusCode::NOT_FOUND, "not_found", "there is no such thing, or it is not yours"),
+            Refusal::Absent => {
+                Self::new(StatusCode::NOT_FOUND, "not_found", "there is no such thing, or it is not yours")
+            }
             Refusal::Invalid(faults) => invalid(faults),
             Refusal::Conflict { code, detail, more } => Self::new(StatusCode::CONFLICT, code, detail).with(more),
             Refusal::Outdated { current } => {
-                let detail = format!("`If-Match` names another version than the one in force, {current}; read it and decide again");
+                let detail = format!(
+                    "`If-Match` names another version than the one in force, {current}; read it and decide again"
+                );
                 Self::new(StatusCode::PRECONDITION_FAILED, "version_mismatch", detail)
             }
             Refusal::Unavailable(why) => Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", why),
@@ -118,12 +127,12 @@ fn invalid(faults: Vec<Fault>) -> Problem {
         [one] => one.detail.clone(),
         many => format!("{} things to mend; nothing was changed; see `errors`", many.len()),
     };
-    Problem { status: StatusCode::UNPROCESSABLE_ENTITY, code, detail, faults, more: Json::Null }
+    Problem(Box::new(Parts { status: StatusCode::UNPROCESSABLE_ENTITY, code, detail, faults, more: Json::Null }))
 }
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let mut response = self.status.into_response();
+        let mut response = self.0.status.into_response();
         response.extensions_mut().insert(self);
         response
     }

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::{
-    extract::{Path, Query, State},
+    extract::{Path, State},
     http::StatusCode,
     response::Response,
 };
@@ -16,7 +16,7 @@ use super::{
     forms::{self, EraseForm},
     intake::{self, Intake},
     problem::{Problem, fault_json},
-    session::{Session, answer, run},
+    session::{Asked, Session, answer, run},
 };
 use crate::{
     engine::{Circumstances, Erase, Fault, Grant, Ingest, Ingested, Mode},
@@ -45,7 +45,7 @@ pub(super) async fn put(
     State(app): State<Arc<App>>,
     session: Session,
     Path(collection): Path<String>,
-    Query(query): Query<PutQuery>,
+    Asked(query): Asked<PutQuery>,
     intake: Intake,
 ) -> Result<Response, Problem> {
     let name: CollectionName = collection.parse().map_err(|_| Problem::absent())?;
@@ -53,15 +53,15 @@ pub(super) async fn put(
         Some(ModeQuery::Create) => Mode::Create,
         Some(ModeQuery::Upsert) | None => Mode::Upsert,
     };
-    let grant = run(&app, move |engine| {
-        engine.authorise::<Ingest>(&session.caller, &session.origin, Circumstances::of(name))
-    })
-    .await?;
+    let grant =
+        run(&app, move |engine| engine.authorise::<Ingest>(&session.caller, &session.origin, Circumstances::of(name)))
+            .await?;
     let ingested = if intake.is_ndjson() {
         Stream { app: &app, grant: Arc::new(grant), mode, asked: false, so_far: Ingested::default() }.take_in(&intake).await?
     } else {
         let bytes = intake.bytes(limits::BULK_BODY_BYTES).await?;
-        run(&app, move |engine| Ok(forms::lines(&bytes).map(|lines| engine.ingest_whole(&grant, &lines, mode)))).await???
+        run(&app, move |engine| Ok(forms::lines(&bytes).map(|lines| engine.ingest_whole(&grant, &lines, mode))))
+            .await???
     };
     Ok(answer(&report(&ingested)))
 }
@@ -96,9 +96,7 @@ impl Stream<'_> {
                     }
                     Err(_) => {
                         idle += 1;
-                        self.commit(&mut batch).await?;
-                        let grant = Arc::clone(&self.grant);
-                        run(self.app, move |engine| engine.may_go_on(&grant)).await?;
+                        self.renew(&mut batch).await?;
                         asked = Instant::now();
                     }
                     Ok(chunk) => match chunk? {
@@ -106,11 +104,16 @@ impl Stream<'_> {
                             idle = 0;
                             let mut rest = &bytes[..];
                             while !rest.is_empty() {
-                                rest = batch.add(rest)?;
+                                rest = batch.add(rest);
                                 if batch.is_full() {
                                     self.commit(&mut batch).await?;
                                     asked = Instant::now();
                                 }
+                            }
+                            // bytes that never fill a commit (blank lines, one without end) do not put the question off
+                            if asked.elapsed() >= RENEWAL {
+                                self.renew(&mut batch).await?;
+                                asked = Instant::now();
                             }
                         }
                         None => {
@@ -132,6 +135,13 @@ impl Stream<'_> {
         }
     }
 
+    /// Commits what there is, and asks whether the stream may go on.
+    async fn renew(&mut self, batch: &mut Batch) -> Result<(), Problem> {
+        self.commit(batch).await?;
+        let grant = Arc::clone(&self.grant);
+        run(self.app, move |engine| engine.may_go_on(&grant)).await
+    }
+
     async fn commit(&mut self, batch: &mut Batch) -> Result<(), Problem> {
         let lines = batch.take();
         if lines.is_empty() && self.asked {
@@ -140,7 +150,11 @@ impl Stream<'_> {
         self.asked = true;
         let (grant, mode) = (Arc::clone(&self.grant), self.mode);
         let ingested = run(self.app, move |engine| {
-            let lines: Vec<_> = lines.iter().map(|(number, bytes)| forms::line(*number, bytes)).collect();
+            let read = |(number, bytes): &(usize, Option<Vec<u8>>)| match bytes {
+                Some(bytes) => forms::line(*number, bytes),
+                None => forms::endless(*number),
+            };
+            let lines: Vec<_> = lines.iter().map(read).collect();
             engine.ingest_lines(&grant, &lines, mode)
         })
         .await?;
@@ -159,43 +173,47 @@ impl Ingested {
     }
 }
 
-/// Lines on their way into one commit.
+/// Lines on their way into one commit, with their numbers; without bytes where a line was too long to be kept.
 #[derive(Default)]
 struct Batch {
-    lines: Vec<(usize, Vec<u8>)>,
+    lines: Vec<(usize, Option<Vec<u8>>)>,
     bytes: usize,
     partial: Vec<u8>,
+    too_long: bool,
     number: usize,
 }
 
 impl Batch {
     /// Takes up to the end of the next line; returns what is left.
-    fn add<'a>(&mut self, rest: &'a [u8]) -> Result<&'a [u8], Problem> {
+    fn add<'a>(&mut self, rest: &'a [u8]) -> &'a [u8] {
         let (line, left, complete) = match rest.iter().position(|b| *b == b'\n') {
             Some(end) => {
                 let (line, left) = rest.split_at(end);
                 (line, left.get(1..).unwrap_or_default(), true)
             }
-            None => (rest, &rest[rest.len()..], false),
+            None => (rest, Default::default(), false),
         };
-        if self.partial.len() + line.len() > limits::LINE_BYTES {
-            let detail = format!("line {} is longer than {} bytes", self.number + 1, limits::LINE_BYTES);
-            return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "line_too_long", detail));
+        self.too_long |= self.partial.len() + line.len() > limits::LINE_BYTES;
+        if self.too_long {
+            self.partial = Vec::new();
+        } else {
+            self.partial.extend_from_slice(line);
         }
-        self.partial.extend_from_slice(line);
         if complete {
             self.end();
         }
-        Ok(left)
+        left
     }
 
     /// The line is whole. Blank lines count but say nothing.
     fn end(&mut self) {
         let line = std::mem::take(&mut self.partial);
         self.number += 1;
-        if !line.iter().all(u8::is_ascii_whitespace) {
+        if std::mem::take(&mut self.too_long) {
+            self.lines.push((self.number, None));
+        } else if !line.iter().all(u8::is_ascii_whitespace) {
             self.bytes += line.len();
-            self.lines.push((self.number, line));
+            self.lines.push((self.number, Some(line)));
         }
     }
 
@@ -203,7 +221,7 @@ impl Batch {
         self.lines.len() >= limits::COMMIT_LINES || self.bytes >= limits::COMMIT_BYTES
     }
 
-    fn take(&mut self) -> Vec<(usize, Vec<u8>)> {
+    fn take(&mut self) -> Vec<(usize, Option<Vec<u8>>)> {
         self.bytes = 0;
         std::mem::take(&mut self.lines)
     }
@@ -216,10 +234,9 @@ pub(super) async fn erase(
     intake: Intake,
 ) -> Result<Response, Problem> {
     let name: CollectionName = collection.parse().map_err(|_| Problem::absent())?;
-    let grant = run(&app, move |engine| {
-        engine.authorise::<Erase>(&session.caller, &session.origin, Circumstances::of(name))
-    })
-    .await?;
+    let grant =
+        run(&app, move |engine| engine.authorise::<Erase>(&session.caller, &session.origin, Circumstances::of(name)))
+            .await?;
     let form: EraseForm = body::json(&intake, limits::BODY_BYTES).await?;
     let erasure = form.erasure()?;
     let erased = run(&app, move |engine| engine.erase(&grant, &erasure)).await?;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::{
-    extract::{Path, Query, State},
+    extract::{Path, State},
     response::Response,
 };
 use serde::Deserialize;
@@ -13,14 +13,32 @@ use super::{
     forms::{ListForm, SearchForm, label},
     intake::Intake,
     problem::Problem,
-    session::{Session, answer, run},
+    session::{Asked, Session, answer, run},
 };
 use crate::{
-    engine::{Circumstances, Search},
+    engine::{Circumstances, Grant, Search, Wardkeep},
     model::{CollectionName, limits},
 };
 
-/// What a search says of itself, read even where the rest does not fit, so that a caller without any right is refused first.
+/// What a question says of itself besides what it asks.
+pub(super) trait Question: serde::de::DeserializeOwned + Send + 'static {
+    /// Takes the purpose and the patient out.
+    fn circumstances(&mut self) -> (String, Option<String>);
+}
+
+impl Question for SearchForm {
+    fn circumstances(&mut self) -> (String, Option<String>) {
+        (std::mem::take(&mut self.purpose), self.patient.take())
+    }
+}
+
+impl Question for ListForm {
+    fn circumstances(&mut self) -> (String, Option<String>) {
+        (std::mem::take(&mut self.purpose), self.patient.take())
+    }
+}
+
+/// The same of a body that does not fit, so that a caller without any right is refused before its faults are named.
 #[derive(Deserialize, Default)]
 struct Head {
     purpose: Option<String>,
@@ -33,24 +51,10 @@ pub(super) async fn search(
     Path(collection): Path<String>,
     intake: Intake,
 ) -> Result<Response, Problem> {
-    let bytes = intake.bytes(limits::BODY_BYTES).await?;
-    run(&app, move |engine| {
-        let form = body::parse::<SearchForm>(&bytes);
-        let circumstances = circumstances(&collection, &bytes)?;
-        if let (Err(problem), true) = (&form, circumstances.purpose.is_none()) {
-            // Cedar cannot be asked without a purpose; nothing that is stored has been looked at.
-            return Ok(Err(problem.clone()));
-        }
-        let grant = match engine.authorise::<Search>(&session.caller, &session.origin, circumstances) {
-            Ok(grant) => grant,
-            Err(refusal) => return Ok(Err(refusal.into())),
-        };
-        Ok(form.and_then(SearchForm::question).and_then(|question| {
-            let disclosure = engine.search(&grant, &question)?;
-            Ok(answer(&disclosure))
-        }))
+    ask(&app, collection, session, &intake, |engine, grant, form: SearchForm| {
+        Ok(answer(&engine.search(grant, &form.question()?)?))
     })
-    .await?
+    .await
 }
 
 pub(super) async fn list(
@@ -59,34 +63,53 @@ pub(super) async fn list(
     Path(collection): Path<String>,
     intake: Intake,
 ) -> Result<Response, Problem> {
+    ask(&app, collection, session, &intake, |engine, grant, form: ListForm| {
+        let (listing, include) = form.listing()?;
+        Ok(answer(&engine.list(grant, &listing, include)?))
+    })
+    .await
+}
+
+/// Reads a question, asks whether it may be asked, and has it answered.
+async fn ask<F: Question>(
+    app: &Arc<App>,
+    collection: String,
+    session: Session,
+    intake: &Intake,
+    answered: impl FnOnce(&Wardkeep, &Grant<Search>, F) -> Result<Response, Problem> + Send + 'static,
+) -> Result<Response, Problem> {
     let bytes = intake.bytes(limits::BODY_BYTES).await?;
-    run(&app, move |engine| {
-        let form = body::parse::<ListForm>(&bytes);
-        let circumstances = circumstances(&collection, &bytes)?;
-        if let (Err(problem), true) = (&form, circumstances.purpose.is_none()) {
+    run(app, move |engine| {
+        let mut form = body::parse::<F>(&bytes);
+        let (purpose, patient) = match &mut form {
+            Ok(form) => {
+                let (purpose, patient) = form.circumstances();
+                (Some(purpose), patient)
+            }
+            Err(_) => {
+                let head: Head = body::checked(&bytes).unwrap_or_default();
+                (head.purpose, head.patient)
+            }
+        };
+        if let (Err(problem), None) = (&form, &purpose) {
             // Cedar cannot be asked without a purpose; nothing that is stored has been looked at.
             return Ok(Err(problem.clone()));
         }
-        let grant = match engine.authorise::<Search>(&session.caller, &session.origin, circumstances) {
-            Ok(grant) => grant,
-            Err(refusal) => return Ok(Err(refusal.into())),
+        let circumstances = match circumstances(&collection, purpose, patient) {
+            Ok(circumstances) => circumstances,
+            Err(problem) => return Ok(Err(problem)),
         };
-        Ok(form.and_then(ListForm::listing).and_then(|(listing, include)| {
-            let disclosure = engine.list(&grant, &listing, include)?;
-            Ok(answer(&disclosure))
-        }))
+        let grant = engine.authorise::<Search>(&session.caller, &session.origin, circumstances)?;
+        Ok(form.and_then(|form| answered(engine, &grant, form)))
     })
     .await?
 }
 
-fn circumstances(collection: &str, bytes: &[u8]) -> Result<Circumstances, crate::engine::Refusal> {
-    let head: Head = body::checked(bytes).unwrap_or_default();
-    let name: CollectionName = collection.parse().map_err(|_| crate::engine::Refusal::Absent)?;
-    let fits = |name: &'static str, text: Option<String>| match text.map(|t| label(name, t)).transpose() {
-        Ok(text) => Ok(text),
-        Err(_) => Err(crate::engine::Refusal::invalid(name, format!("`{name}` must be 1 to 256 bytes without control characters"))),
-    };
-    Ok(Circumstances::of(name).purpose(fits("purpose", head.purpose)?).patient(fits("patient", head.patient)?))
+fn circumstances(collection: &str, purpose: Option<String>, patient: Option<String>) -> Result<Circumstances, Problem> {
+    let name: CollectionName = collection.parse().map_err(|_| Problem::absent())?;
+    let purpose = purpose.map(|p| label("purpose", p)).transpose()?;
+    let patient = patient.map(|p| label("patient", p)).transpose()?;
+    Ok(Circumstances::of(name).purpose(purpose).patient(patient))
 }
 
 #[derive(Deserialize)]
@@ -99,7 +122,7 @@ pub(super) async fn read(
     State(app): State<Arc<App>>,
     session: Session,
     Path((collection, id)): Path<(String, String)>,
-    Query(query): Query<ReadQuery>,
+    Asked(query): Asked<ReadQuery>,
 ) -> Result<Response, Problem> {
     let name = collection.parse().map_err(|_| Problem::absent())?;
     let id = id.parse().map_err(|_| Problem::absent())?;

@@ -1,11 +1,6 @@
 //! Listening, and ending well: what was acknowledged is finished before the process goes.
 
-use std::{
-    future::Future,
-    net::SocketAddr,
-    sync::Arc,
-    time::Duration,
-};
+use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::net::TcpListener;
 

@@ -7,13 +7,15 @@ use std::{
 
 use axum::{
     body::Body,
-    extract::{ConnectInfo, FromRequestParts, Request, State},
+    extract::{ConnectInfo, FromRequestParts, Query, Request, State},
     http::{HeaderValue, header, request::Parts},
     middleware::Next,
     response::{IntoResponse, Response},
 };
 
-use super::{App, intake::Intake, problem::Problem};
+use serde::de::DeserializeOwned;
+
+use super::{App, body, intake::Intake, problem::Problem};
 use crate::{
     authn::{Caller, Credential, Origin},
     engine::{Refusal, Wardkeep},
@@ -83,6 +85,35 @@ impl FromRequestParts<Arc<App>> for Session {
         let caller = app.engine.sign_in(credential.as_ref(), &origin)?;
         Ok(Self { caller, origin })
     }
+}
+
+/// The query of a request. What does not fit is told by the names that the route takes, never by what was sent.
+pub(super) struct Asked<T>(pub(super) T);
+
+impl<T: DeserializeOwned + Send> FromRequestParts<Arc<App>> for Asked<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
+        // the library would read other bytes as U+FFFD
+        if !decodes(parts.uri.query().unwrap_or_default()) {
+            return Err(Problem::invalid("query", "the query is not UTF-8"));
+        }
+        match Query::<T>::from_request_parts(parts, app).await {
+            Ok(Query(asked)) => Ok(Self(asked)),
+            Err(rejection) => Err(Problem::invalid("query", body::told_of_query(&rejection.body_text()))),
+        }
+    }
+}
+
+/// Whether the bytes that `%XX` stands for are UTF-8 together with those around them.
+fn decodes(query: &str) -> bool {
+    let (mut bytes, mut rest) = (Vec::with_capacity(query.len()), query.as_bytes());
+    while let Some((&byte, tail)) = rest.split_first() {
+        let escaped = tail.get(..2).filter(|_| byte == b'%').and_then(|hex| hex::decode(hex).ok());
+        rest = if escaped.is_some() { tail.get(2..).unwrap_or_default() } else { tail };
+        bytes.extend(escaped.unwrap_or_else(|| vec![byte]));
+    }
+    std::str::from_utf8(&bytes).is_ok()
 }
 
 fn bearer(value: &str) -> Option<&str> {

@@ -181,6 +181,10 @@ impl VectorIndex {
             isolation: self.isolation,
             metric: self.metric,
             dead_share: self.graph.as_ref().filter(|g| g.nodes() > 0).map(Graph::dead_share),
+            visits_per_candidate: self
+                .graph
+                .as_ref()
+                .map_or(planner::VISITS_PER_CANDIDATE, Graph::visits_per_candidate),
             permitted,
             live: self.live.len(),
             wanted,
@@ -207,6 +211,7 @@ impl VectorIndex {
         let (visited, outcome) = walk.run(graph, &mut top);
         let shortfall = match outcome {
             Ok(()) => {
+                graph.relax();
                 let tail = searched.range(graph.covered()..);
                 let scored = visited + scan::scan(&self.rows, self.kernel, query, tail, &mut top);
                 if top.len() as u64 >= searched.len().min(*k as u64) {
@@ -214,7 +219,10 @@ impl VectorIndex {
                 }
                 Shortfall::TooFew
             }
-            Err(shortfall) => shortfall,
+            Err(shortfall) => {
+                graph.expect_more();
+                shortfall
+            }
         };
         let mut found = self.scan_rows(sought, tie, Path::GraphThenScan(shortfall));
         found.scored += visited;

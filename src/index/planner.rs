@@ -14,8 +14,11 @@ pub const BREADTH_MIN: usize = 128;
 /// Admitted candidates kept for each hit wanted, at least.
 pub const BREADTH_PER_HIT: usize = 4;
 /// Nodes that a walk visits for each candidate it keeps, where all are permitted (measured: 11 to 13 with the hubs, over
-/// 20,000 rows). Where a share is, as many more as the share is smaller.
+/// 20,000 clustered rows). Where a share is, as many more as the share is smaller. A guess to begin with: rows without
+/// clusters need many more, so a graph doubles it each time a walk runs out of its budget.
 pub const VISITS_PER_CANDIDATE: u64 = 10;
+/// Beyond this no walk is ever planned.
+pub const VISITS_PER_CANDIDATE_MAX: u64 = 10_000;
 /// Visits added, for each that is expected, as the share of removed nodes nears one: the ways round them.
 pub const DETOURS: f64 = 5.0;
 /// Rows that a scan scores in the time of one visit: a walk jumps about in memory, a scan runs along it.
@@ -66,6 +69,8 @@ pub(super) struct Facts {
     pub(super) metric: Metric,
     /// The share of dead nodes of the graph, if there is one.
     pub(super) dead_share: Option<f64>,
+    /// What the graph has learned of its walks.
+    pub(super) visits_per_candidate: u64,
     pub(super) permitted: u64,
     pub(super) live: u64,
     pub(super) wanted: usize,
@@ -84,7 +89,7 @@ pub(super) fn plan(facts: Facts) -> Plan {
         Plan::Scan(Why::ManyWanted)
     } else {
         let breadth = BREADTH_MIN.max(facts.wanted.saturating_mul(BREADTH_PER_HIT));
-        let all = (VISITS_PER_CANDIDATE * breadth as u64) as f64 * (1.0 + DETOURS * dead_share);
+        let all = (facts.visits_per_candidate * breadth as u64) as f64 * (1.0 + DETOURS * dead_share);
         let expected = (all * facts.live as f64 / facts.permitted.max(1) as f64) as u64;
         if expected * ROWS_PER_VISIT > facts.permitted {
             Plan::Scan(Why::SmallShare)

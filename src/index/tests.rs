@@ -397,3 +397,23 @@ fn a_build_that_is_stopped_or_belongs_elsewhere_changes_nothing() {
     assert!(index.graph.is_none());
     assert!(index.graph_job().is_some());
 }
+
+#[test]
+fn where_walks_keep_failing_the_planner_turns_to_the_scan() {
+    let seed = 11;
+    let mut dice = Dice(seed);
+    let noise = |dice: &mut Dice| embed(dice.near(&[0.0; 64], 1.0), Metric::Cosine);
+    let mut index = VectorIndex::new(64, Metric::Cosine, Isolation::Fast);
+    for _ in 0..GRAPH_ROWS_MIN {
+        index.push(&noise(&mut dice));
+    }
+    index.install(index.graph_job().unwrap().build());
+    let all: RoaringBitmap = (0..GRAPH_ROWS_MIN as u32).collect();
+    let mut failed = 0;
+    for _ in 0..50 {
+        let query = noise(&mut dice);
+        let found = index.search(&query, &all, 10, &by_slot);
+        failed += u32::from(matches!(found.path, Path::GraphThenScan(_)));
+    }
+    assert!(failed <= 10, "{failed} of 50 walks were in vain, seed {seed}");
+}

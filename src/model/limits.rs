@@ -52,3 +52,5 @@ pub const COLLECTIONS: usize = 1_024;
 pub const AUDIT_PAGE: usize = 1_000;
 /// Rows of a list in one answer.
 pub const LIST_PAGE: usize = 1_000;
+/// Seconds that an API key may live, if its end is told: a hundred years.
+pub const KEY_SECONDS: u64 = 100 * 31_557_600;

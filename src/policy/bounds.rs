@@ -93,7 +93,10 @@ pub(super) fn check_words(text: &str) -> Result<(), BundleFault> {
     for statement in text.split(';') {
         let words = statement.split(|c: char| !c.is_alphanumeric() && c != '_');
         if words.filter(|w| matches!(*w, "if" | "has" | "in" | "is" | "like")).count() > OPERATORS {
-            return Err(BundleFault::new("too_deep", format!("one statement must not have more than {OPERATORS} operators")));
+            return Err(BundleFault::new(
+                "too_deep",
+                format!("one statement must not have more than {OPERATORS} operators"),
+            ));
         }
     }
     Ok(())

@@ -99,7 +99,8 @@ pub(super) fn compile(source: &BundleSource) -> Result<Bundle, Faults> {
 }
 
 fn check_bounds(source: &BundleSource) -> Result<(), Faults> {
-    let texts = [(&source.schema, Text::Schema), (&source.policies, Text::Policies), (&source.templates, Text::Policies)];
+    let texts =
+        [(&source.schema, Text::Schema), (&source.policies, Text::Policies), (&source.templates, Text::Policies)];
     let faults: Faults = texts
         .into_iter()
         .filter_map(|(text, kind)| bounds::check(text, kind).and_then(|()| bounds::check_words(text)).err())
@@ -117,7 +118,8 @@ fn schema(text: &str) -> Result<(Schema, Facts, Vec<String>), BundleFault> {
         Ok((json, _)) => json,
         Err(error) => return Err(located("schema", (&error).into())),
     };
-    let facts = Facts::read(&json).ok_or_else(|| BundleFault::new("schema", "the schema has a form that is not understood"))?;
+    let facts =
+        Facts::read(&json).ok_or_else(|| BundleFault::new("schema", "the schema has a form that is not understood"))?;
     Ok((schema, facts, warnings))
 }
 
@@ -138,7 +140,8 @@ fn named(source: &BundleSource) -> Result<PolicySet, Faults> {
         source.links.iter().for_each(|link| faults.extend(add_link(&mut set, link).err()));
     }
     if set.policies().count() + set.templates().count() > limits::BUNDLE_POLICIES {
-        faults.push(BundleFault::new("too_many", format!("a bundle holds at most {} policies", limits::BUNDLE_POLICIES)));
+        faults
+            .push(BundleFault::new("too_many", format!("a bundle holds at most {} policies", limits::BUNDLE_POLICIES)));
     }
     if faults.is_empty() { Ok(set) } else { Err(faults) }
 }
@@ -160,8 +163,11 @@ fn add_named(set: &mut PolicySet, parsed: &PolicySet, text: &str, faults: &mut F
     let templates: Vec<_> =
         parsed.templates().filter_map(|t| Some((t, name(t.annotation("id"), Some(t.to_cedar()))?))).collect();
     let duplicate = |id: &PolicyId, line| {
-        BundleFault::new("duplicate_id", format!("@id(\"{id}\") is used twice; give each policy and template a name of its own"))
-            .at(line)
+        BundleFault::new(
+            "duplicate_id",
+            format!("@id(\"{id}\") is used twice; give each policy and template a name of its own"),
+        )
+        .at(line)
     };
     for (policy, (id, line)) in policies {
         if set.add(policy.new_id(id.clone())).is_err() {
@@ -184,7 +190,8 @@ fn add_link(set: &mut PolicySet, link: &TemplateLink) -> Result<(), BundleFault>
             "resource" => SlotId::resource(),
             _ => return Err(fault("only ?principal and ?resource can be filled")),
         };
-        let value = convert::uid(value).ok_or_else(|| fault("a slot is filled with something that is not an entity"))?;
+        let value =
+            convert::uid(value).ok_or_else(|| fault("a slot is filled with something that is not an entity"))?;
         values.insert(slot, value);
     }
     if set.template(&PolicyId::new(&link.template)).is_none() {
@@ -202,7 +209,9 @@ fn validated(schema: &Schema, set: &PolicySet, warnings: &mut Vec<String>) -> Fa
     warnings.extend(result.validation_warnings().map(ToString::to_string));
     let mut faults: Faults =
         result.validation_errors().map(|error| BundleFault::new("invalid_policy", error.to_string())).collect();
+    // the same fault is found once for every combination of types
     faults.sort_by(|a, b| a.message.cmp(&b.message));
+    faults.dedup();
     faults
 }
 
@@ -212,7 +221,8 @@ fn reach_of_actions(schema: &Schema) -> BTreeMap<Action, HashSet<EntityUid>> {
     let reach = |action: Action| {
         let own = EntityUid::new("Action", action.name());
         let groups = convert::uid(&own).into_iter().flat_map(|uid| {
-            let ancestors = entities.as_ref().and_then(|e| e.ancestors(&uid).map(|a| a.map(convert::from_uid).collect::<Vec<_>>()));
+            let ancestors =
+                entities.as_ref().and_then(|e| e.ancestors(&uid).map(|a| a.map(convert::from_uid).collect::<Vec<_>>()));
             ancestors.unwrap_or_default()
         });
         (action, groups.chain([own.clone()]).collect())
@@ -253,7 +263,11 @@ fn policy_of(
         permits: policy.effect() == Effect::Permit,
         principal: principal(&body.principal).ok_or_else(odd)?,
         resource: resource(&body.resource).ok_or_else(odd)?,
-        actions: actions.iter().filter(|(a, reach)| covers(&body.action, **a, reach)).map(|(action, _)| *action).collect(),
+        actions: actions
+            .iter()
+            .filter(|(a, reach)| covers(&body.action, **a, reach))
+            .map(|(action, _)| *action)
+            .collect(),
         meaning: format!("{bare:?}"),
         cedar,
         condition,
@@ -318,10 +332,13 @@ fn caps<'a>(effect: Effect, name: &str, annotation: impl Fn(&str) -> Option<&'a 
 /// An annotation that is nearly a known one was probably meant to be it.
 fn near_misses<'a>(name: &str, annotations: impl Iterator<Item = (&'a str, &'a str)>) -> Vec<String> {
     const KNOWN: [&str; 3] = ["id", "max_records", "max_patients"];
-    let near = |key: &str| KNOWN.into_iter().find(|known| *known != key && known.len() > 2 && distance(known, key) <= 2);
+    let near =
+        |key: &str| KNOWN.into_iter().find(|known| *known != key && known.len() > 2 && distance(known, key) <= 2);
     let keys = annotations.map(|(key, _)| key).filter(|key| !KNOWN.contains(key));
-    keys.filter_map(|key| near(key).map(|known| format!("policy \"{name}\": @{key} has no meaning; was @{known} meant?")))
-        .collect()
+    keys.filter_map(|key| {
+        near(key).map(|known| format!("policy \"{name}\": @{key} has no meaning; was @{known} meant?"))
+    })
+    .collect()
 }
 
 /// Edits between two words (Levenshtein), case apart.

@@ -13,12 +13,18 @@ use super::{
     Bundle, DenyReason, Directory, Inquiry, PolicyName, Verdict, convert,
     slices::{Match, Matched, Slice},
     trace::{Halt, Trace},
+    tree::Site,
     world::{Stored, World},
 };
 use crate::model::{Entity, EntityUid};
 
 /// Each resource is decided as if it were asked alone; what Cedar needs to know is put together once for all.
-pub(super) fn decide_many(bundle: &Bundle, inquiry: &Inquiry, resources: &[Entity], directory: &Directory) -> Vec<Verdict> {
+pub(super) fn decide_many(
+    bundle: &Bundle,
+    inquiry: &Inquiry,
+    resources: &[Entity],
+    directory: &Directory,
+) -> Vec<Verdict> {
     let all = |reason: DenyReason| vec![Verdict::Deny(reason); resources.len()];
     let own = resources.iter().find(|r| r.uid == *inquiry.principal());
     let Some(principal) = directory.get(inquiry.principal()).map(AsRef::as_ref).or(own) else {
@@ -34,32 +40,34 @@ pub(super) fn decide_many(bundle: &Bundle, inquiry: &Inquiry, resources: &[Entit
     session.decide(resources)
 }
 
-struct Session<'a> {
-    bundle: &'a Bundle,
-    inquiry: &'a Inquiry,
-    directory: &'a Directory,
-    slice: Arc<Slice>,
-    undecided: Vec<usize>,
+/// One caller's question with the policies that matter for it.
+pub(super) struct Session<'a> {
+    pub(super) bundle: &'a Bundle,
+    pub(super) inquiry: &'a Inquiry,
+    pub(super) directory: &'a Directory,
+    pub(super) slice: Arc<Slice>,
+    /// Policies whose principal scope cannot be decided.
+    pub(super) undecided: Vec<usize>,
 }
 
 /// What a look along all paths of the slice found for one resource.
-struct Survey {
+pub(super) struct Survey {
     /// Nothing is missing wherever evaluation may lead.
     complete: bool,
 }
 
-impl<'a> Session<'a> {
-    fn decide(&self, resources: &'a [Entity]) -> Vec<Verdict> {
-        let slice = Arc::clone(&self.slice);
+impl Session<'_> {
+    fn decide(&self, resources: &[Entity]) -> Vec<Verdict> {
         let mut needed: HashSet<&EntityUid> = HashSet::new();
-        let surveys: Vec<Survey> = resources.iter().map(|r| self.survey(&slice, r, &mut needed)).collect();
+        let surveys: Vec<Survey> = resources.iter().map(|r| self.survey(&self.slice.sites, r, &mut needed)).collect();
         let own: HashSet<&EntityUid> = resources.iter().map(|r| &r.uid).collect();
         // one of them refers to another, or comes twice: together they would see more than alone
-        let entangled = resources.len() > 1 && (own.len() < resources.len() || own.iter().any(|uid| needed.contains(uid)));
+        let entangled =
+            resources.len() > 1 && (own.len() < resources.len() || own.iter().any(|uid| needed.contains(uid)));
         if entangled {
             return resources.iter().flat_map(|r| self.decide(std::slice::from_ref(r))).collect();
         }
-        let Some(entities) = self.entities(resources, &needed) else {
+        let Some(entities) = self.entities(resources, &needed, &self.slice.names) else {
             return match resources {
                 [_] | [] => vec![Verdict::Deny(DenyReason::Unfit); resources.len()],
                 many => many.iter().flat_map(|r| self.decide(std::slice::from_ref(r))).collect(),
@@ -70,18 +78,20 @@ impl<'a> Session<'a> {
         pairs.map(|(resource, survey)| self.verdict(&authorizer, &entities, resource, survey)).collect()
     }
 
-    fn world(&self, resource: &'a Entity) -> World<'a> {
+    pub(super) fn world<'w>(&'w self, resource: &'w Entity) -> World<'w> {
         World { bundle: self.bundle, inquiry: self.inquiry, directory: self.directory, resource }
     }
 
     /// Walks every path that some policy may take from here, and notes whom Cedar must know.
-    fn survey<'s>(&self, slice: &'s Slice, resource: &'a Entity, needed: &mut HashSet<&'s EntityUid>) -> Survey
-    where
-        'a: 's,
-    {
-        let world: World<'s> = self.world(resource);
+    pub(super) fn survey<'s>(
+        &'s self,
+        sites: &'s [Site],
+        resource: &'s Entity,
+        needed: &mut HashSet<&'s EntityUid>,
+    ) -> Survey {
+        let world = self.world(resource);
         let mut complete = true;
-        for site in &slice.sites {
+        for site in sites {
             for uid in world.reach(&site.path).into_iter().filter_map(|reached| reached.entity()) {
                 match world.stored(uid) {
                     Stored::No => complete = false,
@@ -106,11 +116,16 @@ impl<'a> Session<'a> {
 
     /// Everything that the slice's policies can observe of these resources. An entity without attributes, tags and parents is
     /// left out: Cedar sees no difference, and `survey` knows that it is there.
-    fn entities(&self, resources: &[Entity], needed: &HashSet<&EntityUid>) -> Option<Entities> {
+    pub(super) fn entities(
+        &self,
+        resources: &[Entity],
+        needed: &HashSet<&EntityUid>,
+        names: &HashSet<Arc<str>>,
+    ) -> Option<Entities> {
         let mut entities = Vec::with_capacity(resources.len() + needed.len() + 1);
         entities.extend(self.bundle.slices.action(self.inquiry.action()).cloned());
         for resource in resources {
-            entities.push(convert::entity_reading(resource, &self.slice.names)?);
+            entities.push(convert::entity_reading(resource, names)?);
         }
         for uid in needed {
             let Some(entity) = self.directory.get(uid) else { continue };
@@ -121,7 +136,7 @@ impl<'a> Session<'a> {
         Entities::from_entities(entities, None).ok()
     }
 
-    fn verdict(&self, authorizer: &Authorizer, entities: &Entities, resource: &'a Entity, survey: &Survey) -> Verdict {
+    fn verdict(&self, authorizer: &Authorizer, entities: &Entities, resource: &Entity, survey: &Survey) -> Verdict {
         let unfit = Verdict::Deny(DenyReason::Unfit);
         let Some(request) = convert::uid(&resource.uid).and_then(|uid| self.inquiry.request(uid)) else { return unfit };
         let missing = self.missing(&request, entities, resource, survey);
@@ -133,18 +148,13 @@ impl<'a> Session<'a> {
     }
 
     /// The policies whose scope matches, or cannot be decided, and that look at something missing.
-    fn missing(&self, request: &Request, entities: &Entities, resource: &'a Entity, survey: &Survey) -> Vec<PolicyName> {
+    fn missing(&self, request: &Request, entities: &Entities, resource: &Entity, survey: &Survey) -> Vec<PolicyName> {
         if survey.complete && self.undecided.is_empty() {
             return vec![];
         }
         let world = self.world(resource);
         let mut ancestors = HashSet::new();
-        let mut all = HashSet::new();
-        let whole = world.ancestors(resource, &mut |uid| drop(all.insert(uid.clone())));
-        ancestors.extend(all);
-        ancestors.extend(resource.parents.iter().cloned());
-        let (directory_ancestors, _) = self.directory.ancestors(resource);
-        ancestors.extend(directory_ancestors);
+        let whole = world.ancestors(resource, &mut |uid| ancestors.extend([uid.clone()]));
         let evaluations = Cell::new(0);
         let trace = Trace { world, request, entities, evaluations: &evaluations };
         let mut names = BTreeSet::new();
@@ -169,7 +179,8 @@ impl<'a> Session<'a> {
 
     fn told(&self, response: &Response) -> Verdict {
         let named = |ids: Vec<&cedar_policy::PolicyId>| -> Vec<PolicyName> {
-            let names: BTreeSet<PolicyName> = ids.into_iter().filter_map(|id| self.bundle.names.get(id).cloned()).collect();
+            let names: BTreeSet<PolicyName> =
+                ids.into_iter().filter_map(|id| self.bundle.names.get(id).cloned()).collect();
             names.into_iter().collect()
         };
         let diagnostics = response.diagnostics();

@@ -19,7 +19,9 @@ pub(super) fn read(bundle: &Bundle, json: &Json) -> Result<Entity, EntityFault> 
     let uid = uid(fields.get("uid").ok_or_else(malformed)?).ok_or_else(malformed)?;
     let parents = match fields.get("parents") {
         None => vec![],
-        Some(Json::Array(parents)) => parents.iter().map(self::uid).collect::<Option<Vec<_>>>().ok_or_else(malformed)?,
+        Some(Json::Array(parents)) => {
+            parents.iter().map(self::uid).collect::<Option<Vec<_>>>().ok_or_else(malformed)?
+        }
         Some(_) => return Err(malformed()),
     };
     let empty = json!({});
@@ -112,21 +114,28 @@ fn invalid() -> EntityFault {
 
 fn declared<'a>(bundle: &'a Bundle, uid: &EntityUid) -> Result<&'a EntityType, EntityFault> {
     if check_id(&uid.id).is_err() {
-        return Err(EntityFault::new("bad_id", "an entity's id must be 1 to 256 bytes of UTF-8 without control characters"));
+        return Err(EntityFault::new(
+            "bad_id",
+            "an entity's id must be 1 to 256 bytes of UTF-8 without control characters",
+        ));
     }
     let unknown = || EntityFault::new("unknown_type", "the schema declares no such entity type");
     let ty = bundle.facts.types.get(&uid.ty).ok_or_else(unknown)?;
     match &ty.choices {
-        Some(ids) if !ids.contains(&uid.id) => {
-            Err(EntityFault::new("bad_id", format!("entity type `{}` lists its ids in the schema; this is none of them", uid.ty)))
-        }
+        Some(ids) if !ids.contains(&uid.id) => Err(EntityFault::new(
+            "bad_id",
+            format!("entity type `{}` lists its ids in the schema; this is none of them", uid.ty),
+        )),
         Some(_) | None => Ok(ty),
     }
 }
 
 fn may_have(ty: &EntityType, uid: &EntityUid, parent: &EntityUid) -> Result<(), EntityFault> {
     if check_id(&parent.id).is_err() {
-        return Err(EntityFault::new("bad_id", "a parent's id must be 1 to 256 bytes of UTF-8 without control characters"));
+        return Err(EntityFault::new(
+            "bad_id",
+            "a parent's id must be 1 to 256 bytes of UTF-8 without control characters",
+        ));
     }
     if ty.parents.contains(&parent.ty) {
         return Ok(());
@@ -146,7 +155,11 @@ fn object(json: &Json, what: &str) -> Result<Map<String, Json>, EntityFault> {
 }
 
 fn bounded(count: usize, most: usize, what: &str) -> Result<(), EntityFault> {
-    if count <= most { Ok(()) } else { Err(EntityFault::new("too_many", format!("an entity has at most {most} {what}"))) }
+    if count <= most {
+        Ok(())
+    } else {
+        Err(EntityFault::new("too_many", format!("an entity has at most {most} {what}")))
+    }
 }
 
 /// The first thing wrong, from the schema's side; Cedar has refused it, so something is.
@@ -246,4 +259,3 @@ fn shown(name: &str) -> &str {
     let word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
     if name.len() <= 64 && name.chars().all(word) { name } else { "…" }
 }
-

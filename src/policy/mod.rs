@@ -4,12 +4,15 @@
 //! collection which are certainly allowed and which Cedar must be asked about, and `decide` asks Cedar's authorizer about
 //! one, with the rule that an error or a missing entity denies.
 
+mod bind;
+mod bits;
 mod bounds;
 mod caps;
 mod columns;
 mod compile;
 mod convert;
 mod decide;
+mod derived;
 mod directory;
 mod entities;
 mod fault;
@@ -23,6 +26,10 @@ mod tree;
 mod widening;
 mod world;
 
+#[cfg(test)]
+mod agreement;
+#[cfg(test)]
+mod oracle;
 #[cfg(test)]
 mod samples;
 #[cfg(test)]

@@ -1,11 +1,105 @@
-//! For every record of a collection at once: certainly allowed, to be asked, or denied.
+//! For every record of a collection at once: certainly allowed, to be asked, or denied. Each policy is bound as an algebra of
+//! three outcomes (true, false, bad: it errs or looks at something missing) over bitmaps of slots; what a bitmap cannot say is
+//! in all three, and so ends in `ask`.
 
-use super::{Bundle, Columns, Directory, Inquiry, Scope};
+use std::{cell::Cell, collections::HashSet};
 
-pub(super) fn plan(_bundle: &Bundle, inquiry: &Inquiry, columns: &Columns, directory: &Directory) -> Scope {
-    if directory.contains(inquiry.principal()) {
-        Scope { ask: columns.live().clone(), ..Scope::default() }
-    } else {
-        Scope::default()
+use super::{
+    Bundle, Columns, Directory, Inquiry, Scope,
+    bind::Binder,
+    bits::{Bits, Tri},
+    compile::{Constraint, Policy},
+    decide::Session,
+    derived::Ground,
+    slices::Matched,
+};
+use crate::model::{Entity, EntityUid};
+
+/// The plan of one request. A caller whose entity is not stored sees nothing.
+pub(super) fn plan(bundle: &Bundle, inquiry: &Inquiry, columns: &Columns, directory: &Directory) -> Scope {
+    let Some(principal) = directory.get(inquiry.principal()) else { return Scope::default() };
+    let (ancestors, whole) = directory.ancestors(principal);
+    let Matched { certain, undecided } =
+        bundle.slices.matched(&bundle.policies, inquiry.action(), principal, (&ancestors, whole));
+    let Some(slice) = bundle.slices.slice(&bundle.policies, inquiry.action(), certain) else { return Scope::default() };
+    let ground = Ground { bundle, columns, directory };
+    let session = Session { bundle, inquiry, directory, slice: slice.clone(), undecided: vec![] };
+    // stands for the resource where there is none; no record has this name
+    let blank = Entity::bare(EntityUid::new("Record", "\u{0}"));
+    let mut needed = HashSet::new();
+    session.survey(&slice.sites, &blank, &mut needed);
+    let entities = session.entities(std::slice::from_ref(&blank), &needed, &slice.names);
+    let request = super::convert::uid(&blank.uid).and_then(|uid| inquiry.request(uid));
+    let (Some(entities), Some(request)) = (entities, request) else {
+        return Scope { ask: columns.live().clone(), ..Scope::default() };
+    };
+    let evaluations = Cell::new(0);
+    let binder = Binder {
+        ground,
+        session: &session,
+        blank: &blank,
+        request: &request,
+        entities: &entities,
+        evaluations: &evaluations,
+    };
+    let mut tally = Tally::default();
+    for policy in undecided.iter().filter_map(|at| bundle.policies.get(*at)) {
+        let scope = resource_scope(&binder, &policy.resource);
+        let b = scope.t.clone().or(&scope.b);
+        tally.add(policy, Tri { t: Bits::None, f: scope.f, b });
+    }
+    for policy in slice.policies.iter().filter_map(|at| bundle.policies.get(*at)) {
+        let scope = resource_scope(&binder, &policy.resource);
+        let bound = match &policy.condition {
+            Some(_) if scope.t.is_none() => scope,
+            Some(condition) => scope.and(|| binder.bind(condition)),
+            None => scope,
+        };
+        tally.add(policy, bound);
+    }
+    tally.scope(columns, evaluations.get())
+}
+
+/// Possible and certain effects over all policies.
+#[derive(Default)]
+struct Tally {
+    permitted: Bits,
+    may_permit: Bits,
+    forbidden: Bits,
+    may_forbid: Bits,
+    bad: Bits,
+    may_bad: Bits,
+}
+
+impl Tally {
+    fn add(&mut self, policy: &Policy, bound: Tri) {
+        let Tri { t, f, b } = bound;
+        let certain = t.clone().minus(&f).minus(&b);
+        let surely_bad = b.clone().minus(&t).minus(&f);
+        let (sure, may) = match policy.permits {
+            true => (&mut self.permitted, &mut self.may_permit),
+            false => (&mut self.forbidden, &mut self.may_forbid),
+        };
+        *sure = std::mem::take(sure).or(&certain);
+        *may = std::mem::take(may).or(&t);
+        self.bad = std::mem::take(&mut self.bad).or(&surely_bad);
+        self.may_bad = std::mem::take(&mut self.may_bad).or(&b);
+    }
+
+    fn scope(self, columns: &Columns, evaluations: u64) -> Scope {
+        let allowed = self.permitted.minus(&self.may_forbid).minus(&self.may_bad);
+        let possible = self.may_permit.minus(&self.forbidden).minus(&self.bad);
+        let (allowed, possible) = (allowed.over(columns.live()), possible.over(columns.live()));
+        Scope { ask: possible - &allowed, allowed, evaluations }
+    }
+}
+
+fn resource_scope(binder: &Binder<'_>, constraint: &Constraint) -> Tri {
+    match constraint {
+        Constraint::Any => Tri::yes(),
+        Constraint::Eq(uid) => binder.is_one_of([uid]),
+        Constraint::In(uid) => binder.within_record([uid]),
+        Constraint::Is(ty) => binder.record_is(ty),
+        Constraint::IsIn(ty, uid) => binder.record_is(ty).and(|| binder.within_record([uid])),
     }
 }

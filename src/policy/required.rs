@@ -19,7 +19,11 @@ pub(super) fn check(facts: &Facts) -> Vec<BundleFault> {
             Some(declared) => faults.extend(action_faults(action, declared)),
             None => faults.push(BundleFault::new(
                 "missing_action",
-                format!("the schema must declare `action {}` with resource `{}`", action.name(), action.resource_type()),
+                format!(
+                    "the schema must declare `action {}` with resource `{}`",
+                    action.name(),
+                    action.resource_type()
+                ),
             )),
         }
     }
@@ -30,7 +34,8 @@ fn action_faults(action: Action, declared: &ActionType) -> Vec<BundleFault> {
     let mut faults = Vec::new();
     let (name, resource) = (action.name(), action.resource_type());
     if !declared.resources.contains(resource) {
-        faults.push(BundleFault::new("missing_action", format!("action `{name}` must list `{resource}` under resource")));
+        faults
+            .push(BundleFault::new("missing_action", format!("action `{name}` must list `{resource}` under resource")));
     }
     for (key, attribute) in &declared.context {
         match supplied(action, key) {

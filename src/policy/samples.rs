@@ -110,11 +110,19 @@ pub(super) fn clinician(bundle: &Bundle, id: &str, role: &str, assigned: &[&str]
 
 /// A patient.
 pub(super) fn patient(bundle: &Bundle, id: &str, vip: bool) -> Entity {
-    bundle.entity(&json!({"uid": {"type": "Patient", "id": id}, "attrs": {"vip": vip, "team": []}, "parents": []})).unwrap()
+    bundle
+        .entity(&json!({"uid": {"type": "Patient", "id": id}, "attrs": {"vip": vip, "team": []}, "parents": []}))
+        .unwrap()
 }
 
 /// A record of a kind; no patient if `patient` is empty.
-pub(super) fn record(bundle: &Bundle, id: &str, patient: &str, kind: &str, more: &[(&str, serde_json::Value)]) -> Entity {
+pub(super) fn record(
+    bundle: &Bundle,
+    id: &str,
+    patient: &str,
+    kind: &str,
+    more: &[(&str, serde_json::Value)],
+) -> Entity {
     let mut attrs = json!({"kind": kind, "department": "cardiology", "sensitivity": 1});
     if !patient.is_empty() {
         attrs["patient"] = json!({"type": "Patient", "id": patient});

@@ -27,8 +27,6 @@ pub(super) struct Slice {
     pub(super) sites: Vec<Site>,
     /// Attribute names that some policy of it reads.
     pub(super) names: HashSet<Arc<str>>,
-    /// Some resource scope looks at ancestors.
-    pub(super) in_scope: bool,
 }
 
 /// What a scope says of one entity.
@@ -157,12 +155,10 @@ impl Slice {
         let mut set = PolicySet::new();
         let mut sites = BTreeSet::new();
         let mut names = HashSet::new();
-        let mut in_scope = false;
         for policy in chosen.iter().filter_map(|at| policies.get(*at)) {
             set.add(policy.cedar.clone()).ok()?;
             sites.extend(policy.sites.iter().cloned());
             names.extend(policy.names.iter().cloned());
-            in_scope |= policy.resource.looks_at_ancestors();
             let root = |root| Site { path: Path { root, steps: vec![] }, ancestors: true };
             if policy.principal.looks_at_ancestors() {
                 sites.insert(root(Root::Principal));
@@ -171,7 +167,7 @@ impl Slice {
                 sites.insert(root(Root::Resource));
             }
         }
-        Some(Self { policies: chosen.to_vec(), set, sites: sites.into_iter().collect(), names, in_scope })
+        Some(Self { policies: chosen.to_vec(), set, sites: sites.into_iter().collect(), names })
     }
 }
 

@@ -142,7 +142,9 @@ impl Trace<'_> {
                 Stored::BySchema => Ok(None),
                 Stored::No => Err(Halt::Missing),
             },
-            Value::Bool(_) | Value::Long(_) | Value::Text(_) | Value::Set(_) | Value::Extension { .. } => Err(Halt::Erred),
+            Value::Bool(_) | Value::Long(_) | Value::Text(_) | Value::Set(_) | Value::Extension { .. } => {
+                Err(Halt::Erred)
+            }
         }
     }
 
@@ -174,26 +176,10 @@ impl Trace<'_> {
         let Some(Value::Entity(uid)) = self.follow(l)? else { return Err(Halt::Erred) };
         self.follow(r)?;
         let whole = match self.world.stored(&uid) {
-            Stored::Yes(entity) => self.ancestors_stored(entity),
+            Stored::Yes(entity) => self.world.ancestors(entity, &mut |_| {}),
             Stored::BySchema => true,
             Stored::No => return Err(Halt::Missing),
         };
         if whole || self.ask(node)? { Ok(None) } else { Err(Halt::Missing) }
-    }
-
-    fn ancestors_stored(&self, entity: &crate::model::Entity) -> bool {
-        let mut open: Vec<EntityUid> = entity.parents.iter().cloned().collect();
-        let mut seen = std::collections::HashSet::new();
-        while let Some(uid) = open.pop() {
-            if !seen.insert(uid.clone()) {
-                continue;
-            }
-            match self.world.stored(&uid) {
-                Stored::Yes(parent) => open.extend(parent.parents.iter().cloned()),
-                Stored::BySchema => {}
-                Stored::No => return false,
-            }
-        }
-        true
     }
 }

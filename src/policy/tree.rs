@@ -89,7 +89,7 @@ pub(super) struct Node {
     pub(super) kind: Kind,
     /// Whether `resource` occurs in it.
     pub(super) on_resource: bool,
-    /// Whether `principal` or `context` occurs in it.
+    /// Whether `principal`, `action` or `context` occurs in it.
     pub(super) on_request: bool,
     /// Unique in the process: what is remembered of a node is kept under it.
     pub(super) serial: u64,
@@ -107,7 +107,8 @@ impl Node {
     fn new(kind: Kind, source: Arc<pst::Expr>) -> Arc<Self> {
         let any = |test: fn(&Node) -> bool| kind.children().into_iter().any(|c| test(c));
         let on_resource = matches!(kind, Kind::Var(Root::Resource)) || any(|c| c.on_resource);
-        let on_request = matches!(kind, Kind::Var(Root::Principal | Root::Context)) || any(|c| c.on_request);
+        let on_request =
+            matches!(kind, Kind::Var(Root::Principal | Root::Action | Root::Context)) || any(|c| c.on_request);
         let serial = SERIALS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         Arc::new(Self { kind, on_resource, on_request, serial, source, cedar: OnceLock::new() })
     }
@@ -118,7 +119,9 @@ impl Node {
         for clause in clauses {
             let next = match clause {
                 pst::Clause::When(e) => Self::compile(e)?,
-                pst::Clause::Unless(e) => Self::compile(&Arc::new(pst::Expr::UnaryOp { op: pst::UnaryOp::Not, expr: e.clone() }))?,
+                pst::Clause::Unless(e) => {
+                    Self::compile(&Arc::new(pst::Expr::UnaryOp { op: pst::UnaryOp::Not, expr: e.clone() }))?
+                }
             };
             whole = Some(match whole {
                 None => next,
@@ -173,15 +176,22 @@ impl Node {
     }
 
     /// `e is T in x` is `e is T && e in x`.
-    fn is(expr: &Arc<pst::Expr>, ty: &pst::EntityType, ancestor: Option<&Arc<pst::Expr>>) -> Result<Arc<Self>, Unknown> {
+    fn is(
+        expr: &Arc<pst::Expr>,
+        ty: &pst::EntityType,
+        ancestor: Option<&Arc<pst::Expr>>,
+    ) -> Result<Arc<Self>, Unknown> {
         let operand = Self::compile(expr)?;
         let source = pst::Expr::Is { expr: Arc::clone(expr), entity_type: ty.clone(), in_expr: None };
         let is = Self::new(Kind::Is(Arc::clone(&operand), ty.to_string().into()), Arc::new(source));
         let Some(ancestor) = ancestor else { return Ok(is) };
         let source = pst::Expr::BinaryOp { op: pst::BinaryOp::In, left: Arc::clone(expr), right: Arc::clone(ancestor) };
         let within = Self::new(Kind::In(operand, Self::compile(ancestor)?), Arc::new(source));
-        let source =
-            pst::Expr::BinaryOp { op: pst::BinaryOp::And, left: Arc::clone(&is.source), right: Arc::clone(&within.source) };
+        let source = pst::Expr::BinaryOp {
+            op: pst::BinaryOp::And,
+            left: Arc::clone(&is.source),
+            right: Arc::clone(&within.source),
+        };
         Ok(Self::new(Kind::And(is, within), Arc::new(source)))
     }
 
@@ -192,7 +202,8 @@ impl Node {
 
     /// Every entity that an evaluation may dereference, wherever short circuits would lead.
     pub(super) fn sites(&self, found: &mut BTreeSet<Site>) {
-        let mut add = |paths: Vec<Path>, ancestors| found.extend(paths.into_iter().map(|path| Site { path, ancestors }));
+        let mut add =
+            |paths: Vec<Path>, ancestors| found.extend(paths.into_iter().map(|path| Site { path, ancestors }));
         match &self.kind {
             Kind::Attr(e, _) | Kind::GetTag(e, _) | Kind::HasTag(e, _) => add(e.paths(), false),
             Kind::In(e, _) => add(e.paths(), true),
@@ -225,7 +236,9 @@ impl Node {
     fn forms(&self) -> Vec<Form<'_>> {
         match &self.kind {
             Kind::Var(root) => vec![Form::Path(Path { root: root.clone(), steps: vec![] })],
-            Kind::Literal(Value::Entity(uid)) => vec![Form::Path(Path { root: Root::Literal(uid.clone()), steps: vec![] })],
+            Kind::Literal(Value::Entity(uid)) => {
+                vec![Form::Path(Path { root: Root::Literal(uid.clone()), steps: vec![] })]
+            }
             Kind::Attr(e, name) => e.forms().iter().flat_map(|form| form.project(name)).collect(),
             Kind::GetTag(e, key) => {
                 let key = match &key.kind {
@@ -252,19 +265,11 @@ impl Node {
     /// Every attribute name that is read anywhere in it, of whatever.
     pub(super) fn names(&self, found: &mut HashSet<Arc<str>>) {
         match &self.kind {
-            Kind::Attr(_, name) => drop(found.insert(Arc::clone(name))),
+            Kind::Attr(_, name) => found.extend([Arc::clone(name)]),
             Kind::Has(_, names) => found.extend(names.iter().cloned()),
             _ => {}
         }
         self.kind.children().into_iter().for_each(|c| c.names(found));
-    }
-
-    /// Every entity that is named in it.
-    pub(super) fn literals(&self, found: &mut HashSet<EntityUid>) {
-        if let Kind::Literal(Value::Entity(uid)) = &self.kind {
-            found.insert(uid.clone());
-        }
-        self.kind.children().into_iter().for_each(|c| c.literals(found));
     }
 }
 

@@ -1,5 +1,7 @@
 //! What counts as stored while one resource is decided, and ways through it.
 
+use std::collections::HashSet;
+
 use super::{
     Bundle, Directory, Inquiry,
     tree::{Path, Root, Step},
@@ -47,36 +49,24 @@ impl<'a> World<'a> {
         }
         match self.directory.get(uid) {
             Some(entity) => Stored::Yes(entity),
-            None if self.by_schema(uid) => Stored::BySchema,
+            None if declared_by_schema(self.bundle, uid) => Stored::BySchema,
             None => Stored::No,
         }
     }
 
-    fn by_schema(&self, uid: &EntityUid) -> bool {
-        if uid.ty.as_ref() == "Action" || uid.ty.ends_with("::Action") {
-            return true;
-        }
-        let choices = self.bundle.facts.types.get(&uid.ty).and_then(|ty| ty.choices.as_ref());
-        choices.is_some_and(|ids| ids.contains(&uid.id))
-    }
-
-    /// Every stored ancestor of a stored entity is given to `each`; whether none is missing.
+    /// Every ancestor that stored entities lead to is given to `each`; whether all are stored.
     pub(super) fn ancestors(&self, entity: &'a Entity, each: &mut dyn FnMut(&'a EntityUid)) -> bool {
         let mut whole = true;
         let mut open: Vec<&'a EntityUid> = entity.parents.iter().collect();
-        let mut seen: Vec<&'a EntityUid> = Vec::new();
+        let mut seen: HashSet<&'a EntityUid> = HashSet::new();
         while let Some(uid) = open.pop() {
-            if seen.contains(&uid) {
+            if !seen.insert(uid) {
                 continue;
             }
-            seen.push(uid);
             match self.stored(uid) {
                 Stored::Yes(parent) => open.extend(&parent.parents),
                 Stored::BySchema => {}
-                Stored::No => {
-                    whole = false;
-                    continue;
-                }
+                Stored::No => whole = false,
             }
             each(uid);
         }
@@ -119,4 +109,13 @@ impl<'a> World<'a> {
             Step::Tag(None) => entity.tags.values().map(Reached::Value).collect(),
         }
     }
+}
+
+/// Actions, and the ids that enumerated types list, exist by being declared.
+pub(super) fn declared_by_schema(bundle: &Bundle, uid: &EntityUid) -> bool {
+    if uid.ty.as_ref() == "Action" || uid.ty.ends_with("::Action") {
+        return true;
+    }
+    let choices = bundle.facts.types.get(&uid.ty).and_then(|ty| ty.choices.as_ref());
+    choices.is_some_and(|ids| ids.contains(&uid.id))
 }

@@ -10,10 +10,14 @@ pub enum StoreError {
     #[error("the data directory is in use by another process: stop that one first")]
     Locked,
     /// Not a store, or one whose making was cut short.
-    #[error("there is no whole store in this directory: run `wardkeep init`, or restore a backup")]
+    #[error(
+        "there is no whole store in this directory: run `wardkeep init` (where an earlier one was interrupted, remove what it left first), or restore a backup"
+    )]
     Missing,
     /// `create` on a directory that holds something.
-    #[error("the directory is not empty: choose another for a new store")]
+    #[error(
+        "the directory is not empty: choose another for a new store, or remove what an interrupted `init` left in it"
+    )]
     Occupied,
     /// The key ring.
     #[error(transparent)]

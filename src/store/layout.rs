@@ -34,6 +34,11 @@ impl Layout {
         [self.0.join("manifest.a"), self.0.join("manifest.b")]
     }
 
+    /// Whether anything was ever audited here.
+    pub(super) fn has_audit_log(&self) -> bool {
+        fs::read_dir(self.audit()).is_ok_and(|mut entries| entries.next().is_some())
+    }
+
     /// Makes the directory, which must be new or empty, and its rooms (0700).
     pub(super) fn make(&self) -> Result<(), StoreError> {
         if let Some(parent) = self.0.parent() {
@@ -53,12 +58,11 @@ impl Layout {
         builder.create(self.engine()).and_then(|()| builder.create(self.audit())).map_err(StoreError::io)
     }
 
-    /// Takes the lock of a store; `Missing` if there is none here.
+    /// Takes the lock of a store; `Missing` if there is none here, or one whose making was cut short.
     pub(super) fn lock(&self) -> Result<File, StoreError> {
-        if !self.keyring().try_exists().map_err(StoreError::io)? {
-            return Err(StoreError::Missing);
-        }
-        self.take_lock()
+        let keyring = self.keyring().try_exists().map_err(StoreError::io)?;
+        let begun = self.has_audit_log() || self.manifests().iter().any(|path| path.exists());
+        if keyring && begun { self.take_lock() } else { Err(StoreError::Missing) }
     }
 
     /// Takes the lock, making its file if need be. It lasts as long as the file is open.

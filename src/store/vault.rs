@@ -22,7 +22,7 @@ use super::{
     manifest::Slots,
     names::{self, META, Names},
     sled_engine::SledEngine,
-    verify::{self, Survey},
+    verify::Survey,
 };
 use crate::crypto::{Entropy, KdfCost, KeyError, KeyRing, KeyTag, OsEntropy, Passphrase};
 
@@ -96,7 +96,7 @@ impl Store {
         let layout = Layout::new(dir);
         let lock = layout.lock()?;
         let ring = unlock(&layout.keyring())?;
-        let slots = Slots::open(&layout.manifests(), &ring)?;
+        let slots = open_slots(&layout, &ring)?;
         let manifest = slots.current;
         if ring.generation() < manifest.generation {
             return Err(StoreError::RolledBack("the key file is older than the rest"));
@@ -140,14 +140,9 @@ impl Store {
         }
     }
 
-    /// Walks a store that may be damaged, and says what is. Changes nothing, but what the engine mends by itself when it is opened.
+    /// Walks a store that may be damaged, and says what is: [`Evidence::examine`](super::Evidence::examine) in one step.
     pub fn examine(dir: &Path, passphrase: &Passphrase, options: &OpenOptions) -> Result<super::Report, StoreError> {
-        let layout = Layout::new(dir);
-        let _lock = layout.lock()?;
-        let ring = KeyRing::open(&layout.keyring(), passphrase)?;
-        let slots = Slots::open(&layout.manifests(), &ring);
-        let engine = open_engine(&layout, options);
-        Ok(verify::examine(&ring, slots, engine, options.entropy.clone()))
+        Ok(Self::evidence(dir, passphrase)?.examine(options))
     }
 
     /// The keys.
@@ -205,6 +200,11 @@ impl Store {
         self.keychain.settle(&now, &gone);
         self.sequence.store(account.sequence, Ordering::Release);
         Ok(())
+    }
+
+    /// Whether a write failed: then nothing more is written until the store is opened anew.
+    pub fn is_halted(&self) -> bool {
+        self.ledger.lock().halted
     }
 
     /// Remembers outside the engine how far engine and audit log are. Durable when it returns.
@@ -266,8 +266,18 @@ impl Store {
     }
 }
 
+/// The audit log is begun once both manifests are there: without one, a manifest that does not open was never finished; with
+/// one, it was lost.
+pub(super) fn open_slots(layout: &Layout, ring: &KeyRing) -> Result<Slots, StoreError> {
+    Slots::open(&layout.manifests(), ring).map_err(|error| match error {
+        StoreError::Missing if layout.has_audit_log() => StoreError::DamagedPart("the manifest"),
+        StoreError::DamagedPart(_) if !layout.has_audit_log() => StoreError::Missing,
+        other => other,
+    })
+}
+
 /// An engine whose file is gone would be made anew, empty: that is damage, not a start.
-fn open_engine(layout: &Layout, options: &OpenOptions) -> Result<SledEngine, StoreError> {
+pub(super) fn open_engine(layout: &Layout, options: &OpenOptions) -> Result<SledEngine, StoreError> {
     if !layout.engine().join("db").try_exists().map_err(StoreError::io)? {
         return Err(StoreError::DamagedPart("the storage engine"));
     }

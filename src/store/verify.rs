@@ -76,7 +76,7 @@ impl Store {
 /// What can be said of a store whose parts may not open.
 pub(super) fn examine(
     ring: &KeyRing,
-    slots: Result<Slots, StoreError>,
+    slots: &Result<Slots, StoreError>,
     engine: Result<impl Engine, StoreError>,
     entropy: Arc<dyn Entropy>,
 ) -> Report {

@@ -85,7 +85,8 @@ impl Answer {
     /// Ids of results (search) or records (list), in order.
     pub fn ids(&self) -> Vec<String> {
         let json = self.json();
-        let list = json.get("results").or_else(|| json.get("records")).and_then(Json::as_array).cloned().unwrap_or_default();
+        let list =
+            json.get("results").or_else(|| json.get("records")).and_then(Json::as_array).cloned().unwrap_or_default();
         list.iter().map(|r| r["id"].as_str().unwrap().to_owned()).collect()
     }
 }
@@ -257,7 +258,8 @@ impl Server {
     /// The sample ward, whole: 2,000 records.
     pub fn ward() -> Self {
         let server = Self::clinical();
-        let answer = server.root().put_lines("/v1/collections/ward/records", &file("examples/ward/records.ndjson")).ok();
+        let answer =
+            server.root().put_lines("/v1/collections/ward/records", &file("examples/ward/records.ndjson")).ok();
         assert_eq!(answer["accepted"], 2_000, "{answer}");
         server
     }

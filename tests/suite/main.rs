@@ -10,6 +10,7 @@ mod harness;
 mod immediacy;
 mod law_firm;
 mod outage;
+mod plain;
 mod refusals;
 mod smoke;
 mod stream;

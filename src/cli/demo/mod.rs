@@ -29,10 +29,10 @@ pub(super) struct Demo {
 }
 
 /// What one person got for one question.
-pub(super) struct Answer {
-    pub(super) who: &'static stage::Person,
-    pub(super) question: String,
-    pub(super) body: Json,
+struct Answer {
+    who: &'static stage::Person,
+    question: String,
+    body: Json,
 }
 
 impl Demo {
@@ -48,7 +48,9 @@ impl Demo {
         let stage = Stage::raise(self.keep)?;
         let root = stage.client(stage.root_key());
         let records = stage.fill(&root)?;
-        say(&format!("{records} records of 100 patients are in, sealed on disk; the clinical policies are in force.\n"));
+        say(&format!(
+            "{records} records of 100 patients are in, sealed on disk; the clinical policies are in force.\n"
+        ));
         let answers = ask(&stage, &root, &ward)?;
         if !self.json {
             tell(&ward, &answers);

@@ -89,7 +89,8 @@ impl Stage {
         let (told, address) = std::sync::mpsc::channel();
         let (stop, stopped) = oneshot::channel::<()>();
         let server = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|e| e.to_string())?;
+            let runtime =
+                tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|e| e.to_string())?;
             let serving = async {
                 let running = serve(app, ([127, 0, 0, 1], 0).into()).await?;
                 let _ = told.send(running.address()?);
@@ -115,7 +116,10 @@ impl Stage {
         let bar = progress::counter("filling the ward", Some(RECORDS.len() as u64));
         root.put("/v1/policies", &json!({"schema": SCHEMA, "policies": POLICIES.concat(), "note": "sample ward"}))?;
         root.put("/v1/entities", &serde_json::from_str(ENTITIES)?)?;
-        root.put("/v1/collections/ward", &json!({"dimension": 384, "metric": "cosine", "embedding_model": "all-MiniLM-L6-v2"}))?;
+        root.put(
+            "/v1/collections/ward",
+            &json!({"dimension": 384, "metric": "cosine", "embedding_model": "all-MiniLM-L6-v2"}),
+        )?;
         let answer = root.put_lines("/v1/collections/ward/records", &mut bar.wrap_read(RECORDS.as_bytes()))?;
         bar.finish_and_clear();
         Ok(answer.get("accepted").and_then(Json::as_u64).unwrap_or(0))
@@ -154,7 +158,13 @@ fn verify(dir: &Path, audit_dir: Option<&Path>) -> Result<String, Failure> {
     let sealer = ring.sealer("audit");
     let public_key = ring.signer().public_key();
     let audited = audit_dir.unwrap_or(&own);
-    let report = audit::verify(audited, &origin_of(ring), Some(sealer.as_ref()), public_key, Some(expected(&evidence)));
+    let report = audit::verify(
+        audited,
+        &origin_of(ring),
+        Some(sealer.as_ref()),
+        public_key,
+        Some(expected(evidence.manifest()?)),
+    );
     Ok(super::super::audit::in_words(&report))
 }
 

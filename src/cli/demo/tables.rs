@@ -19,12 +19,25 @@ pub(super) fn shortened(text: &str, most: usize) -> String {
 /// One row a person: how much, of whom, by which policy, and what bound it.
 pub(super) fn answers<'a>(answers: impl Iterator<Item = &'a Answer>) -> Table {
     let mut table = Table::new();
-    table.load_style(UTF8_FULL_CONDENSED).set_header(["who", "purpose", "records", "patients", "best score", "permitted by", "bound by"]);
+    table.load_style(UTF8_FULL_CONDENSED).set_header([
+        "who",
+        "purpose",
+        "records",
+        "patients",
+        "best score",
+        "permitted by",
+        "bound by",
+    ]);
     for answer in answers {
         let results: Vec<&Json> = answer.body.get("results").and_then(Json::as_array).into_iter().flatten().collect();
-        let patients: BTreeSet<String> = results.iter().filter_map(|r| r.pointer("/attributes/patient")).map(Json::to_string).collect();
-        let permits: BTreeSet<&str> =
-            results.iter().filter_map(|r| r.get("permitted_by")?.as_array()).flatten().filter_map(Json::as_str).collect();
+        let patients: BTreeSet<String> =
+            results.iter().filter_map(|r| r.pointer("/attributes/patient")).map(Json::to_string).collect();
+        let permits: BTreeSet<&str> = results
+            .iter()
+            .filter_map(|r| r.get("permitted_by")?.as_array())
+            .flatten()
+            .filter_map(Json::as_str)
+            .collect();
         let best = results.first().and_then(|r| r.get("score")).and_then(Json::as_f64);
         table.add_row([
             answer.who.role.to_owned(),

@@ -6,6 +6,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     panic::{AssertUnwindSafe, catch_unwind},
+    sync::atomic::AtomicU64,
 };
 
 use hnsw_rs::{anndists::dist::distances::Distance, hnsw::Hnsw};
@@ -13,7 +14,7 @@ use parking_lot::Mutex;
 use roaring::RoaringBitmap;
 
 use super::{Graph, GraphJob, NONE};
-use crate::index::{Kernel, rows::Rows};
+use crate::index::{Kernel, planner::VISITS_PER_CANDIDATE, rows::Rows};
 
 /// Neighbours that hnsw_rs keeps on an upper layer; twice as many at the bottom. Above 256 it would end the process.
 const DEGREE: usize = 16;
@@ -57,6 +58,7 @@ pub(super) fn build(job: GraphJob, go_on: &dyn Fn() -> bool) -> Option<Graph> {
         lead,
         dead: 0,
         hubs,
+        visits_per_candidate: AtomicU64::new(VISITS_PER_CANDIDATE),
         spare: Mutex::default(),
     })
 }

@@ -6,12 +6,18 @@
 mod build;
 mod walk;
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use parking_lot::Mutex;
 use roaring::RoaringBitmap;
 
-use super::rows::Rows;
+use super::{
+    planner::{VISITS_PER_CANDIDATE, VISITS_PER_CANDIDATE_MAX},
+    rows::Rows,
+};
 pub use walk::Shortfall;
 pub(super) use walk::Walk;
 
@@ -64,10 +70,29 @@ pub struct Graph {
     dead: u32,
     /// Where walks begin. Every node can be reached from one of them.
     hubs: Vec<u32>,
+    visits_per_candidate: AtomicU64,
     spare: Mutex<Vec<walk::Scratch>>,
 }
 
 impl Graph {
+    /// Nodes that a walk is expected to visit for each candidate that it keeps.
+    pub(super) fn visits_per_candidate(&self) -> u64 {
+        self.visits_per_candidate.load(Ordering::Relaxed)
+    }
+
+    /// A walk ran out of its budget: the next is planned for twice as many visits, or not at all.
+    pub(super) fn expect_more(&self) {
+        let more = self.visits_per_candidate().saturating_mul(2).min(VISITS_PER_CANDIDATE_MAX);
+        self.visits_per_candidate.store(more, Ordering::Relaxed);
+    }
+
+    /// A walk kept within its budget: what one hard question taught is slowly forgotten.
+    pub(super) fn relax(&self) {
+        let learned = self.visits_per_candidate();
+        let less = learned - learned.saturating_sub(VISITS_PER_CANDIDATE).div_ceil(64);
+        self.visits_per_candidate.store(less, Ordering::Relaxed);
+    }
+
     /// Stands for a graph that could not be built, so that it is not tried again at once. Never walked.
     fn unlinked(covered: u32, lineage: Arc<()>) -> Self {
         Self {
@@ -79,6 +104,7 @@ impl Graph {
             lead: Vec::new(),
             dead: 0,
             hubs: Vec::new(),
+            visits_per_candidate: AtomicU64::new(VISITS_PER_CANDIDATE),
             spare: Mutex::default(),
         }
     }

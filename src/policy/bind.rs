@@ -1,0 +1,486 @@
+//! One condition over all records: common shapes by look-up, anything else that reads one column by Cedar's evaluator, once
+//! per distinct value; the rest is unknown.
+
+use std::{
+    cell::Cell,
+    collections::{BTreeSet, HashMap, HashSet},
+    sync::Arc,
+};
+
+use cedar_policy::{Entities, Request};
+use roaring::{MultiOps, RoaringBitmap};
+
+use super::{
+    bits::{Bits, Tri},
+    convert,
+    decide::Session,
+    derived::{Ground, Outcome},
+    trace::{Halt, Trace},
+    tree::{Binary, Kind, Node, Root, Step},
+    world::Stored,
+};
+use crate::model::{Entity, EntityUid, Value};
+
+/// Representatives that Cedar is told of at a time.
+const BATCH: usize = 512;
+
+/// One request over one collection.
+pub(super) struct Binder<'a> {
+    pub(super) ground: Ground<'a>,
+    pub(super) session: &'a Session<'a>,
+    pub(super) blank: &'a Entity,
+    pub(super) request: &'a Request,
+    pub(super) entities: &'a Entities,
+    pub(super) evaluations: &'a Cell<u64>,
+}
+
+/// What an expression without `resource` comes to.
+enum Constant {
+    Value(Value),
+    /// It holds an extension value, whose written form says nothing about equality.
+    Opaque,
+    Bad,
+}
+
+impl Binder<'_> {
+    /// The three outcomes of a condition.
+    pub(super) fn bind(&self, node: &Arc<Node>) -> Tri {
+        if !node.on_resource {
+            return match self.trace().truth(node) {
+                Ok(true) => Tri::yes(),
+                Ok(false) => Tri::no(),
+                Err(_) => Tri::bad(),
+            };
+        }
+        match &node.kind {
+            Kind::And(l, r) => self.bind(l).and(|| self.bind(r)),
+            Kind::Or(l, r) => self.bind(l).or(|| self.bind(r)),
+            Kind::Not(e) => self.bind(e).not(),
+            Kind::If(c, t, e) => self.bind(c).choose(|| self.bind(t), || self.bind(e)),
+            _ => self.shape(node).or_else(|| self.by_value(node)).unwrap_or_else(Tri::unknown),
+        }
+    }
+
+    fn trace(&self) -> Trace<'_> {
+        Trace {
+            world: self.session.world(self.blank),
+            request: self.request,
+            entities: self.entities,
+            evaluations: self.evaluations,
+        }
+    }
+
+    fn constant(&self, node: &Node) -> Constant {
+        if let Kind::Literal(value) = &node.kind {
+            return Constant::Value(value.clone());
+        }
+        let trace = self.trace();
+        match trace.follow(node) {
+            Err(_) => Constant::Bad,
+            Ok(Some(value @ (Value::Entity(_) | Value::Set(_)))) if !convert::has_extension(&value) => {
+                Constant::Value(value)
+            }
+            Ok(_) => match trace.result(node) {
+                Err(_) => Constant::Bad,
+                Ok(result) => convert::from_result(&result).map_or(Constant::Opaque, Constant::Value),
+            },
+        }
+    }
+
+    /// The path of an expression that is a way from `resource`.
+    fn path(&self, node: &Node) -> Option<Vec<Step>> {
+        match &node.kind {
+            Kind::Var(Root::Resource) => Some(vec![]),
+            Kind::Attr(e, name) => {
+                let mut path = self.path(e)?;
+                path.push(Step::Attr(Arc::clone(name)));
+                Some(path)
+            }
+            Kind::GetTag(e, key) => {
+                let mut path = self.path(e)?;
+                path.push(Step::Tag(Some(self.key(key)?)));
+                Some(path)
+            }
+            _ => None,
+        }
+    }
+
+    fn key(&self, key: &Node) -> Option<Arc<str>> {
+        if key.on_resource {
+            return None;
+        }
+        match self.constant(key) {
+            Constant::Value(Value::Text(key)) => Some(key),
+            Constant::Value(_) | Constant::Opaque | Constant::Bad => None,
+        }
+    }
+
+    /// By look-up; `None` if the shape is not a common one.
+    fn shape(&self, node: &Node) -> Option<Tri> {
+        match &node.kind {
+            Kind::Attr(..) | Kind::GetTag(..) => self.flag(&self.path(node)?),
+            Kind::Has(e, names) => self.has(&self.path(e)?, names),
+            Kind::HasTag(e, key) => {
+                let (path, key) = (self.path(e)?, self.key(key)?);
+                self.has_step(&path, vec![Step::Tag(Some(key))])
+            }
+            Kind::Is(e, ty) => Some(match self.path(e)?.as_slice() {
+                [] => self.record_is(ty),
+                path => self.ground.column(path, |column| {
+                    let of_type = Bits::some(column.types.get(ty).cloned().unwrap_or_default());
+                    Tri::true_false(of_type, Bits::some(column.entities.clone())).unsure_of(&column.unsure)
+                }),
+            }),
+            Kind::In(l, r) => match (self.path(l), self.path(r)) {
+                (Some(path), None) if !r.on_resource => self.within(&path, r),
+                (None, Some(path)) if !l.on_resource => self.within_column(l, &path),
+                _ => None,
+            },
+            Kind::Binary(op, l, r) => self.binary(*op, l, r),
+            _ => None,
+        }
+    }
+
+    fn binary(&self, op: Binary, l: &Node, r: &Node) -> Option<Tri> {
+        let left = if l.on_resource { self.path(l) } else { None };
+        let right = if r.on_resource { self.path(r) } else { None };
+        match (op, left, right) {
+            (Binary::Eq | Binary::NotEq, Some(path), None) if !r.on_resource => self.equals(&path, r, op),
+            (Binary::Eq | Binary::NotEq, None, Some(path)) if !l.on_resource => self.equals(&path, l, op),
+            (Binary::Contains, None, Some(path)) if !l.on_resource => self.one_of(l, &path),
+            (Binary::Contains, Some(path), None) if !r.on_resource => self.holds(&path, r),
+            (Binary::ContainsAny, Some(path), None) if !r.on_resource => self.holds_any(&path, r),
+            (Binary::ContainsAny, None, Some(path)) if !l.on_resource => self.holds_any(&path, l),
+            (Binary::ContainsAll, Some(path), None) if !r.on_resource => self.holds_all(&path, r),
+            _ => None,
+        }
+    }
+
+    /// `resource.sealed` on its own.
+    fn flag(&self, path: &[Step]) -> Option<Tri> {
+        if path.is_empty() {
+            return None;
+        }
+        Some(self.ground.column(path, |column| {
+            let slots = |b| Bits::some(column.slots(&Value::Bool(b)).cloned().unwrap_or_default());
+            Tri::true_false(slots(true), slots(false)).unsure_of(&column.unsure)
+        }))
+    }
+
+    fn has(&self, path: &[Step], names: &[Arc<str>]) -> Option<Tri> {
+        self.has_step(path, names.iter().map(|name| Step::Attr(Arc::clone(name))).collect())
+    }
+
+    /// Bad where the way to what is asked is, false where it ends early.
+    fn has_step(&self, path: &[Step], steps: Vec<Step>) -> Option<Tri> {
+        let here = match path {
+            [] => Bits::All,
+            path => self.ground.column(path, |column| Bits::some(column.present.clone())),
+        };
+        let whole: Vec<Step> = path.iter().cloned().chain(steps).collect();
+        Some(self.ground.column(&whole, |column| {
+            let f = here.minus(&Bits::some(column.broken.clone()));
+            Tri::true_false(Bits::some(column.present.clone()), f).unsure_of(&column.unsure)
+        }))
+    }
+
+    fn equals(&self, path: &[Step], other: &Node, op: Binary) -> Option<Tri> {
+        let value = match self.constant(other) {
+            Constant::Value(value) => value,
+            Constant::Opaque => return None,
+            Constant::Bad => return Some(Tri::bad()),
+        };
+        let equal = match (path, &value) {
+            ([], Value::Entity(uid)) => self.is_one_of([uid]),
+            ([], _) => Tri::no(),
+            (path, value) => self.ground.column(path, |column| {
+                let t = Bits::some(column.slots(value).cloned().unwrap_or_default());
+                Tri::true_false(t, Bits::some(column.present.clone())).unsure_of(&column.unsure)
+            }),
+        };
+        Some(if op == Binary::NotEq { equal.not() } else { equal })
+    }
+
+    fn set(&self, node: &Node) -> Result<BTreeSet<Value>, Option<Tri>> {
+        match self.constant(node) {
+            Constant::Value(Value::Set(items)) => Ok(items),
+            Constant::Opaque => Err(None),
+            Constant::Value(_) | Constant::Bad => Err(Some(Tri::bad())),
+        }
+    }
+
+    /// `principal.departments.contains(resource.department)`.
+    fn one_of(&self, set: &Node, path: &[Step]) -> Option<Tri> {
+        let items = match self.set(set) {
+            Ok(items) => items,
+            Err(tri) => return tri,
+        };
+        if path.is_empty() {
+            return Some(self.is_one_of(items.iter().filter_map(entity)));
+        }
+        Some(self.ground.column(path, |column| {
+            let t = items.iter().filter_map(|item| column.slots(item)).union();
+            Tri::true_false(Bits::some(t), Bits::some(column.present.clone())).unsure_of(&column.unsure)
+        }))
+    }
+
+    /// `resource.labels.contains(x)`.
+    fn holds(&self, path: &[Step], item: &Node) -> Option<Tri> {
+        let item = match self.constant(item) {
+            Constant::Value(item) => item,
+            Constant::Opaque => return None,
+            Constant::Bad => return Some(Tri::bad()),
+        };
+        self.sets(path, |column| column.holding(&item).cloned().unwrap_or_default())
+    }
+
+    fn holds_any(&self, path: &[Step], set: &Node) -> Option<Tri> {
+        match self.set(set) {
+            Ok(items) => self.sets(path, |column| items.iter().filter_map(|item| column.holding(item)).union()),
+            Err(tri) => tri,
+        }
+    }
+
+    fn holds_all(&self, path: &[Step], set: &Node) -> Option<Tri> {
+        match self.set(set) {
+            Ok(items) => self.sets(path, |column| {
+                let mut all = column.sets.clone();
+                for item in &items {
+                    match column.holding(item) {
+                        Some(slots) => all &= slots,
+                        None => all.clear(),
+                    }
+                }
+                all
+            }),
+            Err(tri) => tri,
+        }
+    }
+
+    fn sets(&self, path: &[Step], t: impl FnOnce(&super::columns::Column) -> RoaringBitmap) -> Option<Tri> {
+        if path.is_empty() {
+            return None;
+        }
+        Some(self.ground.column(path, |column| {
+            Tri::true_false(Bits::some(t(column)), Bits::some(column.sets.clone())).unsure_of(&column.unsure)
+        }))
+    }
+
+    /// The record is one of these.
+    pub(super) fn is_one_of<'u>(&self, uids: impl IntoIterator<Item = &'u EntityUid>) -> Tri {
+        let slots = uids.into_iter().filter_map(|uid| self.ground.own(uid)).collect();
+        Tri::true_bad(Bits::some(slots), Bits::None)
+    }
+
+    /// The record is of this type.
+    pub(super) fn record_is(&self, ty: &str) -> Tri {
+        match self.ground.columns.of_type(ty) {
+            Some(slots) if slots.len() == self.ground.columns.live().len() => Tri::yes(),
+            Some(slots) => Tri::true_bad(Bits::some(slots.clone()), Bits::None),
+            None => Tri::no(),
+        }
+    }
+
+    /// The record is one of these or below one.
+    pub(super) fn within_record<'u>(&self, uids: impl IntoIterator<Item = &'u EntityUid>) -> Tri {
+        let kin = self.ground.kin(&[]);
+        let mut t = RoaringBitmap::new();
+        for uid in uids {
+            t.extend(self.ground.own(uid));
+            if let Some(slots) = kin.below.get(uid) {
+                t |= slots;
+            }
+        }
+        // a record whose ancestor is another record of the collection is left to the full decision
+        Tri::true_bad(Bits::some(t), Bits::some(kin.broken.clone()))
+    }
+
+    /// `resource.patient in principal.assigned`, `resource in X`.
+    fn within(&self, path: &[Step], ancestors: &Node) -> Option<Tri> {
+        let items = match self.constant(ancestors) {
+            Constant::Value(Value::Set(items)) => items,
+            Constant::Value(one @ Value::Entity(_)) => BTreeSet::from([one]),
+            Constant::Opaque => return None,
+            Constant::Value(_) | Constant::Bad => return Some(Tri::bad()),
+        };
+        if !items.iter().all(|item| matches!(item, Value::Entity(_))) {
+            return Some(Tri::bad());
+        }
+        if path.is_empty() {
+            return Some(self.within_record(items.iter().filter_map(entity)));
+        }
+        let kin = self.ground.kin(path);
+        Some(self.ground.column(path, |column| {
+            let mut t = items.iter().filter_map(|item| column.slots(item)).union();
+            t |= items.iter().filter_map(entity).filter_map(|uid| kin.below.get(uid)).union();
+            t -= &kin.unstored;
+            let f = &column.entities - &kin.unstored - &kin.broken;
+            let own = self.own_references(column);
+            Tri::true_false(Bits::some(t), Bits::some(f)).unsure_of(&(own | &column.unsure))
+        }))
+    }
+
+    /// Slots whose value is their own record: it counts as stored for them alone.
+    fn own_references(&self, column: &super::columns::Column) -> RoaringBitmap {
+        let records = |ty: &&Arc<str>| self.ground.columns.of_type(ty).is_some();
+        if !column.types.keys().any(|ty| records(&ty)) {
+            return RoaringBitmap::new();
+        }
+        let mut own = RoaringBitmap::new();
+        for (value, slots) in column.values() {
+            if let Some(slot) = entity(value).and_then(|uid| self.ground.own(uid)).filter(|slot| slots.contains(*slot))
+            {
+                own.insert(slot);
+            }
+        }
+        own
+    }
+
+    /// `principal in resource.teams`.
+    fn within_column(&self, descendant: &Node, path: &[Step]) -> Option<Tri> {
+        if path.is_empty() {
+            return None;
+        }
+        let uid = match self.constant(descendant) {
+            Constant::Value(Value::Entity(uid)) => uid,
+            Constant::Value(_) | Constant::Opaque | Constant::Bad => return Some(Tri::bad()),
+        };
+        if self.ground.own(&uid).is_some() {
+            return None;
+        }
+        let (above, whole) = match self.session.world(self.blank).stored(&uid) {
+            Stored::Yes(entity) => self.ground.directory.ancestors(entity),
+            Stored::BySchema if uid.ty.ends_with("Action") => return None,
+            Stored::BySchema => (HashSet::new(), true),
+            Stored::No => return Some(Tri::bad()),
+        };
+        Some(self.ground.column(path, |column| {
+            let mut t = RoaringBitmap::new();
+            for uid in above.into_iter().chain([uid]) {
+                let value = Value::Entity(uid);
+                for slots in [column.slots(&value), column.holding(&value)].into_iter().flatten() {
+                    t |= slots;
+                }
+            }
+            let fit = &column.entities | &column.entity_sets;
+            t &= &fit;
+            let f = if whole { fit } else { RoaringBitmap::new() };
+            Tri::true_false(Bits::some(t), Bits::some(f)).unsure_of(&column.unsure)
+        }))
+    }
+
+    /// By Cedar, once per distinct value of the one column that the atom reads. `None` if it reads more, or the record itself.
+    fn by_value(&self, node: &Arc<Node>) -> Option<Tri> {
+        let mut reads = BTreeSet::new();
+        reads_of(node, &mut reads)?;
+        let mut reads = reads.into_iter();
+        let (Some(step), None) = (reads.next(), reads.next()) else { return None };
+        let mut known = if node.on_request { HashMap::new() } else { self.ground.outcomes(node.serial) };
+        let path = [step.clone()];
+        let tri = self.ground.column(&path, |column| {
+            let new: Vec<Option<Value>> = column
+                .values()
+                .map(|(value, _)| Some(value.clone()))
+                .chain([None])
+                .filter(|value| !known.contains_key(value))
+                .collect();
+            for batch in new.chunks(BATCH) {
+                for (value, outcome) in batch.iter().zip(self.represented(node, &step, batch)?) {
+                    known.insert(value.clone(), outcome);
+                }
+            }
+            let mut sets = [RoaringBitmap::new(), RoaringBitmap::new(), RoaringBitmap::new()];
+            let mut unsure = RoaringBitmap::new();
+            let [t, f, b] = &mut sets;
+            for (value, slots) in column.values() {
+                let mut uids = Vec::new();
+                value.entities(&mut uids);
+                unsure.extend(
+                    uids.into_iter().filter_map(|uid| self.ground.own(uid)).filter(|slot| slots.contains(*slot)),
+                );
+                match known.get(&Some(value.clone()))? {
+                    Outcome::True => *t |= slots,
+                    Outcome::False => *f |= slots,
+                    Outcome::Bad => *b |= slots,
+                }
+            }
+            let absent = Bits::but(column.present.clone());
+            let [mut t, mut f, mut b] = sets.map(Bits::some);
+            match known.get(&None)? {
+                Outcome::True => t = t.or(&absent),
+                Outcome::False => f = f.or(&absent),
+                Outcome::Bad => b = b.or(&absent),
+            }
+            Some(Tri { t, f, b }.unsure_of(&unsure))
+        });
+        if !node.on_request {
+            self.ground.keep(node.serial, known);
+        }
+        tri
+    }
+
+    /// Cedar's answers for records that have nothing but this value.
+    fn represented(&self, node: &Node, step: &Step, values: &[Option<Value>]) -> Option<Vec<Outcome>> {
+        let stand_in = |(at, value): (usize, &Option<Value>)| {
+            let mut entity = Entity::bare(EntityUid::new("Record", format!("\u{0}{at}")));
+            match (step, value) {
+                (_, None) | (Step::Tag(None), _) => {}
+                (Step::Attr(name), Some(value)) => drop(entity.attrs.insert(Arc::clone(name), value.clone())),
+                (Step::Tag(Some(key)), Some(value)) => drop(entity.tags.insert(Arc::clone(key), value.clone())),
+            }
+            entity
+        };
+        let stand_ins: Vec<Entity> = values.iter().enumerate().map(stand_in).collect();
+        let (mut sites, mut names) = (BTreeSet::new(), HashSet::new());
+        node.sites(&mut sites);
+        node.names(&mut names);
+        let sites: Vec<_> = sites.into_iter().collect();
+        let mut needed = HashSet::new();
+        for entity in &stand_ins {
+            self.session.survey(&sites, entity, &mut needed);
+        }
+        let entities = self.session.entities(&stand_ins, &needed, &names)?;
+        let outcome = |entity: &Entity| {
+            let request = self.session.inquiry.request(convert::uid(&entity.uid)?)?;
+            let world = self.session.world(entity);
+            let trace = Trace { world, request: &request, entities: &entities, evaluations: self.evaluations };
+            Some(match trace.truth(node) {
+                Ok(true) => Outcome::True,
+                Ok(false) => Outcome::False,
+                Err(Halt::Missing | Halt::Erred) => Outcome::Bad,
+            })
+        };
+        stand_ins.iter().map(outcome).collect()
+    }
+}
+
+fn entity(value: &Value) -> Option<&EntityUid> {
+    match value {
+        Value::Entity(uid) => Some(uid),
+        _ => None,
+    }
+}
+
+/// The columns that an expression reads; `None` if it looks at the record in another way.
+fn reads_of(node: &Node, found: &mut BTreeSet<Step>) -> Option<()> {
+    let on_record = |e: &Node| matches!(e.kind, Kind::Var(Root::Resource));
+    match &node.kind {
+        Kind::Var(Root::Resource) => None,
+        Kind::Attr(e, name) if on_record(e) => {
+            found.insert(Step::Attr(Arc::clone(name)));
+            Some(())
+        }
+        Kind::Has(e, names) if on_record(e) => {
+            found.insert(Step::Attr(Arc::clone(names.first()?)));
+            Some(())
+        }
+        Kind::GetTag(e, key) | Kind::HasTag(e, key) if on_record(e) => match &key.kind {
+            Kind::Literal(Value::Text(key)) => {
+                found.insert(Step::Tag(Some(Arc::clone(key))));
+                Some(())
+            }
+            _ => None,
+        },
+        kind => kind.children().into_iter().try_for_each(|child| reads_of(child, found)),
+    }
+}
