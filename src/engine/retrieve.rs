@@ -45,6 +45,10 @@ pub enum Listing {
 impl Wardkeep {
     /// The nearest records that the caller may retrieve.
     pub fn search(&self, grant: &Grant<Search>, question: &Question) -> Result<Disclosure, Refusal> {
+        self.told(grant.trail(self, What::Search), self.find(grant, question))
+    }
+
+    fn find(&self, grant: &Grant<Search>, question: &Question) -> Result<Disclosure, Refusal> {
         let world = self.world.read();
         let holding = world.holding(grant.collection()?).ok_or(Refusal::Absent)?;
         let query = embedding(holding, question)?;
@@ -59,7 +63,7 @@ impl Wardkeep {
     /// One record by id. What is absent and what the caller may not read are one.
     pub fn read(&self, grant: &Reading, id: &RecordId) -> Result<Disclosure, Refusal> {
         let trail = grant.0.trail(self, What::Read).asked(1);
-        match self.permitted(&grant.0, id)? {
+        match self.told(trail.clone(), self.permitted(&grant.0, id))? {
             Some((release, frame)) => self.disclose(trail, release, frame),
             None => {
                 self.journal.note(trail.denied("absent_or_not_permitted"))?;
@@ -86,6 +90,10 @@ impl Wardkeep {
 
     /// What the caller may read of a collection, by id, and how much it is.
     pub fn list(&self, grant: &Grant<Search>, listing: &Listing, include: Include) -> Result<Disclosure, Refusal> {
+        self.told(grant.trail(self, What::List), self.enumerate(grant, listing, include))
+    }
+
+    fn enumerate(&self, grant: &Grant<Search>, listing: &Listing, include: Include) -> Result<Disclosure, Refusal> {
         let world = self.world.read();
         let holding = world.holding(grant.collection()?).ok_or(Refusal::Absent)?;
         let mut scope = Scope::plan(self, &world, holding, grant, Action::Read)?;

@@ -51,7 +51,8 @@ pub(super) async fn ready() -> Response {
 
 pub(super) async fn metrics(State(app): State<Arc<App>>, session: Session) -> Result<Response, Problem> {
     run(&app, move |engine| {
-        engine.authorise::<ReadAudit>(&session.caller, &session.origin, Circumstances::default()).map(drop)
+        let grant = engine.authorise::<ReadAudit>(&session.caller, &session.origin, Circumstances::default())?;
+        engine.note_metrics(&grant)
     })
     .await?;
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");

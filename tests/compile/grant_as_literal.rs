@@ -1,0 +1,14 @@
+//! A grant says that Cedar allowed an action: nobody else may say so.
+
+use std::marker::PhantomData;
+
+use wardkeep::{
+    authn::{Caller, Origin},
+    engine::{Circumstances, Erase, Grant},
+};
+
+fn forged(caller: Caller, origin: Origin) -> Grant<Erase> {
+    Grant { caller, origin, circumstances: Circumstances::default(), policies: vec![], action: PhantomData }
+}
+
+fn main() {}
