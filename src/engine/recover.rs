@@ -95,13 +95,16 @@ impl Wardkeep {
     ) -> Result<Founding, OpenError> {
         let store = Arc::new(Store::create(dir, passphrase, cost, &options(&Settings::default(), &environment))?);
         let log = Log::create(&store.audit_dir(), &origin_line(&store), store.ring().sealer("audit"), store.ring().signer(), Arc::clone(&environment.disk))?;
+        // So that a log whose first entries are lost to a crash is still the one that the manifest knows.
+        let head = log.head();
+        store.write_manifest(head.size, head.root, head.group)?;
         let source = policy::starter();
         let bundle = Bundle::compile(&source).map_err(|_| OpenError::Bundle)?;
         let world = World::new(InForce { version: 1, bundle: Arc::new(bundle) }, Directory::new(), Keys::default());
         let engine = Self::assemble(store, log, world, Settings::default(), environment)?;
-        let founding = engine.found(source)?;
+        let founding = engine.found(source);
         engine.close();
-        Ok(founding)
+        founding
     }
 
     fn found(&self, source: crate::model::BundleSource) -> Result<Founding, OpenError> {
@@ -139,10 +142,20 @@ impl Wardkeep {
         let log = open_log(&store, Arc::clone(&environment.disk))?;
         let world = load(&store, progress)?;
         let engine = Self::assemble(store, log, world, settings, environment)?;
-        engine.deny_misfits()?;
-        engine.journal.note(engine.own_trail(What::Start)).map_err(|_| OpenError::Unwritable)?;
-        engine.graphs.tend();
-        Ok(engine)
+        match engine.begin() {
+            Ok(()) => Ok(engine),
+            Err(error) => {
+                engine.close();
+                Err(error)
+            }
+        }
+    }
+
+    fn begin(&self) -> Result<(), OpenError> {
+        self.deny_misfits()?;
+        self.journal.note(self.own_trail(What::Start)).map_err(|_| OpenError::Unwritable)?;
+        self.graphs.tend();
+        Ok(())
     }
 
     fn assemble(
