@@ -103,7 +103,8 @@ impl Wardkeep {
             let grant = self.authorise_key(caller, origin, &nobody)?;
             return self.told(grant.trail(self, What::RevokeKey), Err(Refusal::Absent));
         };
-        let as_absent = self.covers::<ManageCallers>(&self.world.read(), caller, origin, Detail::Key { caller: nobody });
+        let as_absent =
+            self.covers::<ManageCallers>(&self.world.read(), caller, origin, Detail::Key { caller: nobody });
         match self.authorise_key(caller, origin, &holder) {
             Ok(grant) => Ok((grant, id, holder)),
             Err(Refusal::Forbidden) if as_absent => Err(Refusal::Absent),
@@ -111,7 +112,12 @@ impl Wardkeep {
         }
     }
 
-    fn authorise_key(&self, caller: &Caller, origin: &Origin, holder: &EntityUid) -> Result<Grant<ManageCallers>, Refusal> {
+    fn authorise_key(
+        &self,
+        caller: &Caller,
+        origin: &Origin,
+        holder: &EntityUid,
+    ) -> Result<Grant<ManageCallers>, Refusal> {
         let detail = Detail::Key { caller: holder.clone() };
         self.authorise_each(caller, origin, super::Circumstances::default(), std::iter::once(detail))
     }

@@ -47,11 +47,7 @@ impl Wardkeep {
         });
         drop(world);
         let (ids, missing, patients) = self.told(trail.clone(), there.ok_or(Refusal::Absent))?;
-        let trail = trail
-            .asked(ids.len() + missing)
-            .done(ids.len())
-            .records(ids.iter())
-            .patients(patients.iter());
+        let trail = trail.asked(ids.len() + missing).done(ids.len()).records(ids.iter()).patients(patients.iter());
         if ids.is_empty() {
             self.journal.note(trail)?;
             return Ok(Erased { erased: 0, missing });

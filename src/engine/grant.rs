@@ -249,7 +249,8 @@ fn conceivable(
     mut offered: BTreeMap<&'static str, Value>,
 ) -> Result<Vec<PolicyName>, &'static str> {
     if action == Action::Ingest {
-        let nameless = Detail::Record { document: EntityUid::new("Document", ""), document_id: String::new(), replaces: false };
+        let nameless =
+            Detail::Record { document: EntityUid::new("Document", ""), document_id: String::new(), replaces: false };
         offered.extend(nameless.offered(world, action));
     }
     let inquiry = world.inquiry(caller.uid(), action, offered).map_err(|_| UNFIT_REQUEST)?;

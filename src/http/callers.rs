@@ -43,8 +43,7 @@ pub(super) async fn make(State(app): State<Arc<App>>, session: Session, intake: 
         let detail = format!("`expires_in` is in seconds and must be 1 to {}", limits::KEY_SECONDS);
         return Err(Problem::invalid("expires_in", detail));
     }
-    let issued =
-        run(&app, move |engine| engine.make_key(&caller, &origin, holder, form.expires_in, purposes)).await?;
+    let issued = run(&app, move |engine| engine.make_key(&caller, &origin, holder, form.expires_in, purposes)).await?;
     let body = json!({
         "api_key": issued.api_key.as_str(),
         "key_id": issued.key_id.to_string(),

@@ -57,7 +57,9 @@ pub(super) async fn put(
         run(&app, move |engine| engine.authorise::<Ingest>(&session.caller, &session.origin, Circumstances::of(name)))
             .await?;
     let ingested = if intake.is_ndjson() {
-        Stream { app: &app, grant: Arc::new(grant), mode, asked: false, so_far: Ingested::default() }.take_in(&intake).await?
+        Stream { app: &app, grant: Arc::new(grant), mode, asked: false, so_far: Ingested::default() }
+            .take_in(&intake)
+            .await?
     } else {
         let bytes = intake.bytes(limits::BULK_BODY_BYTES).await?;
         run(&app, move |engine| Ok(forms::lines(&bytes).map(|lines| engine.ingest_whole(&grant, &lines, mode))))

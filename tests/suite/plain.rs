@@ -69,6 +69,12 @@ pub fn serve(home: &Arc<TempDir>, dir: &Path, key: &str, environment: Environmen
     Server::open(Arc::clone(home), dir, key, Settings::default(), environment)
 }
 
+/// Stops a server and lets go of its directory: offline verbs may look at it now.
+pub fn closed(mut server: Server) -> (Arc<TempDir>, PathBuf) {
+    server.stop();
+    (Arc::clone(&server.home), server.dir.clone())
+}
+
 /// A record of a document, in its revision.
 pub fn record(id: &str, document: &str, rev: u64) -> Json {
     let seed = id.bytes().fold(7_u64, |h, b| h.wrapping_mul(31).wrapping_add(u64::from(b)));
