@@ -18,11 +18,14 @@
     )
 )]
 
-pub mod clock;
-pub mod model;
-
 pub mod audit;
+pub mod authn;
+pub mod cli;
+pub mod clock;
 pub mod crypto;
+pub mod engine;
+pub mod http;
 pub mod index;
+pub mod model;
 pub mod policy;
 pub mod store;

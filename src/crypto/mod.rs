@@ -1,1 +1,63 @@
 //! Keys and seals: passphrase to key ring, envelope, signatures. The only home of aes-gcm and argon2; knows nothing of what is sealed.
+//!
+//! ```text
+//! passphrase --argon2id--> key-encryption key --wraps--> { ring key, root secret }      the ring file
+//!                                                          |          '--derives--> names, pseudonyms, verifiers,
+//!                                                          |                        audit and manifest keys, signing key
+//!                                                          '--wraps--> data keys, which the store keeps
+//! ```
+//! What hangs on the ring key can be destroyed by renewing it; what hangs on the root secret lives as long as the store.
+
+mod derive;
+mod entropy;
+mod envelope;
+mod kdf;
+mod ring;
+mod ring_file;
+mod xaes;
+
+pub use entropy::{Entropy, EntropyError, OsEntropy};
+pub use envelope::{DataKey, KEY_ID_BYTES, KeyTag, OVERHEAD_BYTES, key_of};
+pub use kdf::{KdfCost, Passphrase};
+pub use ring::{KeyRing, WrappedKey};
+
+/// Why keys could not be made or opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum KeyError {
+    /// Empty.
+    #[error("the passphrase is empty: use a sentence")]
+    ShortPassphrase,
+    /// Longer than 4096 bytes.
+    #[error("the passphrase is longer than 4096 bytes: is this the right file?")]
+    LongPassphrase,
+    /// The ring does not open under it.
+    #[error("the passphrase is wrong or the key file was changed")]
+    WrongPassphrase,
+    /// The file is not a whole ring file.
+    #[error("the key file is damaged: restore it from a backup")]
+    Damaged,
+    /// Key derivation cheaper than the floor, or dearer than any machine should pay.
+    #[error("the key derivation cost is out of bounds: 19456 to 4194304 KiB, 2 to 64 passes, 1 to 16 lanes")]
+    Cost,
+    /// There is none.
+    #[error("there is no key file here: run `wardkeep init` first, or restore it from a backup")]
+    Missing,
+    /// Making one would overwrite another.
+    #[error("there is a key file here already; it is not overwritten")]
+    Exists,
+    /// The disk said no.
+    #[error("the key file cannot be read or written: {0}")]
+    Io(std::io::ErrorKind),
+    /// The machine gives no random bytes.
+    #[error("the operating system gives no random bytes")]
+    Entropy,
+    /// Key derivation did not get its memory.
+    #[error("not enough memory to derive the key from the passphrase")]
+    Memory,
+}
+
+impl From<EntropyError> for KeyError {
+    fn from(_: EntropyError) -> Self {
+        Self::Entropy
+    }
+}

@@ -19,6 +19,9 @@ pub struct BundleSource {
     pub links: Vec<TemplateLink>,
     /// What the author said of it.
     pub note: String,
+    /// Whether it was put in force although stored data does not fit its schema: those records are then denied.
+    #[serde(default)]
+    pub tolerates_misfits: bool,
 }
 
 /// One use of a template.

@@ -84,6 +84,7 @@ fn check_collection(text: &str) -> Result<(), IdError> {
 
 /// An entity in Cedar's sense: a type and an id.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct EntityUid {
     /// The type, with its namespace: `Patient`, `Clinic::Staff`.
     #[serde(rename = "type")]

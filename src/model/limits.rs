@@ -10,24 +10,32 @@ pub const DIMENSION_MAX: usize = 8_192;
 pub const COMPONENT_MAX: f32 = 1e6;
 /// Records a search may ask for.
 pub const SEARCH_LIMIT_MAX: usize = 10_000;
-/// Records in one JSON body, and lines in one commit of an NDJSON stream.
-pub const BATCH_RECORDS: usize = 1_000;
+/// Records in one JSON body.
+pub const BATCH_RECORDS: usize = 10_000;
+/// Lines in one commit of an NDJSON stream.
+pub const COMMIT_LINES: usize = 1_000;
+/// Bytes of lines in one commit of an NDJSON stream: memory stays flat however long the lines are.
+pub const COMMIT_BYTES: usize = 16 << 20;
+/// Rejected lines of a stream that are named; more are counted.
+pub const REJECTED_NAMED: usize = 1_000;
 /// Bytes of one record's text.
 pub const TEXT_BYTES: usize = 1 << 20;
 /// Bytes of one NDJSON line.
 pub const LINE_BYTES: usize = 4 << 20;
-/// Bytes of a JSON body of records.
-pub const RECORDS_BODY_BYTES: usize = 64 << 20;
+/// Bytes of a JSON body of records or entities.
+pub const BULK_BODY_BYTES: usize = 64 << 20;
 /// Bytes of any other JSON body.
 pub const BODY_BYTES: usize = 4 << 20;
 /// Entities in one upsert.
-pub const ENTITIES_PER_REQUEST: usize = 10_000;
+pub const ENTITIES_PER_REQUEST: usize = 100_000;
 /// Ids in one erase or list request.
 pub const IDS_PER_REQUEST: usize = 10_000;
 /// Parents of one entity or record.
 pub const PARENTS: usize = 1_000;
 /// Attributes of one entity, and tags.
 pub const ATTRIBUTES: usize = 256;
+/// Bytes of a body that was refused and is read to its end all the same, so that the client sees the answer.
+pub const DRAINED_BYTES: usize = 256 << 20;
 /// Nesting of JSON values in a body.
 pub const JSON_DEPTH: usize = 32;
 /// Bytes of a bundle's schema or policies.
@@ -44,3 +52,5 @@ pub const COLLECTIONS: usize = 1_024;
 pub const AUDIT_PAGE: usize = 1_000;
 /// Rows of a list in one answer.
 pub const LIST_PAGE: usize = 1_000;
+/// Seconds that an API key may live, if its end is told: a hundred years.
+pub const KEY_SECONDS: u64 = 100 * 31_557_600;

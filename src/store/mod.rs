@@ -1,1 +1,45 @@
 //! Sealed things on disk: the only home of the storage engine and of the codec.
+//!
+//! A data directory holds `LOCK`, `keyring`, `engine/`, `audit/` (another module's), `manifest.a` and `manifest.b`. Every
+//! change is a [`Change`]: sealed before the commit, applied by a function that reads neither clock nor randomness. One
+//! commit writes its changes, the audit frames that tell of them and the engine's own account of itself (how many rows
+//! of each kind, and a keyed sum over all of them) in one durable batch. The manifest outside the engine remembers how
+//! far the engine was, so that an older copy of either is refused.
+
+mod change;
+mod codec;
+mod disk;
+mod draft;
+mod engine;
+mod error;
+mod evidence;
+mod keychain;
+mod layout;
+mod ledger;
+mod load;
+mod manifest;
+mod names;
+mod sled_engine;
+mod vault;
+mod verify;
+mod write;
+
+#[cfg(test)]
+mod crash_tests;
+#[cfg(test)]
+mod damage_tests;
+#[cfg(test)]
+mod fixture;
+#[cfg(test)]
+mod tests;
+
+pub use change::{Change, Row, RowKey};
+pub use codec::{StoredBundle, StoredRecord};
+pub use disk::{Disk, RealDisk};
+pub use engine::{Batch, EachRow, Engine, EngineError};
+pub use error::StoreError;
+pub use evidence::Evidence;
+pub use manifest::Manifest;
+pub use names::Kind;
+pub use vault::{OpenOptions, Store};
+pub use verify::{Damage, Report, Shortfall};

@@ -1,0 +1,25 @@
+//! A store opened by its passphrase, for verbs that need no server.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::{Failure, passphrase::PassphraseArgument, progress};
+use crate::engine::{Environment, Settings, Wardkeep};
+
+#[derive(Args)]
+pub(super) struct Offline {
+    /// The store's directory; no server may be running on it
+    #[arg(long, value_name = "DIR")]
+    pub(super) data: PathBuf,
+    #[command(flatten)]
+    pub(super) passphrase: PassphraseArgument,
+}
+
+/// Opens a store with progress on the terminal.
+pub(super) fn open(data: &Path, passphrase: &PassphraseArgument, settings: Settings) -> Result<Wardkeep, Failure> {
+    let bar = progress::counter("loading records", None);
+    let engine = Wardkeep::open(data, &passphrase.read()?, settings, Environment::default(), &|n| bar.set_position(n))?;
+    bar.finish_and_clear();
+    Ok(engine)
+}

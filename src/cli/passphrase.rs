@@ -1,0 +1,47 @@
+//! Where the passphrase comes from: a file, a systemd credential, or the environment; never an argument.
+
+use std::{env, fs, path::PathBuf};
+
+use clap::Args;
+use zeroize::Zeroizing;
+
+use super::Failure;
+use crate::crypto::Passphrase;
+
+/// The name of the systemd credential.
+const CREDENTIAL: &str = "wardkeep-passphrase";
+const VARIABLE: &str = "WARDKEEP_PASSPHRASE";
+
+#[derive(Args)]
+pub(super) struct PassphraseArgument {
+    /// File that holds the passphrase (else a systemd credential `wardkeep-passphrase`, else WARDKEEP_PASSPHRASE)
+    #[arg(long, value_name = "FILE")]
+    passphrase_file: Option<PathBuf>,
+}
+
+impl PassphraseArgument {
+    pub(super) fn read(&self) -> Result<Passphrase, Failure> {
+        let mut bytes = match (&self.passphrase_file, credential(), env::var(VARIABLE)) {
+            (Some(path), _, _) => file(path)?,
+            (None, Some(path), _) => file(&path)?,
+            (None, None, Ok(text)) => Zeroizing::new(text.into_bytes()),
+            (None, None, Err(_)) => {
+                return Err(Failure::Usage(format!(
+                    "no passphrase: give --passphrase-file FILE, or set {VARIABLE} (never pass it as an argument)"
+                )));
+            }
+        };
+        Passphrase::from_bytes(std::mem::take(&mut *bytes)).map_err(|e| Failure::Usage(e.to_string()))
+    }
+}
+
+fn credential() -> Option<PathBuf> {
+    let path = PathBuf::from(env::var_os("CREDENTIALS_DIRECTORY")?).join(CREDENTIAL);
+    path.exists().then_some(path)
+}
+
+fn file(path: &std::path::Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    fs::read(path)
+        .map(Zeroizing::new)
+        .map_err(|error| Failure::Failed(format!("cannot read the passphrase from {}: {error}", path.display())))
+}

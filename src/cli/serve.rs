@@ -1,0 +1,66 @@
+//! `serve`: the server.
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+
+use clap::Args;
+
+use super::{Outcome, config::Config, offline, passphrase::PassphraseArgument};
+use crate::http::{App, serve};
+
+#[derive(Args)]
+pub(super) struct Serve {
+    /// The store's directory
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    /// Address to listen on [default: 127.0.0.1:8470]; port 0 takes any free one
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
+    /// Configuration file (TOML)
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    passphrase: PassphraseArgument,
+}
+
+impl Serve {
+    pub(super) fn run(self) -> Outcome {
+        log_to_stderr();
+        keep_memory_private()?;
+        let config = Config::load(self.config.as_deref())?;
+        let engine = offline::open(&self.data, &self.passphrase, config.settings())?;
+        let listen = self.listen.unwrap_or_else(|| config.listen());
+        let app = App::new(Arc::new(engine), config.trusted_proxies());
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let running = serve(app, listen).await?;
+            println!("wardkeep listening on http://{}", running.address()?);
+            running.until(stop_signal()).await
+        })?;
+        Ok(())
+    }
+}
+
+/// No core dumps, and no reading of this process's memory by others of its user: keys and records lie in it.
+fn keep_memory_private() -> std::io::Result<()> {
+    use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
+    Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
+}
+
+fn log_to_stderr() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("WARDKEEP_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+}
+
+/// Ends on SIGINT or SIGTERM; where signals cannot be had, never.
+async fn stop_signal() {
+    let mut terminate = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+        Ok(signal) => signal,
+        Err(_) => return std::future::pending().await,
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
+}

@@ -1,0 +1,294 @@
+//! Where scope meets index. A `Scope` says what a caller may see; a `Release` is what was decided again, record by record, on what is
+//! stored now. Neither can be made anywhere else, and nothing else reads a record's content.
+
+use std::collections::HashSet;
+
+use roaring::RoaringBitmap;
+
+use super::{
+    Refusal, Wardkeep,
+    cap::{self, Allotment, Bound},
+    grant::{Asked, Grant, deny_code},
+    world::{Holding, World},
+};
+use crate::{
+    model::{Action, CollectionName, Embedding, EntityUid, Record, RecordId, Slot},
+    policy::{Caps, Inquiry, InquiryError, PolicyName, Verdict},
+};
+
+/// First round of candidates beyond the limit; each later round asks for four times as many.
+const ROUND_GROWTH: usize = 4;
+
+/// What one caller may see of one collection, under one bundle, for one request.
+pub struct Scope {
+    /// `None` where the schema never lets this type of caller do this: the sets are empty then.
+    inquiry: Option<Inquiry>,
+    caps: Caps,
+    /// Certainly allowed, and live.
+    allowed: RoaringBitmap,
+    /// To be asked of Cedar when reached.
+    ask: RoaringBitmap,
+}
+
+/// One record on its way out.
+pub struct Released {
+    pub(super) record: Record,
+    pub(super) score: Option<f32>,
+    pub(super) permits: Vec<PolicyName>,
+    pub(super) patient: Option<EntityUid>,
+    pub(super) vector: bool,
+}
+
+/// Records that Cedar allowed one by one, within the caps. Not yet audited, so not yet disclosed.
+pub struct Release {
+    pub(super) records: Vec<Released>,
+    pub(super) bound: Bound,
+    /// How many the scope held (certain ones, and ones to ask).
+    pub(super) permitted: u64,
+    /// How many were decided one by one.
+    pub(super) decided: u64,
+    /// How many were allowed but withheld by a cap.
+    pub(super) withheld: u64,
+    /// How many the plan allowed and the full decision refused: an alarm.
+    pub(super) disagreements: u64,
+}
+
+impl Scope {
+    /// Plans what `grant`'s caller may do `action` on, narrowed to a patient where the request names one.
+    pub(super) fn plan<A: Asked>(
+        engine: &Wardkeep,
+        world: &World,
+        holding: &Holding,
+        grant: &Grant<A>,
+        action: Action,
+    ) -> Result<Self, Refusal> {
+        let Some(inquiry) = inquiry(engine, world, grant, action)? else { return Ok(Self::nothing()) };
+        let bundle = &world.policy.bundle;
+        let planned = bundle.plan(&inquiry, &holding.columns, &world.directory);
+        let caps = bundle.caps(&inquiry, &world.directory);
+        let (mut allowed, mut ask) = (planned.allowed, planned.ask);
+        for set in [&mut allowed, &mut ask] {
+            *set &= holding.index.live();
+            *set -= &holding.invalid;
+        }
+        if grant.circumstances.patient.is_some() {
+            // Asked of the world as it is now; a type that the schema does not have has no records.
+            let named = world.named_patient(&grant.circumstances);
+            let rows = named.map(|uid| holding.of_patient(&uid)).unwrap_or_default();
+            allowed &= &rows;
+            ask &= &rows;
+        }
+        Ok(Self { inquiry: Some(inquiry), caps, allowed, ask })
+    }
+
+    fn nothing() -> Self {
+        Self { inquiry: None, caps: Caps::default(), allowed: RoaringBitmap::new(), ask: RoaringBitmap::new() }
+    }
+
+    /// A scope of one record, to be asked of Cedar: what a read by id needs, without planning for all others.
+    pub(super) fn of_one(world: &World, inquiry: Inquiry, holding: &Holding, slot: Slot) -> Self {
+        let caps = world.policy.bundle.caps(&inquiry, &world.directory);
+        let mut ask = RoaringBitmap::from_iter([slot.0]);
+        ask -= &holding.invalid;
+        Self { inquiry: Some(inquiry), caps, allowed: RoaringBitmap::new(), ask }
+    }
+
+    /// Leaves only `rows`.
+    pub(super) fn narrow(&mut self, rows: &RoaringBitmap) {
+        self.allowed &= rows;
+        self.ask &= rows;
+    }
+
+    pub(super) fn searchable(&self) -> RoaringBitmap {
+        &self.allowed | &self.ask
+    }
+}
+
+/// What Cedar will be asked for `grant`'s caller, whatever is stored: `None` where the schema never lets this type of caller do this,
+/// a fault where it needs more than the request says.
+pub(super) fn inquiry<A: Asked>(
+    engine: &Wardkeep,
+    world: &World,
+    grant: &Grant<A>,
+    action: Action,
+) -> Result<Option<Inquiry>, Refusal> {
+    let offered = grant.circumstances.offered(engine.clock.now(), &grant.origin, world, action);
+    match world.inquiry(grant.caller.uid(), action, offered) {
+        Ok(inquiry) => Ok(Some(inquiry)),
+        Err(InquiryError::Principal(_)) => Ok(None),
+        Err(error @ (InquiryError::Missing(_) | InquiryError::Type(_))) => {
+            Err(Refusal::invalid("context", error.to_string()))
+        }
+    }
+}
+
+/// The nearest records that `scope` holds, decided one by one, walked from the nearest until the limit or the end.
+pub(super) fn nearest(
+    engine: &Wardkeep,
+    world: &World,
+    holding: &Holding,
+    scope: &Scope,
+    query: &Embedding,
+    requested: usize,
+) -> Result<Release, Refusal> {
+    let mut walk = Walk::new(engine, world, holding, scope, requested);
+    let searchable = scope.searchable();
+    let tie = |a, b| holding.by_id(a, b);
+    let mut wanted = walk.release.bound.applied;
+    while !walk.full() {
+        let found = holding.index.search(query, &searchable, wanted, &tie);
+        let more: Vec<_> = found.hits.iter().map(|hit| (hit.slot, Some(hit.score))).collect();
+        walk.offer(&more)?;
+        if found.hits.len() < wanted {
+            break;
+        }
+        wanted = wanted.saturating_mul(ROUND_GROWTH);
+    }
+    Ok(walk.release)
+}
+
+/// The records of `slots` in that order, decided one by one, until the limit or the end.
+pub(super) fn in_order(
+    engine: &Wardkeep,
+    world: &World,
+    holding: &Holding,
+    scope: &Scope,
+    slots: impl Iterator<Item = Slot>,
+    requested: usize,
+) -> Result<Release, Refusal> {
+    let mut walk = Walk::new(engine, world, holding, scope, requested);
+    let mut slots =
+        slots.filter(|s| scope.allowed.contains(s.0) || scope.ask.contains(s.0)).map(|s| (s, None)).peekable();
+    while !walk.full() && slots.peek().is_some() {
+        let round: Vec<_> = slots.by_ref().take(walk.room()).collect();
+        walk.offer(&round)?;
+    }
+    Ok(walk.release)
+}
+
+/// How many records of `scope` the caller may see: the certain ones, and of the others those that Cedar allows.
+pub(super) fn count(engine: &Wardkeep, world: &World, holding: &Holding, scope: &Scope) -> Result<u64, Refusal> {
+    let mut count = scope.allowed.len();
+    let Some(inquiry) = &scope.inquiry else { return Ok(0) };
+    let name = &holding.spec.name;
+    for slot in &scope.ask {
+        let Some(row) = holding.row(Slot(slot)) else { continue };
+        let Some(stored) = engine.store.record(name, &row.id)? else { continue };
+        let verdict = world.policy.bundle.decide(inquiry, &stored.record.entity(name), &world.directory);
+        count += u64::from(matches!(verdict, Verdict::Allow { .. }));
+    }
+    Ok(count)
+}
+
+struct Walk<'a> {
+    engine: &'a Wardkeep,
+    world: &'a World,
+    holding: &'a Holding,
+    scope: &'a Scope,
+    allotment: Allotment,
+    seen: HashSet<Slot>,
+    release: Release,
+}
+
+impl<'a> Walk<'a> {
+    fn new(engine: &'a Wardkeep, world: &'a World, holding: &'a Holding, scope: &'a Scope, requested: usize) -> Self {
+        let bound = cap::bound(requested, engine.limits.max_records, &scope.caps);
+        let release = Release {
+            records: Vec::new(),
+            bound,
+            permitted: scope.allowed.len() + scope.ask.len(),
+            decided: 0,
+            withheld: 0,
+            disagreements: 0,
+        };
+        Self { engine, world, holding, scope, allotment: Allotment::new(&scope.caps), seen: HashSet::new(), release }
+    }
+
+    fn room(&self) -> usize {
+        self.release.bound.applied.saturating_sub(self.release.records.len())
+    }
+
+    fn full(&self) -> bool {
+        self.room() == 0
+    }
+
+    /// Takes candidates in order: opens them, decides them in full, releases what the caps leave room for.
+    fn offer(&mut self, candidates: &[(Slot, Option<f32>)]) -> Result<(), Refusal> {
+        let fresh: Vec<_> = candidates.iter().copied().filter(|(slot, _)| self.seen.insert(*slot)).collect();
+        let Some(inquiry) = &self.scope.inquiry else { return Ok(()) };
+        let mut rest = fresh.as_slice();
+        while !self.full() && !rest.is_empty() {
+            let (round, later) = rest.split_at(self.room().min(rest.len()));
+            rest = later;
+            let opened = self.open(round)?;
+            let entities: Vec<_> = opened.iter().map(|(_, _, record)| record.entity(self.name())).collect();
+            let verdicts = self.world.policy.bundle.decide_many(inquiry, &entities, &self.world.directory);
+            for ((slot, score, record), verdict) in opened.into_iter().zip(verdicts) {
+                self.take(slot, score, record, verdict);
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads what is stored now; what was erased since the plan is not there any more.
+    fn open(&self, round: &[(Slot, Option<f32>)]) -> Result<Vec<(Slot, Option<f32>, Record)>, Refusal> {
+        let mut opened = Vec::with_capacity(round.len());
+        for (slot, score) in round {
+            let Some(row) = self.holding.row(*slot) else { continue };
+            if let Some(stored) = self.engine.store.record(self.name(), &row.id)? {
+                opened.push((*slot, *score, stored.record));
+            }
+        }
+        Ok(opened)
+    }
+
+    fn take(&mut self, slot: Slot, score: Option<f32>, record: Record, verdict: Verdict) {
+        self.release.decided += 1;
+        let permits = match verdict {
+            Verdict::Allow { permits } => permits,
+            Verdict::Deny(reason) => {
+                if self.scope.allowed.contains(slot.0) {
+                    self.release.disagreements += 1;
+                    tracing::error!(
+                        reason = deny_code(&reason),
+                        "the plan allowed a record that the full decision refuses"
+                    );
+                }
+                return;
+            }
+        };
+        let patient = record.patient(&self.holding.spec.subject_attribute).cloned();
+        if self.full() || !self.allotment.admit(&permits, patient.as_ref()) {
+            self.release.withheld += 1;
+            return;
+        }
+        self.release.records.push(Released { record, score, permits, patient, vector: false });
+    }
+
+    fn name(&self) -> &CollectionName {
+        &self.holding.spec.name
+    }
+}
+
+impl Release {
+    /// Ids of what is released, in order.
+    pub(super) fn ids(&self) -> Vec<RecordId> {
+        self.records.iter().map(|r| r.record.id.clone()).collect()
+    }
+
+    /// Marks the records whose vectors the caller may have too (`ReadVector`), decided one by one.
+    pub(super) fn with_vectors<A: Asked>(
+        &mut self,
+        engine: &Wardkeep,
+        world: &World,
+        collection: &CollectionName,
+        grant: &Grant<A>,
+    ) {
+        let Ok(Some(inquiry)) = inquiry(engine, world, grant, Action::ReadVector) else { return };
+        let entities: Vec<_> = self.records.iter().map(|r| r.record.entity(collection)).collect();
+        let verdicts = world.policy.bundle.decide_many(&inquiry, &entities, &world.directory);
+        for (released, verdict) in self.records.iter_mut().zip(verdicts) {
+            released.vector = matches!(verdict, Verdict::Allow { .. });
+        }
+    }
+}

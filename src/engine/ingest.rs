@@ -1,0 +1,323 @@
+//! Records in: checked against schema, collection and what is there, sealed, made durable, then searchable. A batch is whole or absent.
+
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
+};
+
+use serde_json::{Value as Json, json};
+
+use super::{
+    Fault, Refusal, Wardkeep,
+    grant::{Detail, Grant, Ingest},
+    journal::Intent,
+    world::{Arrival, Holding, World},
+};
+use crate::{
+    audit::What,
+    clock::Instant,
+    model::{Collection, DocumentId, Embedding, Entity, EntityUid, Phi, Record, RecordId, limits},
+    policy::{AttributeType, Bundle},
+    store::StoredRecord,
+};
+
+/// A record as a client sends it: parsed, not yet believed.
+#[derive(Debug, Clone)]
+pub struct Draft {
+    /// Its id.
+    pub id: String,
+    /// The document it was cut from.
+    pub document: String,
+    /// Components as sent.
+    pub vector: Vec<f32>,
+    /// What it says.
+    pub text: Phi<String>,
+    /// Attributes in Cedar's JSON form.
+    pub attributes: Json,
+    /// Tags in Cedar's JSON form.
+    pub tags: Json,
+    /// Direct parents.
+    pub parents: Vec<EntityUid>,
+}
+
+/// A draft, or why its line could not be read, and where it stood.
+pub struct Line {
+    /// Position in the body, from 1.
+    pub number: usize,
+    /// What stood there.
+    pub draft: Result<Draft, Fault>,
+}
+
+/// What a request does with ids that are there already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Replaces them whole.
+    Upsert,
+    /// Refuses them.
+    Create,
+}
+
+/// What came of a batch.
+#[derive(Debug, Clone, Default)]
+pub struct Ingested {
+    /// Records that are durable and searchable.
+    pub accepted: usize,
+    /// What was not taken, and why; of a long stream the first ones.
+    pub rejected: Vec<Fault>,
+    /// How many were not taken.
+    pub rejected_count: usize,
+}
+
+/// A record that fits schema and collection.
+struct Built {
+    number: usize,
+    record: Record,
+    patient: Option<EntityUid>,
+}
+
+/// The moment and the rules that a batch was checked under.
+struct Rules {
+    bundle: Arc<Bundle>,
+    version: u64,
+    spec: Collection,
+    now: Instant,
+}
+
+impl Wardkeep {
+    /// All of `lines`, or none: one fault refuses the batch.
+    pub fn ingest_whole(&self, grant: &Grant<Ingest>, lines: &[Line], mode: Mode) -> Result<Ingested, Refusal> {
+        self.ingest(grant, lines, mode, true)
+    }
+
+    /// Those of `lines` that fit, in one commit; the others are named.
+    pub fn ingest_lines(&self, grant: &Grant<Ingest>, lines: &[Line], mode: Mode) -> Result<Ingested, Refusal> {
+        self.ingest(grant, lines, mode, false)
+    }
+
+    /// Whether a long stream may go on: asked where no commit was due for a while.
+    pub fn may_go_on(&self, grant: &Grant<Ingest>) -> Result<(), Refusal> {
+        self.renew(grant, std::iter::empty())
+    }
+
+    fn ingest(&self, grant: &Grant<Ingest>, lines: &[Line], mode: Mode, whole: bool) -> Result<Ingested, Refusal> {
+        loop {
+            let rules = self.rules(grant)?;
+            let (built, mut rejected) = build_all(&rules, grant, lines);
+            let writing = self.writing.lock();
+            // Built without the lock: another bundle meanwhile means to build again.
+            if self.world.read().policy.version != rules.version {
+                continue;
+            }
+            // Asked before anything is said about what is there.
+            self.renew(grant, self.details(&rules, &built).into_iter())?;
+            let (fitting, misplaced) = self.place_all(&rules, built, mode)?;
+            rejected.extend(misplaced);
+            rejected.sort_by_key(|fault| fault.line);
+            if whole && !rejected.is_empty() {
+                return Err(Refusal::Invalid(rejected));
+            }
+            let accepted = self.write(grant, &rules, fitting)?;
+            drop(writing);
+            return Ok(Ingested { accepted, rejected_count: rejected.len(), rejected });
+        }
+    }
+
+    fn rules(&self, grant: &Grant<Ingest>) -> Result<Rules, Refusal> {
+        let world = self.world.read();
+        let holding = world.holding(grant.collection()?).ok_or(Refusal::Absent)?;
+        Ok(Rules {
+            bundle: Arc::clone(&world.policy.bundle),
+            version: world.policy.version,
+            spec: holding.spec.clone(),
+            now: self.clock.now(),
+        })
+    }
+
+    /// What Cedar is asked of each record. Where none could be read, of a nameless new one: an empty batch is refused like a full one.
+    fn details(&self, rules: &Rules, built: &[Built]) -> Vec<Detail> {
+        let world = self.world.read();
+        let there = |id: &RecordId| world.holding(&rules.spec.name).is_some_and(|h| h.find(id).is_some());
+        let detail = |document: &str, replaces| Detail::Record {
+            document: EntityUid::new("Document", format!("{}/{document}", rules.spec.name.as_str())),
+            document_id: document.to_owned(),
+            replaces,
+        };
+        if built.is_empty() {
+            return vec![detail("", false)];
+        }
+        // Chunks of one document are asked about once.
+        let distinct: BTreeSet<_> = built.iter().map(|b| (b.record.document.as_str(), there(&b.record.id))).collect();
+        distinct.into_iter().map(|(document, replaces)| detail(document, replaces)).collect()
+    }
+
+    fn place_all(&self, rules: &Rules, built: Vec<Built>, mode: Mode) -> Result<(Vec<Built>, Vec<Fault>), Refusal> {
+        let world = self.world.read();
+        let holding = world.holding(&rules.spec.name).ok_or(Refusal::Absent)?;
+        let (mut fitting, mut faults) = (Vec::with_capacity(built.len()), Vec::new());
+        for one in built {
+            match place(&world, holding, &one.record, one.patient.as_ref(), mode) {
+                Ok(()) => fitting.push(one),
+                Err(fault) => faults.push(fault.at(one.number, Some(one.record.id.as_str()))),
+            }
+        }
+        Ok((fitting, faults))
+    }
+
+    fn write(&self, grant: &Grant<Ingest>, rules: &Rules, fitting: Vec<Built>) -> Result<usize, Refusal> {
+        let accepted = fitting.len();
+        if accepted == 0 {
+            return Ok(0);
+        }
+        let trail = grant
+            .trail(self, What::Ingest)
+            .asked(accepted)
+            .done(accepted)
+            .records(fitting.iter().map(|c| &c.record.id))
+            .patients(fitting.iter().filter_map(|c| c.patient.as_ref()));
+        let name = rules.spec.name.clone();
+        let arrivals: Vec<Arrival> = fitting.iter().map(|c| arrival(&rules.spec, c)).collect();
+        let records: Vec<_> =
+            fitting.into_iter().map(|c| StoredRecord { record: c.record, version: rules.version }).collect();
+        let change = self.store.put_records(&rules.spec, &records, rules.now)?;
+        let effect = Box::new(move |world: &mut World| world.arrive(&name, arrivals));
+        self.journal.change(Intent { changes: vec![change], effect }, trail)?;
+        self.graphs.tend();
+        Ok(accepted)
+    }
+}
+
+/// Every draft that fits schema and collection; each id once.
+fn build_all(rules: &Rules, grant: &Grant<Ingest>, lines: &[Line]) -> (Vec<Built>, Vec<Fault>) {
+    let (mut built, mut faults, mut ids) = (Vec::with_capacity(lines.len()), Vec::new(), HashSet::new());
+    for line in lines {
+        let draft = match &line.draft {
+            Ok(draft) => draft,
+            Err(fault) => {
+                faults.push(fault.clone());
+                continue;
+            }
+        };
+        match build(rules, grant, draft) {
+            Ok(record) if ids.insert(record.id.clone()) => {
+                let patient = record.patient(&rules.spec.subject_attribute).cloned();
+                built.push(Built { number: line.number, record, patient });
+            }
+            Ok(_) => {
+                let twice = Fault::new("duplicate_id", "the id occurs twice in one batch; send each record once");
+                faults.push(twice.at(line.number, Some(&draft.id)));
+            }
+            Err(fault) => faults.push(fault.at(line.number, Some(&draft.id))),
+        }
+    }
+    (built, faults)
+}
+
+fn arrival(spec: &Collection, checked: &Built) -> Arrival {
+    Arrival {
+        id: checked.record.id.clone(),
+        document: checked.record.document.clone(),
+        patient: checked.patient.clone(),
+        embedding: checked.record.embedding.clone(),
+        entity: checked.record.entity(&spec.name),
+        valid: true,
+    }
+}
+
+/// A record from a draft: everything that needs neither the world nor the other records.
+fn build(rules: &Rules, grant: &Grant<Ingest>, draft: &Draft) -> Result<Record, Fault> {
+    let id: RecordId = draft.id.parse().map_err(|e| Fault::new("id", format!("`id` {e}")))?;
+    let document: DocumentId = draft.document.parse().map_err(|e| Fault::new("document", format!("`document` {e}")))?;
+    if draft.text.reveal().len() > limits::TEXT_BYTES {
+        return Err(Fault::new("text", format!("`text` is longer than {} bytes", limits::TEXT_BYTES)));
+    }
+    if draft.parents.len() > limits::PARENTS {
+        return Err(Fault::new("parents", format!("more than {} parents", limits::PARENTS)));
+    }
+    let embedding = Embedding::new(draft.vector.clone(), rules.spec.dimension, rules.spec.metric)
+        .map_err(|e| Fault::new("vector", e.to_string()))?;
+    let uid = EntityUid::record(&rules.spec.name, &id);
+    let attributes = with_reserved(rules, grant.caller().uid(), &draft.attributes)?;
+    let mut parents = draft.parents.clone();
+    if rules.bundle.may_have_parent("Record", "Collection") {
+        parents.push(EntityUid::collection(&rules.spec.name));
+    }
+    let entity = rules
+        .bundle
+        .record(uid, &attributes, &draft.tags, &parents)
+        .map_err(|fault| Fault::new(fault.code, fault.message))?;
+    let Entity { attrs, tags, parents, .. } = entity;
+    Ok(Record { id, document, embedding, text: draft.text.clone(), attrs, tags, parents })
+}
+
+/// Attributes with those that only the server sets.
+fn with_reserved(rules: &Rules, caller: &EntityUid, attributes: &Json) -> Result<Json, Fault> {
+    let mut attributes = match attributes {
+        Json::Null => serde_json::Map::new(),
+        Json::Object(fields) => fields.clone(),
+        _ => return Err(Fault::new("attributes", "`attributes` must be an object")),
+    };
+    for name in ["ingested_by", "ingested_at"] {
+        let Some(declared) = rules.bundle.attribute_type("Record", name) else { continue };
+        if attributes.contains_key(name) {
+            return Err(Fault::new("reserved_attribute", format!("`{name}` is set by the server; leave it out")));
+        }
+        let value = match declared {
+            AttributeType::Entity(ty) if name == "ingested_by" && ty == caller.ty => json!({"__entity": caller}),
+            AttributeType::Datetime if name == "ingested_at" => {
+                json!({"__extn": {"fn": "datetime", "arg": rules.now.rfc3339()}})
+            }
+            _ => continue,
+        };
+        attributes.insert(name.to_owned(), value);
+    }
+    Ok(Json::Object(attributes))
+}
+
+/// Whether a record fits what is there.
+fn place(
+    world: &World,
+    holding: &Holding,
+    record: &Record,
+    patient: Option<&EntityUid>,
+    mode: Mode,
+) -> Result<(), Fault> {
+    own_parents(world, holding, record, patient)?;
+    let Some((_, there)) = holding.find(&record.id) else { return Ok(()) };
+    if mode == Mode::Create {
+        return Err(Fault::new("exists", "a record with this id is there; leave out `mode=create` to replace it"));
+    }
+    if there.document != record.document || there.patient.as_ref() != patient {
+        let detail = "`patient` and `document` of a record never change; erase it, or use another id";
+        return Err(Fault::new("immutable", detail));
+    }
+    Ok(())
+}
+
+/// A record cannot be relabelled by its parents: not into another collection, document or patient, nor below one.
+fn own_parents(world: &World, holding: &Holding, record: &Record, patient: Option<&EntityUid>) -> Result<(), Fault> {
+    let spec = &holding.spec;
+    let subject = match world.policy.bundle.attribute_type("Record", &spec.subject_attribute) {
+        Some(AttributeType::Entity(ty)) => Some(ty),
+        Some(_) | None => None,
+    };
+    let own_document = EntityUid::document(&spec.name, &record.document);
+    let own_collection = EntityUid::collection(&spec.name);
+    let own = |uid: &EntityUid| match uid.ty.as_ref() {
+        "Record" => false,
+        "Document" => *uid == own_document,
+        "Collection" => *uid == own_collection,
+        ty if Some(ty) == subject.as_deref() => Some(uid) == patient,
+        _ => true,
+    };
+    let above = |uid: &EntityUid| match world.directory.get(uid) {
+        Some(entity) => world.directory.ancestors(entity).0.iter().all(own),
+        None => true,
+    };
+    if record.parents.iter().all(|uid| own(uid) && above(uid)) {
+        Ok(())
+    } else {
+        let detail =
+            "a parent is, or lies below, another patient, document, collection or record than the record's own";
+        Err(Fault::new("parent", detail))
+    }
+}

@@ -1,0 +1,124 @@
+//! The use cases: the only module that knows the order of steps. Knows nothing of HTTP; async happens outside.
+
+mod callers;
+mod cap;
+mod collections;
+mod context;
+mod disclosure;
+mod entities;
+mod erase;
+mod gate;
+mod grant;
+mod graphs;
+mod ingest;
+mod journal;
+mod log;
+mod policies;
+mod recover;
+mod refusal;
+mod retrieve;
+mod sign_in;
+mod trail;
+mod world;
+
+use std::sync::Arc;
+
+use parking_lot::{Mutex, RwLock};
+
+pub use callers::{Issued, Listed};
+pub use cap::Bound;
+pub use collections::Shown;
+pub use context::Circumstances;
+pub use disclosure::{Disclosure, Include};
+pub use entities::Written;
+pub use erase::{Erased, Erasure};
+pub use gate::{Release, Released, Scope};
+pub use grant::{
+    Asked, Detail, Erase, Grant, Ingest, ManageCallers, ManageCollections, ManageEntities, ManagePolicies, Operation,
+    Read, ReadAudit, Search,
+};
+pub use ingest::{Draft, Ingested, Line, Mode};
+pub use journal::Receipt;
+pub use log::{Page, Sieve};
+pub use policies::{Activated, Allow};
+pub use recover::{Environment, Founding, OpenError, Progress, origin_of};
+pub use refusal::{Fault, Refusal};
+pub use retrieve::{Listing, Question, Reading};
+
+use crate::{
+    audit::BundleRef,
+    authn::Operator,
+    clock::Clock,
+    crypto::{Entropy, EntropyError},
+    store::Store,
+};
+
+/// Bounds that the operator sets.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Records in one answer, whatever the policies allow.
+    pub max_records: usize,
+}
+
+/// What the operator sets.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// Bounds on answers.
+    pub limits: Limits,
+    /// Memory for the storage engine's cache, in bytes.
+    pub cache_bytes: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { limits: Limits { max_records: 1_000 }, cache_bytes: 256 << 20 }
+    }
+}
+
+/// A running store.
+pub struct Wardkeep {
+    store: Arc<Store>,
+    world: Arc<RwLock<World>>,
+    journal: Journal,
+    graphs: graphs::Graphs,
+    /// One change at a time is checked and written, so that what was checked still holds when it is written.
+    writing: Mutex<()>,
+    failures: sign_in::Failures,
+    limits: Limits,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+}
+
+use journal::Journal;
+use world::World;
+
+impl Wardkeep {
+    /// The bundle in force, as entries name it. May be called while the world is being read.
+    fn bundle_in_force(&self) -> BundleRef {
+        let world = self.world.read_recursive();
+        BundleRef { version: world.policy.version, digest: world.policy.bundle.digest() }
+    }
+
+    /// Whoever opened the store with its passphrase, at the machine itself.
+    pub fn operator(&self) -> Operator {
+        Operator::of(&self.store)
+    }
+
+    /// The key that verifies the audit log.
+    pub fn audit_public_key(&self) -> [u8; 32] {
+        self.store.ring().signer().public_key()
+    }
+
+    /// Random bytes for an id of a request.
+    pub fn random_id(&self) -> Result<[u8; 16], Refusal> {
+        let mut id = [0; 16];
+        self.entropy.fill(&mut id)?;
+        Ok(id)
+    }
+}
+
+impl From<EntropyError> for Refusal {
+    fn from(_: EntropyError) -> Self {
+        Self::Unavailable("the operating system gives no random bytes")
+    }
+}

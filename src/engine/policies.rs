@@ -1,0 +1,191 @@
+//! Bundles into force: compiled, held against everything that is stored, and only then active.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use roaring::RoaringBitmap;
+use serde::Serialize;
+use serde_json::json;
+
+use super::{
+    Fault, Refusal, Wardkeep,
+    grant::{Grant, ManagePolicies},
+    journal::Intent,
+    world::{InForce, World},
+};
+use crate::{
+    audit::What,
+    authn::Caller,
+    model::{Action, BundleSource, CollectionName, Entity, EntityUid},
+    policy::{Bundle, BundleFault, Verdict},
+    store::StoredBundle,
+};
+
+/// What the uploader says they know.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Allow {
+    /// Stored records and entities may not fit the new schema; those records are then denied.
+    pub invalid: bool,
+    /// Forbids may go and caps may loosen.
+    pub widening: bool,
+    /// The uploader may lose the right to manage policies.
+    pub lockout: bool,
+}
+
+/// A bundle in force.
+#[derive(Debug, Clone, Serialize)]
+pub struct Activated {
+    /// Its number.
+    pub version: u64,
+    /// SHA-256 of its texts, in hex.
+    pub digest: String,
+    /// What is legal and probably not meant.
+    pub warnings: Vec<String>,
+}
+
+/// Faults of stored data under a schema: by entity type and attribute.
+type Misfits = BTreeMap<String, u64>;
+
+impl Wardkeep {
+    /// Whether a bundle compiles; changes nothing.
+    pub fn validate_policies(
+        &self,
+        grant: &Grant<ManagePolicies>,
+        source: &BundleSource,
+    ) -> Result<Activated, Refusal> {
+        let bundle = compile(source)?;
+        self.journal.note(grant.trail(self, What::ReadPolicies).detail("validate"))?;
+        let version = self.world.read().policy.version;
+        Ok(Activated { version, digest: hex::encode(bundle.digest()), warnings: bundle.warnings().to_vec() })
+    }
+
+    /// Puts a bundle into force, if it fits what is stored and its uploader.
+    pub fn put_policies(
+        &self,
+        grant: &Grant<ManagePolicies>,
+        source: BundleSource,
+        if_match: Option<u64>,
+        allow: Allow,
+    ) -> Result<Activated, Refusal> {
+        let source = BundleSource { tolerates_misfits: false, ..source };
+        let mut bundle = Arc::new(compile(&source)?);
+        let writing = self.writing.lock();
+        let (current, old) = {
+            let world = self.world.read();
+            (world.policy.version, Arc::clone(&world.policy.bundle))
+        };
+        if if_match.is_some_and(|expected| expected != current) {
+            return Err(Refusal::Outdated { current });
+        }
+        self.guard(&bundle, &old, grant.caller(), allow)?;
+        let (misfits, invalid) = self.misfits(&bundle)?;
+        if !misfits.is_empty() && !allow.invalid {
+            return Err(Refusal::Conflict {
+                code: "stored_data_invalid",
+                detail: "stored records or entities do not fit the new schema; mend them, or pass `allow_invalid=true` to deny those records".into(),
+                more: json!({ "misfits": misfits }),
+            });
+        }
+        let source = BundleSource { tolerates_misfits: !misfits.is_empty(), ..source };
+        if source.tolerates_misfits {
+            bundle = Arc::new(compile(&source)?);
+        }
+        let version = current + 1;
+        let digest = bundle.digest();
+        let warnings = bundle.warnings().to_vec();
+        let trail = grant.trail(self, What::PutPolicies).bundle(version, digest);
+        let now = self.clock.now();
+        let stored = StoredBundle { source, author: grant.caller().uid().clone(), at: now };
+        let change = self.store.put_bundle(version, &stored, now)?;
+        let effect = Box::new(move |world: &mut World| {
+            world.policy = InForce { version, bundle };
+            world.imply_all();
+            for (name, slots) in invalid {
+                if let Some(holding) = world.collections.get_mut(&name) {
+                    holding.invalid = slots;
+                }
+            }
+        });
+        self.journal.change(Intent { changes: vec![change], effect }, trail)?;
+        drop(writing);
+        Ok(Activated { version, digest: hex::encode(digest), warnings })
+    }
+
+    /// The bundle in force, as it was sent.
+    pub fn policies(&self, grant: &Grant<ManagePolicies>) -> Result<(u64, Arc<Bundle>), Refusal> {
+        self.journal.note(grant.trail(self, What::ReadPolicies))?;
+        let world = self.world.read();
+        Ok((world.policy.version, Arc::clone(&world.policy.bundle)))
+    }
+
+    fn guard(&self, bundle: &Bundle, old: &Bundle, uploader: &Caller, allow: Allow) -> Result<(), Refusal> {
+        let widened = bundle.widening(old);
+        if !widened.is_empty() && !allow.widening {
+            return Err(Refusal::Conflict {
+                code: "widening",
+                detail: "the bundle drops or changes a forbid, or loosens a cap; pass `allow_widening=true` if that is meant".into(),
+                more: json!({ "policies": widened }),
+            });
+        }
+        let world = self.world.read();
+        if !allow.lockout && !may_manage(&world, bundle, uploader, self) {
+            let detail =
+                "under this bundle you could no longer manage policies; pass `allow_lockout=true` if that is meant";
+            return Err(Refusal::conflict("lockout", detail));
+        }
+        Ok(())
+    }
+
+    /// Holds everything that is stored against a bundle's schema.
+    pub(super) fn misfits(&self, bundle: &Bundle) -> Result<(Misfits, Vec<(CollectionName, RoaringBitmap)>), Refusal> {
+        let mut misfits = Misfits::new();
+        for entity in self.store.entities()? {
+            tally(&mut misfits, bundle, &entity);
+        }
+        let names: Vec<CollectionName> = self.world.read().collections.keys().cloned().collect();
+        let mut invalid = Vec::with_capacity(names.len());
+        for name in names {
+            let mut ids = Vec::new();
+            self.store.records(&name, &mut |stored| {
+                if !tally(&mut misfits, bundle, &stored.record.entity(&name)) {
+                    ids.push(stored.record.id.clone());
+                }
+                Ok(())
+            })?;
+            let world = self.world.read();
+            let slots = match world.holding(&name) {
+                Some(holding) => ids.iter().filter_map(|id| Some(holding.find(id)?.0.0)).collect(),
+                None => RoaringBitmap::new(),
+            };
+            invalid.push((name, slots));
+        }
+        Ok((misfits, invalid))
+    }
+}
+
+/// Counts an entity that does not fit, under its type and what is wrong; says whether it fits.
+fn tally(misfits: &mut Misfits, bundle: &Bundle, entity: &Entity) -> bool {
+    match bundle.check(entity) {
+        Ok(()) => true,
+        Err(fault) => {
+            *misfits.entry(format!("{}: {}", entity.uid.ty, fault.message)).or_default() += 1;
+            false
+        }
+    }
+}
+
+fn may_manage(world: &World, bundle: &Bundle, uploader: &Caller, engine: &Wardkeep) -> bool {
+    let origin = crate::authn::Origin { address: None, request: [0; 16] };
+    let offered = super::Circumstances::default().offered(engine.clock.now(), &origin, world, Action::ManagePolicies);
+    let next = World::asking(bundle, uploader.uid(), Action::ManagePolicies, offered);
+    let Ok(inquiry) = next else { return false };
+    let system = world
+        .directory
+        .get(&EntityUid::system())
+        .map_or_else(|| Entity::bare(EntityUid::system()), |e| e.as_ref().clone());
+    matches!(bundle.decide(&inquiry, &system, &world.directory), Verdict::Allow { .. })
+}
+
+pub(super) fn compile(source: &BundleSource) -> Result<Bundle, Refusal> {
+    let fault = |f: BundleFault| Fault { line: f.line, id: None, code: f.code, detail: f.message };
+    Bundle::compile(source).map_err(|faults| Refusal::Invalid(faults.into_iter().map(fault).collect()))
+}

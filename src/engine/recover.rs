@@ -1,0 +1,277 @@
+//! From a directory to a running store: opened, held against its manifest and log, loaded into memory.
+
+use std::{path::Path, sync::Arc};
+
+use parking_lot::{Mutex, RwLock};
+use zeroize::Zeroizing;
+
+use super::{
+    Settings, Wardkeep,
+    graphs::Graphs,
+    journal::{Intent, Journal},
+    sign_in::Failures,
+    trail::Trail,
+    world::{Arrival, Holding, InForce, World},
+};
+use crate::{
+    audit::{self, Expected, Log, LogError, RealDisk, What},
+    authn::{self, Keys},
+    clock::Clock,
+    crypto::{Entropy, EntropyError, KdfCost, KeyRing, Passphrase},
+    model::{Collection, Entity, KeyId},
+    policy::{self, Bundle, Directory},
+    store::{OpenOptions, Store, StoreError, StoredBundle, StoredRecord},
+};
+
+/// Why a store could not be made or opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The store itself.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The audit log.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The operating system.
+    #[error(transparent)]
+    Entropy(#[from] EntropyError),
+    /// A thread could not be started.
+    #[error("cannot start a thread: {0}")]
+    Thread(#[from] std::io::Error),
+    /// The stored bundle does not compile: it was written by another version.
+    #[error(
+        "the stored policies do not compile with this version of wardkeep; set others offline with `policy set --data`"
+    )]
+    Bundle,
+    /// No bundle is stored.
+    #[error("the store has no policies: its creation was interrupted; remove the directory and run `init` again")]
+    Unfinished,
+    /// The first entries could not be written.
+    #[error("the store cannot write its audit log: free the disk or mend it")]
+    Unwritable,
+}
+
+/// What a store hands out when it is made, once.
+pub struct Founding {
+    /// The first administrator's key.
+    pub api_key: Zeroizing<String>,
+    /// Its public name.
+    pub key_id: KeyId,
+    /// To verify the audit log with, kept elsewhere.
+    pub audit_public_key: [u8; 32],
+}
+
+/// Told how far loading has come: records loaded so far.
+pub type Progress<'a> = &'a dyn Fn(u64);
+
+/// What the environment hands in.
+pub struct Environment {
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Random bytes.
+    pub entropy: Arc<dyn Entropy>,
+    /// What the audit log writes to.
+    pub disk: Arc<dyn audit::Disk>,
+    /// How the store's files become durable.
+    pub store_disk: Arc<dyn crate::store::Disk>,
+}
+
+impl Default for Environment {
+    fn default() -> Self {
+        Self {
+            clock: Arc::new(crate::clock::SystemClock),
+            entropy: Arc::new(crate::crypto::OsEntropy),
+            disk: Arc::new(RealDisk),
+            store_disk: Arc::new(crate::store::RealDisk),
+        }
+    }
+}
+
+impl Wardkeep {
+    /// Makes a store in an empty directory: key ring, starter bundle, first administrator.
+    pub fn create(
+        dir: &Path,
+        passphrase: &Passphrase,
+        cost: KdfCost,
+        environment: Environment,
+    ) -> Result<Founding, OpenError> {
+        let store = Arc::new(Store::create(dir, passphrase, cost, &options(&Settings::default(), &environment))?);
+        let log = Log::create(
+            &store.audit_dir(),
+            &origin_line(&store),
+            store.ring().sealer("audit"),
+            store.ring().signer(),
+            Arc::clone(&environment.disk),
+        )?;
+        let source = policy::starter();
+        let bundle = Bundle::compile(&source).map_err(|_| OpenError::Bundle)?;
+        let world = World::new(InForce { version: 1, bundle: Arc::new(bundle) }, Directory::new(), Keys::default());
+        let engine = Self::assemble(store, log, world, Settings::default(), environment)?;
+        let founding = engine.found(source)?;
+        engine.close();
+        Ok(founding)
+    }
+
+    fn found(&self, source: crate::model::BundleSource) -> Result<Founding, OpenError> {
+        let now = self.clock.now();
+        let root = Entity::bare(authn::root());
+        let (key, api_key) = authn::issue(authn::root(), now, None, None, self.store.ring(), self.entropy.as_ref())?;
+        let key_id = key.key_id;
+        let stored = StoredBundle { source, author: authn::root(), at: now };
+        let changes = vec![
+            self.store.put_bundle(1, &stored, now)?,
+            self.store.put_entities(std::slice::from_ref(&root), now)?,
+            self.store.put_api_key(&key, now)?,
+        ];
+        let effect = Box::new(move |world: &mut World| {
+            world.directory.upsert(root);
+            world.keys.insert(key);
+        });
+        let trail = self.own_trail(What::MakeKey).target(&authn::root()).detail(key_id.to_string());
+        self.journal.change(Intent { changes, effect }, trail).map_err(|_| OpenError::Unwritable)?;
+        Ok(Founding { api_key, key_id, audit_public_key: self.store.ring().signer().public_key() })
+    }
+
+    /// Opens a store and loads what a request looks at.
+    pub fn open(
+        dir: &Path,
+        passphrase: &Passphrase,
+        settings: Settings,
+        environment: Environment,
+        progress: Progress<'_>,
+    ) -> Result<Self, OpenError> {
+        let store = Arc::new(Store::open(dir, passphrase, &options(&settings, &environment))?);
+        if store.bundle_versions()?.is_empty() {
+            return Err(OpenError::Unfinished);
+        }
+        let log = open_log(&store, Arc::clone(&environment.disk))?;
+        let head = log.head();
+        store.write_manifest(head.size, head.root, head.group)?;
+        let world = load(&store, progress)?;
+        let engine = Self::assemble(store, log, world, settings, environment)?;
+        engine.deny_misfits()?;
+        engine.journal.note(engine.own_trail(What::Start)).map_err(|_| OpenError::Unwritable)?;
+        engine.graphs.tend();
+        Ok(engine)
+    }
+
+    fn assemble(
+        store: Arc<Store>,
+        log: Log,
+        world: World,
+        settings: Settings,
+        environment: Environment,
+    ) -> Result<Self, OpenError> {
+        let world = Arc::new(RwLock::new(world));
+        let journal = Journal::start(Arc::clone(&store), log, Arc::clone(&world))?;
+        Ok(Self {
+            graphs: Graphs::start(Arc::clone(&world))?,
+            journal,
+            world,
+            writing: Mutex::new(()),
+            failures: Failures::default(),
+            limits: settings.limits,
+            clock: environment.clock,
+            entropy: environment.entropy,
+            store,
+        })
+    }
+
+    /// After `allow_invalid` some records do not fit the schema in force: they are denied after a restart too.
+    fn deny_misfits(&self) -> Result<(), OpenError> {
+        let bundle = Arc::clone(&self.world.read().policy.bundle);
+        if bundle.source().tolerates_misfits {
+            let (_, invalid) = self.misfits(&bundle).map_err(|_| OpenError::Bundle)?;
+            let mut world = self.world.write();
+            for (name, slots) in invalid {
+                if let Some(holding) = world.collections.get_mut(&name) {
+                    holding.invalid = slots;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// An entry of the store's own doing.
+    fn own_trail(&self, what: What) -> Trail {
+        let operator = self.operator();
+        Trail::new(self, what, Some(operator.caller()), &operator.origin())
+    }
+
+    /// Writes what is waiting and lets go of the directory. Answers that were promised have left before.
+    pub fn close(&self) {
+        self.write_failures(true);
+        if let Err(refusal) = self.journal.note(self.own_trail(What::Stop)) {
+            tracing::warn!(?refusal, "the end of this run could not be written to the audit log");
+        }
+        self.graphs.stop();
+        self.journal.stop();
+    }
+}
+
+/// The name under which the log signs its heads.
+pub(super) fn origin_line(store: &Store) -> String {
+    origin_of(store.ring())
+}
+
+/// The same from the key ring alone, for verification offline.
+pub fn origin_of(ring: &KeyRing) -> String {
+    format!("wardkeep/{}", hex::encode(ring.store_id()))
+}
+
+fn options(settings: &Settings, environment: &Environment) -> OpenOptions {
+    OpenOptions {
+        cache_bytes: settings.cache_bytes,
+        disk: Arc::clone(&environment.store_disk),
+        entropy: Arc::clone(&environment.entropy),
+    }
+}
+
+fn open_log(store: &Store, disk: Arc<dyn audit::Disk>) -> Result<Log, OpenError> {
+    let manifest = store.manifest();
+    let expected = Expected { size: manifest.audit_size, root: manifest.audit_root, group: manifest.audit_group };
+    let (ring, outbox) = (store.ring(), store.outbox()?);
+    Ok(Log::open(&store.audit_dir(), &origin_line(store), ring.sealer("audit"), ring.signer(), disk, expected, outbox)?)
+}
+
+fn load(store: &Store, progress: Progress<'_>) -> Result<World, OpenError> {
+    let (version, stored) = store.bundle()?.ok_or(OpenError::Unfinished)?;
+    let bundle = Bundle::compile(&stored.source).map_err(|_| OpenError::Bundle)?;
+    let mut directory = Directory::new();
+    for entity in store.entities()? {
+        directory.upsert(entity);
+    }
+    let mut world = World::new(InForce { version, bundle: Arc::new(bundle) }, directory, Keys::new(store.api_keys()?));
+    let mut loaded = 0;
+    for spec in store.collections()? {
+        world.collections.insert(spec.name.clone(), Holding::new(spec.clone()));
+        let mut batch = Vec::new();
+        store.records(&spec.name, &mut |stored| {
+            batch.push(arrival(&spec, stored));
+            loaded += 1;
+            if batch.len() == LOAD_BATCH {
+                world.arrive(&spec.name, std::mem::take(&mut batch));
+                progress(loaded);
+            }
+            Ok(())
+        })?;
+        world.arrive(&spec.name, batch);
+    }
+    progress(loaded);
+    Ok(world)
+}
+
+/// Records put into memory at a time while loading.
+const LOAD_BATCH: usize = 1_000;
+
+fn arrival(spec: &Collection, stored: StoredRecord) -> Arrival {
+    let record = stored.record;
+    Arrival {
+        patient: record.patient(&spec.subject_attribute).cloned(),
+        entity: record.entity(&spec.name),
+        id: record.id,
+        document: record.document,
+        embedding: record.embedding,
+        valid: true,
+    }
+}

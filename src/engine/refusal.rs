@@ -1,0 +1,95 @@
+//! Why a request was not served: what the caller could do differently, never content of a record.
+
+use crate::model::ids::check_id;
+
+/// One thing that is wrong with what was sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// Line of an NDJSON body or position in a list, from 1.
+    pub line: Option<usize>,
+    /// The id that the client gave the record, if it could be read.
+    pub id: Option<String>,
+    /// Stable code.
+    pub code: &'static str,
+    /// What to mend.
+    pub detail: String,
+}
+
+impl Fault {
+    /// A fault of the whole request.
+    pub fn new(code: &'static str, detail: impl Into<String>) -> Self {
+        Self { line: None, id: None, code, detail: detail.into() }
+    }
+
+    /// The same at a line, of a record. What cannot be an id is not repeated: it may be as long as a body, and faults are kept.
+    pub fn at(mut self, line: usize, id: Option<&str>) -> Self {
+        self.line = Some(line);
+        self.id = id.filter(|id| check_id(id).is_ok()).map(str::to_owned);
+        self
+    }
+}
+
+/// Why a use case ended without doing what was asked.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Refusal {
+    /// No or bad credential.
+    Unauthenticated,
+    /// The action is not permitted.
+    Forbidden,
+    /// Does not exist, or is not yours: the two are one.
+    Absent,
+    /// What was sent does not fit; nothing was changed.
+    Invalid(Vec<Fault>),
+    /// What was sent does not fit what is stored; nothing was changed.
+    Conflict {
+        /// Stable code.
+        code: &'static str,
+        /// What to mend.
+        detail: String,
+        /// Counts that help to mend it.
+        more: serde_json::Value,
+    },
+    /// `If-Match` names another version than the one in force.
+    Outdated {
+        /// The version in force.
+        current: u64,
+    },
+    /// The store cannot write; nothing was answered that is not in the audit log.
+    Unavailable(&'static str),
+    /// Stored data does not open or does not agree with itself. The log says where.
+    Damaged,
+}
+
+impl Refusal {
+    /// One fault of the whole request.
+    pub fn invalid(code: &'static str, detail: impl Into<String>) -> Self {
+        Self::Invalid(vec![Fault::new(code, detail)])
+    }
+
+    /// A conflict without counts.
+    pub fn conflict(code: &'static str, detail: impl Into<String>) -> Self {
+        Self::Conflict { code, detail: detail.into(), more: serde_json::Value::Null }
+    }
+}
+
+impl From<crate::store::StoreError> for Refusal {
+    fn from(error: crate::store::StoreError) -> Self {
+        use crate::store::StoreError;
+        tracing::error!(%error, "the store failed");
+        match error {
+            StoreError::Halted | StoreError::Engine(_) | StoreError::Io(_) | StoreError::Seal => {
+                Self::Unavailable("the store cannot read or write at the moment")
+            }
+            StoreError::TooLarge => Self::invalid("too_large", "a value is too large to store"),
+            StoreError::Locked
+            | StoreError::Missing
+            | StoreError::Occupied
+            | StoreError::Key(_)
+            | StoreError::RolledBack(_)
+            | StoreError::Damaged { .. }
+            | StoreError::Lost(_)
+            | StoreError::DamagedPart(_)
+            | StoreError::Stale => Self::Damaged,
+        }
+    }
+}

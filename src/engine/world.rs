@@ -1,0 +1,273 @@
+//! What is in force, in memory: bundle, entities, keys and the columns of every collection. Changed only after the change is durable.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
+};
+
+use roaring::RoaringBitmap;
+
+use crate::{
+    authn::Keys,
+    index::VectorIndex,
+    model::{Collection, CollectionName, DocumentId, Embedding, Entity, EntityUid, RecordId, Slot},
+    policy::{Bundle, Columns, Directory},
+};
+
+/// The bundle in force.
+pub(super) struct InForce {
+    /// 1 for the first bundle of the store, then one more each.
+    pub(super) version: u64,
+    pub(super) bundle: Arc<Bundle>,
+}
+
+/// Everything a request looks at. Read under one lock, so that a request sees one moment.
+pub(super) struct World {
+    pub(super) policy: InForce,
+    pub(super) directory: Directory,
+    pub(super) keys: Keys,
+    pub(super) collections: BTreeMap<CollectionName, Holding>,
+    /// How many records refer to an entity: what must not be deleted without force.
+    pub(super) referred: HashMap<EntityUid, u64>,
+    /// Entities that nobody wrote: stored because records are.
+    implied: HashSet<EntityUid>,
+}
+
+/// One collection in memory: no text, and of attributes only the columns.
+pub(super) struct Holding {
+    pub(super) spec: Collection,
+    pub(super) index: VectorIndex,
+    pub(super) columns: Columns,
+    /// Records that do not fit the schema in force (`allow_invalid`): denied, not served.
+    pub(super) invalid: RoaringBitmap,
+    slots: HashMap<RecordId, Slot>,
+    rows: Vec<Option<Row>>,
+    by_patient: HashMap<EntityUid, RoaringBitmap>,
+    by_document: HashMap<DocumentId, RoaringBitmap>,
+}
+
+/// What memory keeps of a record beside its columns.
+pub(super) struct Row {
+    pub(super) id: RecordId,
+    pub(super) document: DocumentId,
+    pub(super) patient: Option<EntityUid>,
+    references: Vec<EntityUid>,
+}
+
+/// A record on its way into memory.
+pub(super) struct Arrival {
+    pub(super) id: RecordId,
+    pub(super) document: DocumentId,
+    pub(super) patient: Option<EntityUid>,
+    pub(super) embedding: Embedding,
+    pub(super) entity: Entity,
+    pub(super) valid: bool,
+}
+
+impl World {
+    pub(super) fn new(policy: InForce, directory: Directory, keys: Keys) -> Self {
+        let mut world = Self {
+            policy,
+            directory,
+            keys,
+            collections: BTreeMap::new(),
+            referred: HashMap::new(),
+            implied: HashSet::new(),
+        };
+        world.imply_all();
+        world
+    }
+
+    /// Documents and collections count as stored from their first record on, and the system always, where the schema asks no
+    /// attributes of them. Which do changes with the bundle.
+    pub(super) fn imply_all(&mut self) {
+        for uid in std::mem::take(&mut self.implied) {
+            self.directory.remove(&uid);
+        }
+        self.imply(EntityUid::system());
+        let mut implied = Vec::new();
+        for (name, holding) in self.collections.iter().filter(|(_, holding)| !holding.is_empty()) {
+            implied.push(EntityUid::collection(name));
+            implied.extend(holding.by_document.keys().map(|document| EntityUid::document(name, document)));
+        }
+        implied.into_iter().for_each(|uid| self.imply(uid));
+    }
+
+    fn imply(&mut self, uid: EntityUid) {
+        let bare = self.policy.bundle.declares_type(&uid.ty) && !self.policy.bundle.requires_attributes(&uid.ty);
+        if bare && !self.directory.contains(&uid) {
+            self.directory.imply(uid.clone());
+            self.implied.insert(uid);
+        }
+    }
+
+    fn unimply(&mut self, uid: &EntityUid) {
+        if self.implied.remove(uid) {
+            self.directory.remove(uid);
+        }
+    }
+
+    /// Writes an entity; what was merely implied is written now.
+    pub(super) fn put_entity(&mut self, entity: Entity) {
+        self.implied.remove(&entity.uid);
+        self.directory.upsert(entity);
+    }
+
+    /// Stored because somebody wrote it, not merely implied by records.
+    pub(super) fn is_explicit(&self, uid: &EntityUid) -> bool {
+        self.directory.contains(uid) && !self.implied.contains(uid)
+    }
+
+    /// Deletes an entity; where records imply it, its bare form stays.
+    pub(super) fn remove_entity(&mut self, uid: &EntityUid) {
+        self.directory.remove(uid);
+        if matches!(uid.ty.as_ref(), "System" | "Collection" | "Document") {
+            self.imply_all();
+        }
+    }
+
+    pub(super) fn holding(&self, name: &CollectionName) -> Option<&Holding> {
+        self.collections.get(name)
+    }
+
+    /// Puts records into a collection; one with an id already there replaces it.
+    pub(super) fn arrive(&mut self, name: &CollectionName, arrivals: Vec<Arrival>) {
+        let Some(holding) = self.collections.get_mut(name) else { return };
+        let mut implied = HashSet::from([EntityUid::collection(name)]);
+        for arrival in arrivals {
+            if let Some(old) = holding.forget(&arrival.id) {
+                release(&mut self.referred, &old.references);
+            }
+            implied.insert(EntityUid::document(name, &arrival.document));
+            for uid in arrival.entity.references() {
+                *self.referred.entry(uid.clone()).or_default() += 1;
+            }
+            holding.place(arrival);
+        }
+        if !holding.is_empty() {
+            implied.into_iter().for_each(|uid| self.imply(uid));
+        }
+    }
+
+    /// Takes records out. What they implied (their document) goes with the last of them.
+    pub(super) fn depart(&mut self, name: &CollectionName, ids: &[RecordId]) {
+        let Some(holding) = self.collections.get_mut(name) else { return };
+        let mut last = Vec::new();
+        for id in ids {
+            let Some(row) = holding.forget(id) else { continue };
+            release(&mut self.referred, &row.references);
+            if !holding.by_document.contains_key(&row.document) {
+                last.push(EntityUid::document(name, &row.document));
+            }
+        }
+        if holding.is_empty() {
+            last.push(EntityUid::collection(name));
+        }
+        last.iter().for_each(|uid| self.unimply(uid));
+    }
+}
+
+fn release(referred: &mut HashMap<EntityUid, u64>, references: &[EntityUid]) {
+    for uid in references {
+        if let Some(count) = referred.get_mut(uid) {
+            *count -= 1;
+            if *count == 0 {
+                referred.remove(uid);
+            }
+        }
+    }
+}
+
+impl Holding {
+    pub(super) fn new(spec: Collection) -> Self {
+        Self {
+            index: VectorIndex::new(spec.dimension, spec.metric, spec.isolation),
+            columns: Columns::new(),
+            invalid: RoaringBitmap::new(),
+            slots: HashMap::new(),
+            rows: Vec::new(),
+            by_patient: HashMap::new(),
+            by_document: HashMap::new(),
+            spec,
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    pub(super) fn find(&self, id: &RecordId) -> Option<(Slot, &Row)> {
+        let slot = *self.slots.get(id)?;
+        Some((slot, self.row(slot)?))
+    }
+
+    pub(super) fn row(&self, slot: Slot) -> Option<&Row> {
+        self.rows.get(slot.0 as usize)?.as_ref()
+    }
+
+    pub(super) fn of_patient(&self, patient: &EntityUid) -> RoaringBitmap {
+        self.by_patient.get(patient).cloned().unwrap_or_default()
+    }
+
+    pub(super) fn of_document(&self, document: &DocumentId) -> RoaringBitmap {
+        self.by_document.get(document).cloned().unwrap_or_default()
+    }
+
+    pub(super) fn ids(&self, slots: &RoaringBitmap) -> Vec<RecordId> {
+        slots.iter().filter_map(|s| self.row(Slot(s))).map(|row| row.id.clone()).collect()
+    }
+
+    /// Order among equal scores: by record id.
+    pub(super) fn by_id(&self, a: Slot, b: Slot) -> std::cmp::Ordering {
+        let id = |slot| self.row(slot).map(|row| row.id.as_str());
+        id(a).cmp(&id(b))
+    }
+
+    fn place(&mut self, arrival: Arrival) {
+        let slot = self.index.push(&arrival.embedding);
+        self.columns.insert(slot, &arrival.entity);
+        if !arrival.valid {
+            self.invalid.insert(slot.0);
+        }
+        if let Some(patient) = &arrival.patient {
+            self.by_patient.entry(patient.clone()).or_default().insert(slot.0);
+        }
+        self.by_document.entry(arrival.document.clone()).or_default().insert(slot.0);
+        self.slots.insert(arrival.id.clone(), slot);
+        let references = arrival.entity.references().into_iter().cloned().collect();
+        let row = Row { id: arrival.id, document: arrival.document, patient: arrival.patient, references };
+        let at = slot.0 as usize;
+        if self.rows.len() <= at {
+            self.rows.resize_with(at + 1, || None);
+        }
+        if let Some(place) = self.rows.get_mut(at) {
+            *place = Some(row);
+        }
+    }
+
+    fn forget(&mut self, id: &RecordId) -> Option<Row> {
+        let slot = self.slots.remove(id)?;
+        self.index.remove(slot);
+        self.columns.remove(slot);
+        self.invalid.remove(slot.0);
+        let row = self.rows.get_mut(slot.0 as usize)?.take()?;
+        if let Some(patient) = &row.patient {
+            drop_from(&mut self.by_patient, patient, slot);
+        }
+        drop_from(&mut self.by_document, &row.document, slot);
+        Some(row)
+    }
+}
+
+fn drop_from<K: std::hash::Hash + Eq>(sets: &mut HashMap<K, RoaringBitmap>, key: &K, slot: Slot) {
+    if let Some(set) = sets.get_mut(key) {
+        set.remove(slot.0);
+        if set.is_empty() {
+            sets.remove(key);
+        }
+    }
+}

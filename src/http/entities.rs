@@ -1,0 +1,110 @@
+//! Entities: who and what the policies speak of.
+
+use std::sync::Arc;
+
+use axum::{
+    extract::{Path, State},
+    response::Response,
+};
+use serde::Deserialize;
+use serde_json::{Value as Json, json};
+
+use super::{
+    App, body,
+    forms::bounded,
+    intake::Intake,
+    problem::Problem,
+    session::{Asked, Session, answer, run},
+};
+use crate::{
+    engine::{Circumstances, ManageEntities, Operation},
+    model::{EntityUid, limits},
+};
+
+pub(super) async fn put(State(app): State<Arc<App>>, session: Session, intake: Intake) -> Result<Response, Problem> {
+    let sent: Vec<body::Distinct> = body::json(&intake, limits::BULK_BODY_BYTES).await?;
+    let sent: Vec<Json> = sent.into_iter().map(|entity| entity.0).collect();
+    bounded("entities", sent.len(), limits::ENTITIES_PER_REQUEST)?;
+    let written = run(&app, move |engine| {
+        // What has no readable name is asked about by an empty one, and named as a fault afterwards.
+        let uids: Vec<EntityUid> = sent.iter().map(|e| uid(e).unwrap_or_else(|| EntityUid::new("", ""))).collect();
+        let details = engine.entity_details(&uids).into_iter();
+        let grant = engine.authorise_each::<ManageEntities>(
+            &session.caller,
+            &session.origin,
+            Circumstances::default(),
+            details,
+        )?;
+        engine.put_entities(&grant, &sent)
+    })
+    .await?;
+    Ok(answer(&json!({ "written": written.len(), "entities": written })))
+}
+
+/// An entity's name in Cedar's JSON: `{type, id}`, also under `__entity`.
+fn uid(entity: &Json) -> Option<EntityUid> {
+    let uid = entity.get("uid")?;
+    let uid = uid.get("__entity").unwrap_or(uid);
+    Some(EntityUid::new(uid.get("type")?.as_str()?, uid.get("id")?.as_str()?))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ListQuery {
+    after: Option<String>,
+    limit: Option<usize>,
+}
+
+pub(super) async fn list(
+    State(app): State<Arc<App>>,
+    Path(ty): Path<String>,
+    session: Session,
+    Asked(query): Asked<ListQuery>,
+) -> Result<Response, Problem> {
+    let limit = bounded("limit", query.limit.unwrap_or(limits::LIST_PAGE), limits::LIST_PAGE)?;
+    let found = run(&app, move |engine| {
+        let anyone = EntityUid::new(ty.as_str(), "");
+        let grant = engine.authorise_entity(&session.caller, &session.origin, anyone, Operation::Read)?;
+        engine.entities(&grant, &ty, query.after.as_deref(), limit)
+    })
+    .await?;
+    let next = (found.len() == limit).then(|| found.last().map(|e| e.uid.id.as_ref().to_owned())).flatten();
+    let entities: Vec<_> = found.iter().map(crate::model::Entity::to_json).collect();
+    Ok(answer(&json!({ "entities": entities, "next": next })))
+}
+
+pub(super) async fn show(
+    State(app): State<Arc<App>>,
+    Path((ty, id)): Path<(String, String)>,
+    session: Session,
+) -> Result<Response, Problem> {
+    let entity = run(&app, move |engine| {
+        let uid = EntityUid::new(ty, id);
+        let grant = engine.authorise_entity(&session.caller, &session.origin, uid.clone(), Operation::Read)?;
+        engine.entity(&grant, &uid)
+    })
+    .await?;
+    Ok(answer(&entity.to_json()))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RemoveQuery {
+    #[serde(default)]
+    force: bool,
+}
+
+pub(super) async fn remove(
+    State(app): State<Arc<App>>,
+    Path((ty, id)): Path<(String, String)>,
+    session: Session,
+    Asked(query): Asked<RemoveQuery>,
+) -> Result<Response, Problem> {
+    run(&app, move |engine| {
+        let uid = EntityUid::new(ty, id);
+        let grant = engine.authorise_entity(&session.caller, &session.origin, uid.clone(), Operation::Delete)?;
+        engine.remove_entity(&grant, &uid, query.force)
+    })
+    .await?;
+    Ok(answer(&json!({ "deleted": 1 })))
+}

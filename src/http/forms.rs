@@ -1,0 +1,297 @@
+//! The JSON that clients send, as types: unknown fields are refused, so that a misspelt one is never silently ignored.
+
+use std::collections::BTreeMap;
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use serde::{Deserialize, de::IgnoredAny};
+use serde_json::value::RawValue;
+
+use super::{
+    body::{self, Distinct},
+    problem::Problem,
+};
+use crate::{
+    engine::{Draft, Fault, Include, Line},
+    model::{EntityUid, Isolation, Metric, Phi, TemplateLink, limits},
+};
+
+/// A vector in one of its two forms.
+fn vector(plain: Option<Vec<f32>>, base64: Option<&str>) -> Result<Vec<f32>, Fault> {
+    match (plain, base64) {
+        (Some(vector), None) => Ok(vector),
+        (None, Some(text)) => {
+            let bytes = STANDARD.decode(text).map_err(|_| Fault::new("vector", "`vector_base64` is not base64"))?;
+            let (chunks, rest) = bytes.as_chunks::<4>();
+            if !rest.is_empty() {
+                return Err(Fault::new(
+                    "vector",
+                    "`vector_base64` must hold little-endian f32 numbers, four bytes each",
+                ));
+            }
+            Ok(chunks.iter().map(|c| f32::from_le_bytes(*c)).collect())
+        }
+        _ => Err(Fault::new("vector", "send either `vector` or `vector_base64`")),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RecordForm {
+    id: String,
+    document: String,
+    vector: Option<Vec<f32>>,
+    vector_base64: Option<String>,
+    text: String,
+    #[serde(default)]
+    attributes: Distinct,
+    #[serde(default)]
+    tags: Distinct,
+    #[serde(default)]
+    parents: Vec<EntityUid>,
+}
+
+/// A line of NDJSON that was too long to be read.
+pub(super) fn endless(number: usize) -> Line {
+    let detail = format!("the line is longer than {} bytes", limits::LINE_BYTES);
+    Line { number, draft: Err(Fault::new("line_too_long", detail).at(number, None)) }
+}
+
+/// One line of NDJSON, or one element of `records`.
+pub(super) fn line(number: usize, bytes: &[u8]) -> Line {
+    let draft = body::checked::<RecordForm>(bytes).map_err(|(_, fault)| fault.at(number, None)).and_then(|form| {
+        let vector = vector(form.vector, form.vector_base64.as_deref()).map_err(|f| f.at(number, Some(&form.id)))?;
+        Ok(Draft {
+            id: form.id,
+            document: form.document,
+            vector,
+            text: Phi::new(form.text),
+            attributes: form.attributes.0,
+            tags: form.tags.0,
+            parents: form.parents,
+        })
+    });
+    Line { number, draft }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RecordsForm {
+    records: Vec<Box<RawValue>>,
+}
+
+/// A JSON body of records.
+pub(super) fn lines(bytes: &[u8]) -> Result<Vec<Line>, Problem> {
+    let form: RecordsForm = body::parse(bytes)?;
+    if form.records.len() > limits::BATCH_RECORDS {
+        let detail = format!("more than {} records in one body; send application/x-ndjson", limits::BATCH_RECORDS);
+        return Err(Problem::invalid("too_many_records", detail));
+    }
+    Ok(form.records.iter().enumerate().map(|(at, raw)| line(at + 1, raw.get().as_bytes())).collect())
+}
+
+/// A search as it is sent.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SearchForm {
+    vector: Option<Vec<f32>>,
+    vector_base64: Option<String>,
+    limit: Option<usize>,
+    pub(super) purpose: String,
+    pub(super) patient: Option<String>,
+    filter: Option<IgnoredAny>,
+    include: Option<Vec<IncludeForm>>,
+    model: Option<String>,
+}
+
+/// Records answered where a search does not say how many.
+const DEFAULT_LIMIT: usize = 10;
+
+impl SearchForm {
+    pub(super) fn question(self) -> Result<crate::engine::Question, Problem> {
+        no_filter(self.filter.is_some())?;
+        Ok(crate::engine::Question {
+            limit: bounded("limit", self.limit.unwrap_or(DEFAULT_LIMIT), limits::SEARCH_LIMIT_MAX)?,
+            vector: vector(self.vector, self.vector_base64.as_deref())
+                .map_err(|fault| Problem::invalid(fault.code, fault.detail))?,
+            include: include(self.include),
+            model: self.model.map(|m| label("model", m)).transpose()?,
+        })
+    }
+}
+
+/// A list as it is asked for.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ListForm {
+    filter: Option<IgnoredAny>,
+    pub(super) patient: Option<String>,
+    pub(super) purpose: String,
+    after: Option<String>,
+    limit: Option<usize>,
+    ids: Option<Vec<String>>,
+    include: Option<Vec<IncludeForm>>,
+}
+
+impl ListForm {
+    pub(super) fn listing(self) -> Result<(crate::engine::Listing, Include), Problem> {
+        no_filter(self.filter.is_some())?;
+        let include = include(self.include);
+        let id = |text: String| text.parse().map_err(|e| Problem::invalid("id", format!("an id {e}")));
+        let listing = match self.ids {
+            Some(_) if self.after.is_some() || self.limit.is_some() => {
+                return Err(Problem::invalid("ids", "`ids` goes with neither `after` nor `limit`"));
+            }
+            Some(ids) => {
+                bounded("ids", ids.len(), limits::IDS_PER_REQUEST)?;
+                crate::engine::Listing::Ids(ids.into_iter().map(id).collect::<Result<_, _>>()?)
+            }
+            None => crate::engine::Listing::Page {
+                after: self.after.map(id).transpose()?,
+                limit: bounded("limit", self.limit.unwrap_or(100), limits::LIST_PAGE)?,
+            },
+        };
+        Ok((listing, include))
+    }
+}
+
+#[derive(Deserialize, Clone, Copy)]
+#[serde(rename_all = "lowercase")]
+enum IncludeForm {
+    Text,
+    Attributes,
+    Vector,
+    Provenance,
+}
+
+fn include(asked: Option<Vec<IncludeForm>>) -> Include {
+    let Some(asked) = asked else { return Include::default() };
+    let mut include = Include { text: false, attributes: false, vector: false, provenance: false };
+    for one in asked {
+        match one {
+            IncludeForm::Text => include.text = true,
+            IncludeForm::Attributes => include.attributes = true,
+            IncludeForm::Vector => include.vector = true,
+            IncludeForm::Provenance => include.provenance = true,
+        }
+    }
+    include
+}
+
+fn no_filter(present: bool) -> Result<(), Problem> {
+    if present {
+        return Err(Problem::invalid("not_supported", "`filter` is not supported yet; leave it out"));
+    }
+    Ok(())
+}
+
+/// A count from 1 to `most`.
+pub(super) fn bounded(name: &'static str, count: usize, most: usize) -> Result<usize, Problem> {
+    if (1..=most).contains(&count) {
+        Ok(count)
+    } else {
+        Err(Problem::invalid(name, format!("`{name}` must be 1 to {most}")))
+    }
+}
+
+/// A purpose, model or patient's id: short and without control characters.
+pub(super) fn label(name: &'static str, text: String) -> Result<String, Problem> {
+    match crate::model::ids::check_id(&text) {
+        Ok(()) => Ok(text),
+        Err(error) => Err(Problem::invalid(name, format!("`{name}` {error}"))),
+    }
+}
+
+/// What to erase: one of the three.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct EraseForm {
+    ids: Option<Vec<String>>,
+    document: Option<String>,
+    patient: Option<String>,
+}
+
+impl EraseForm {
+    pub(super) fn erasure(self) -> Result<crate::engine::Erasure, Problem> {
+        match (self.ids, self.document, self.patient) {
+            (Some(ids), None, None) => {
+                bounded("ids", ids.len(), limits::IDS_PER_REQUEST)?;
+                let id = |text: String| text.parse().map_err(|e| Problem::invalid("id", format!("an id {e}")));
+                Ok(crate::engine::Erasure::Records(ids.into_iter().map(id).collect::<Result<_, _>>()?))
+            }
+            (None, Some(document), None) => {
+                let document = document.parse().map_err(|e| Problem::invalid("document", format!("`document` {e}")))?;
+                Ok(crate::engine::Erasure::Document(document))
+            }
+            (None, None, Some(patient)) => Ok(crate::engine::Erasure::Patient(label("patient", patient)?)),
+            _ => Err(Problem::invalid("erase", "send exactly one of `ids`, `document` and `patient`")),
+        }
+    }
+}
+
+/// A collection's settings.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CollectionForm {
+    pub(super) dimension: usize,
+    pub(super) metric: Metric,
+    pub(super) subject_attribute: Option<String>,
+    #[serde(default)]
+    pub(super) isolation: Isolation,
+    pub(super) embedding_model: Option<String>,
+}
+
+/// A bundle.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct BundleForm {
+    schema: String,
+    policies: String,
+    #[serde(default)]
+    templates: Option<String>,
+    #[serde(default)]
+    links: Vec<LinkForm>,
+    #[serde(default)]
+    note: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LinkForm {
+    template: String,
+    id: Option<String>,
+    values: Distinct,
+}
+
+impl BundleForm {
+    pub(super) fn source(self) -> Result<crate::model::BundleSource, Problem> {
+        if self.note.len() > limits::TEXT_BYTES {
+            return Err(Problem::invalid("note", "`note` is too long"));
+        }
+        let links = self.links.into_iter().enumerate().map(|(at, link)| {
+            let values = serde_json::from_value::<BTreeMap<String, EntityUid>>(link.values.0).map_err(|_| {
+                Problem::invalid("bad_link", format!("`values` of link {} must be {{\"principal\": {{type, id}}, …}}", at + 1))
+            })?;
+            let id = link.id.unwrap_or_else(|| format!("{}-link-{}", link.template, at + 1));
+            Ok(TemplateLink { id, template: link.template, values })
+        });
+        Ok(crate::model::BundleSource {
+            schema: self.schema,
+            policies: self.policies,
+            templates: self.templates.unwrap_or_default(),
+            links: links.collect::<Result<_, Problem>>()?,
+            note: self.note,
+            tolerates_misfits: false,
+        })
+    }
+}
+
+/// A key to be made.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CallerForm {
+    #[serde(rename = "type")]
+    pub(super) ty: String,
+    pub(super) id: String,
+    pub(super) expires_in: Option<u64>,
+    pub(super) purposes: Option<Vec<String>>,
+}

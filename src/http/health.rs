@@ -1,0 +1,59 @@
+//! Is it alive, is it ready, how busy is it. Counts of requests only: nothing of what was asked or found.
+
+use std::{collections::BTreeMap, fmt::Write as _, sync::Arc};
+
+use axum::{
+    extract::State,
+    http::{HeaderValue, Method, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use parking_lot::Mutex;
+use serde_json::json;
+
+use super::{
+    App,
+    problem::Problem,
+    session::{Session, answer, run},
+};
+use crate::engine::{Circumstances, ReadAudit};
+
+/// Requests by method and status.
+#[derive(Default)]
+pub(super) struct Metrics(Mutex<BTreeMap<(String, u16), u64>>);
+
+impl Metrics {
+    pub(super) fn count(&self, method: &Method, status: StatusCode) {
+        // Methods are the client's words: those that are not known are counted as one.
+        let known = [Method::GET, Method::PUT, Method::POST, Method::DELETE, Method::HEAD, Method::OPTIONS];
+        let name = if known.contains(method) { method.as_str() } else { "other" };
+        *self.0.lock().entry((name.to_owned(), status.as_u16())).or_default() += 1;
+    }
+
+    fn text(&self) -> String {
+        let mut text = String::from(
+            "# HELP wardkeep_http_requests_total Requests answered, by method and status.\n# TYPE wardkeep_http_requests_total counter\n",
+        );
+        for ((method, status), count) in self.0.lock().iter() {
+            let _ = writeln!(text, "wardkeep_http_requests_total{{method=\"{method}\",status=\"{status}\"}} {count}");
+        }
+        text
+    }
+}
+
+pub(super) async fn alive() -> Response {
+    answer(&json!({ "status": "ok" }))
+}
+
+/// The server listens only once the store is loaded, so that answering is being ready.
+pub(super) async fn ready() -> Response {
+    answer(&json!({ "status": "ready" }))
+}
+
+pub(super) async fn metrics(State(app): State<Arc<App>>, session: Session) -> Result<Response, Problem> {
+    run(&app, move |engine| {
+        engine.authorise::<ReadAudit>(&session.caller, &session.origin, Circumstances::default()).map(drop)
+    })
+    .await?;
+    let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    Ok(([(header::CONTENT_TYPE, kind)], app.metrics.text()).into_response())
+}

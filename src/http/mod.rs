@@ -1,0 +1,97 @@
+//! The outside over HTTP: routes and layers on one screen. Nothing is decided here.
+
+mod audit;
+mod body;
+mod callers;
+mod collections;
+mod entities;
+mod forms;
+mod health;
+mod intake;
+mod policies;
+mod problem;
+mod records;
+mod search;
+mod serve;
+mod session;
+
+use std::{net::IpAddr, sync::Arc};
+
+use axum::{
+    Router,
+    routing::{delete, get, post, put},
+};
+
+pub use serve::{Running, serve};
+
+use crate::engine::Wardkeep;
+
+/// What every handler sees.
+pub struct App {
+    /// The store.
+    pub engine: Arc<Wardkeep>,
+    /// Addresses whose `X-Forwarded-For` is believed.
+    pub proxies: Vec<IpAddr>,
+    metrics: health::Metrics,
+}
+
+impl App {
+    /// An application over a store.
+    pub fn new(engine: Arc<Wardkeep>, proxies: Vec<IpAddr>) -> Arc<Self> {
+        Arc::new(Self { engine, proxies, metrics: health::Metrics::default() })
+    }
+}
+
+/// Every route, and the action that it is authorised by. A test holds this table against the refusal tests.
+pub const ROUTES: &[(&str, &str, &str)] = &[
+    ("GET", "/healthz", "none"),
+    ("GET", "/readyz", "none"),
+    ("GET", "/metrics", "ReadAudit"),
+    ("GET", "/v1/collections", "ManageCollections"),
+    ("GET", "/v1/collections/{c}", "ManageCollections"),
+    ("PUT", "/v1/collections/{c}", "ManageCollections"),
+    ("DELETE", "/v1/collections/{c}", "ManageCollections, Erase"),
+    ("PUT", "/v1/collections/{c}/records", "Ingest"),
+    ("POST", "/v1/collections/{c}/erase", "Erase"),
+    ("POST", "/v1/collections/{c}/search", "Search, Retrieve"),
+    ("POST", "/v1/collections/{c}/records/list", "Search, Read"),
+    ("GET", "/v1/collections/{c}/records/{id}", "Read"),
+    ("PUT", "/v1/entities", "ManageEntities"),
+    ("GET", "/v1/entities/{type}", "ManageEntities"),
+    ("GET", "/v1/entities/{type}/{id}", "ManageEntities"),
+    ("DELETE", "/v1/entities/{type}/{id}", "ManageEntities"),
+    ("GET", "/v1/policies", "ManagePolicies"),
+    ("PUT", "/v1/policies", "ManagePolicies"),
+    ("POST", "/v1/policies/validate", "ManagePolicies"),
+    ("GET", "/v1/callers", "ManageCallers"),
+    ("POST", "/v1/callers", "ManageCallers"),
+    ("DELETE", "/v1/callers/keys/{key_id}", "ManageCallers"),
+    ("GET", "/v1/audit", "ReadAudit"),
+    ("GET", "/v1/audit/checkpoint", "ReadAudit"),
+];
+
+/// The one router.
+pub fn router(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/healthz", get(health::alive))
+        .route("/readyz", get(health::ready))
+        .route("/metrics", get(health::metrics))
+        .route("/v1/collections", get(collections::list))
+        .route("/v1/collections/{c}", put(collections::put).get(collections::show).delete(collections::drop))
+        .route("/v1/collections/{c}/records", put(records::put))
+        .route("/v1/collections/{c}/erase", post(records::erase))
+        .route("/v1/collections/{c}/search", post(search::search))
+        .route("/v1/collections/{c}/records/list", post(search::list))
+        .route("/v1/collections/{c}/records/{id}", get(search::read))
+        .route("/v1/entities", put(entities::put))
+        .route("/v1/entities/{type}", get(entities::list))
+        .route("/v1/entities/{type}/{id}", get(entities::show).delete(entities::remove))
+        .route("/v1/policies", put(policies::put).get(policies::show))
+        .route("/v1/policies/validate", post(policies::validate))
+        .route("/v1/callers", post(callers::make).get(callers::list))
+        .route("/v1/callers/keys/{key_id}", delete(callers::revoke))
+        .route("/v1/audit", get(audit::entries))
+        .route("/v1/audit/checkpoint", get(audit::checkpoint))
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(&app), session::enter))
+        .with_state(app)
+}

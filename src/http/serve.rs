@@ -1,0 +1,48 @@
+//! Listening, and ending well: what was acknowledged is finished before the process goes.
+
+use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::net::TcpListener;
+
+use super::{App, router};
+
+/// How often summed failures of sign-in are looked at.
+const TICK: Duration = Duration::from_secs(5);
+
+/// A server that listens.
+pub struct Running {
+    listener: TcpListener,
+    app: Arc<App>,
+}
+
+/// Binds; port 0 takes any free one.
+pub async fn serve(app: Arc<App>, listen: SocketAddr) -> std::io::Result<Running> {
+    Ok(Running { listener: TcpListener::bind(listen).await?, app })
+}
+
+impl Running {
+    /// Where it listens.
+    pub fn address(&self) -> std::io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves until `stop` is done, finishes the requests under way, and closes the store.
+    pub async fn until(self, stop: impl Future<Output = ()> + Send + 'static) -> std::io::Result<()> {
+        let ticking = tokio::spawn(tick(Arc::clone(&self.app)));
+        let service = router(Arc::clone(&self.app)).into_make_service_with_connect_info::<SocketAddr>();
+        let served = axum::serve(self.listener, service).with_graceful_shutdown(stop).await;
+        ticking.abort();
+        let engine = Arc::clone(&self.app.engine);
+        let closed = tokio::task::spawn_blocking(move || engine.close()).await;
+        served.and(closed.map_err(std::io::Error::other))
+    }
+}
+
+async fn tick(app: Arc<App>) {
+    let mut ticks = tokio::time::interval(TICK);
+    loop {
+        ticks.tick().await;
+        let engine = Arc::clone(&app.engine);
+        let _ = tokio::task::spawn_blocking(move || engine.write_failures(false)).await;
+    }
+}

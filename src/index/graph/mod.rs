@@ -1,0 +1,193 @@
+//! A frozen graph of nearest neighbours: flat arrays of numbers, no vectors, no locks, no pointers.
+//!
+//! A node stands for one distinct vector and lists the slots that hold it: copies are common in charts, and a graph
+//! whose nodes are copies of one another links them in cliques that nothing else can enter.
+
+mod build;
+mod walk;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use parking_lot::Mutex;
+use roaring::RoaringBitmap;
+
+use super::{
+    planner::{VISITS_PER_CANDIDATE, VISITS_PER_CANDIDATE_MAX},
+    rows::Rows,
+};
+pub use walk::Shortfall;
+pub(super) use walk::Walk;
+
+/// No slot, or no node.
+const NONE: u32 = u32::MAX;
+
+/// A snapshot of an index's rows, to be made into a graph on another thread. While it lives, so do the vectors as
+/// they were when it was taken: erasing a row meanwhile is complete once the job has ended.
+pub struct GraphJob {
+    rows: Rows,
+    live: RoaringBitmap,
+    lineage: Arc<()>,
+}
+
+impl GraphJob {
+    pub(super) fn new(rows: Rows, live: RoaringBitmap, lineage: Arc<()>) -> Self {
+        Self { rows, live, lineage }
+    }
+
+    /// How many rows the graph will cover.
+    pub fn rows(&self) -> u64 {
+        self.live.len()
+    }
+
+    /// Builds on the calling thread, on one core: minutes for 100,000 rows.
+    pub fn build(self) -> Graph {
+        let (covered, lineage) = (self.rows.len(), Arc::clone(&self.lineage));
+        build::build(self, &|| true).unwrap_or_else(|| Graph::unlinked(covered, lineage))
+    }
+
+    /// Builds as long as `go_on` says so, asked before every row.
+    pub fn build_while(self, go_on: &dyn Fn() -> bool) -> Option<Graph> {
+        build::build(self, go_on)
+    }
+}
+
+/// A graph over the slots below `covered`, ready for [`super::VectorIndex::install`].
+pub struct Graph {
+    lineage: Arc<()>,
+    /// Slots from here on came later: they are scanned.
+    covered: u32,
+    /// Neighbours of each node.
+    links: Lists,
+    /// Slots that hold each node's vector.
+    slots: Lists,
+    /// The node of each covered slot.
+    node_of: Vec<u32>,
+    /// A live slot of each node, to read its vector from; none: the node is dead and only leads on.
+    lead: Vec<u32>,
+    dead: u32,
+    /// Where walks begin. Every node can be reached from one of them.
+    hubs: Vec<u32>,
+    visits_per_candidate: AtomicU64,
+    spare: Mutex<Vec<walk::Scratch>>,
+}
+
+impl Graph {
+    /// Nodes that a walk is expected to visit for each candidate that it keeps.
+    pub(super) fn visits_per_candidate(&self) -> u64 {
+        self.visits_per_candidate.load(Ordering::Relaxed)
+    }
+
+    /// A walk ran out of its budget: the next is planned for twice as many visits, or not at all.
+    pub(super) fn expect_more(&self) {
+        let more = self.visits_per_candidate().saturating_mul(2).min(VISITS_PER_CANDIDATE_MAX);
+        self.visits_per_candidate.store(more, Ordering::Relaxed);
+    }
+
+    /// A walk kept within its budget: what one hard question taught is slowly forgotten.
+    pub(super) fn relax(&self) {
+        let learned = self.visits_per_candidate();
+        let less = learned - learned.saturating_sub(VISITS_PER_CANDIDATE).div_ceil(64);
+        self.visits_per_candidate.store(less, Ordering::Relaxed);
+    }
+
+    /// Stands for a graph that could not be built, so that it is not tried again at once. Never walked.
+    fn unlinked(covered: u32, lineage: Arc<()>) -> Self {
+        Self {
+            lineage,
+            covered,
+            links: Lists::default(),
+            slots: Lists::default(),
+            node_of: Vec::new(),
+            lead: Vec::new(),
+            dead: 0,
+            hubs: Vec::new(),
+            visits_per_candidate: AtomicU64::new(VISITS_PER_CANDIDATE),
+            spare: Mutex::default(),
+        }
+    }
+
+    pub(super) fn covered(&self) -> u32 {
+        self.covered
+    }
+
+    pub(super) fn is_of(&self, lineage: &Arc<()>) -> bool {
+        Arc::ptr_eq(&self.lineage, lineage)
+    }
+
+    /// Distinct vectors when it was built; none if it could not be.
+    pub fn nodes(&self) -> usize {
+        self.lead.len()
+    }
+
+    /// A live slot with the node's vector, unless the node is dead.
+    fn leading(&self, node: u32) -> Option<u32> {
+        self.lead.get(node as usize).copied().filter(|slot| *slot != NONE)
+    }
+
+    /// The share of nodes all of whose slots were removed.
+    pub(super) fn dead_share(&self) -> f64 {
+        f64::from(self.dead) / self.lead.len().max(1) as f64
+    }
+
+    /// Takes note that `slot` is no longer live. Its neighbours stay linked through it.
+    pub(super) fn remove(&mut self, slot: u32, live: &RoaringBitmap) {
+        let node = self.node_of.get(slot as usize).copied().unwrap_or(NONE);
+        let Some(lead) = self.lead.get_mut(node as usize) else { return };
+        if *lead == slot {
+            *lead = self.slots.of(node).iter().copied().find(|s| live.contains(*s)).unwrap_or(NONE);
+            self.dead += u32::from(*lead == NONE);
+        }
+    }
+
+    /// Catches up with what was removed since the snapshot.
+    pub(super) fn settle(&mut self, live: &RoaringBitmap) {
+        for slot in 0..self.covered {
+            if !live.contains(slot) {
+                self.remove(slot, live);
+            }
+        }
+    }
+
+    pub(super) fn memory_bytes(&self) -> usize {
+        let words = self.node_of.len() + self.lead.len() + self.hubs.len();
+        let scratch: usize = self.spare.lock().iter().map(walk::Scratch::memory_bytes).sum();
+        self.links.memory_bytes() + self.slots.memory_bytes() + words * size_of::<u32>() + scratch
+    }
+}
+
+/// Many short lists of numbers, end to end.
+#[derive(Default)]
+struct Lists {
+    /// Where each list begins, and at last where all end.
+    starts: Vec<u32>,
+    items: Vec<u32>,
+}
+
+impl Lists {
+    fn of(&self, at: u32) -> &[u32] {
+        let at = at as usize;
+        match (self.starts.get(at), self.starts.get(at + 1)) {
+            (Some(&from), Some(&to)) => self.items.get(from as usize..to as usize).unwrap_or_default(),
+            _ => &[],
+        }
+    }
+
+    fn memory_bytes(&self) -> usize {
+        (self.starts.len() + self.items.len()) * size_of::<u32>()
+    }
+}
+
+impl<L: AsRef<[u32]>> FromIterator<L> for Lists {
+    fn from_iter<I: IntoIterator<Item = L>>(lists: I) -> Self {
+        let mut flat = Self { starts: vec![0], items: Vec::new() };
+        for list in lists {
+            flat.items.extend_from_slice(list.as_ref());
+            flat.starts.push(flat.items.len() as u32);
+        }
+        flat.items.shrink_to_fit();
+        flat
+    }
+}

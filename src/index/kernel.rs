@@ -1,0 +1,40 @@
+//! The distance of two rows. The only caller of simsimd, which picks AVX-512, AVX2, NEON or plain C when it runs.
+
+use simsimd::SpatialSimilarity;
+
+use crate::model::Metric;
+
+/// A metric's arithmetic on f32 rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kernel {
+    /// Inner product.
+    Product,
+    /// Minus the squared distance.
+    Nearness,
+}
+
+impl Kernel {
+    pub(super) fn new(metric: Metric) -> Self {
+        match metric {
+            Metric::Cosine | Metric::Dot => Self::Product,
+            Metric::Euclidean => Self::Nearness,
+        }
+    }
+
+    /// The score of `row` for `query`: higher is nearer, never -0.0, so that equal scores are equal bits. A pair of
+    /// lengths that differ scores lowest of all.
+    #[inline]
+    pub(super) fn score(self, query: &[f32], row: &[f32]) -> f32 {
+        let score = match self {
+            Self::Product => f32::dot(query, row),
+            Self::Nearness => f32::l2sq(query, row).map(|d| -d),
+        };
+        score.map_or(f32::NEG_INFINITY, |s| s as f32 + 0.0)
+    }
+
+    /// What the graph is built by.
+    #[inline]
+    pub(super) fn squared_distance(a: &[f32], b: &[f32]) -> f32 {
+        f32::l2sq(a, b).map_or(f32::MAX, |d| d as f32)
+    }
+}

@@ -1,0 +1,109 @@
+//! Chooses between the scan and the walk, by what each would cost: the scan grows with what is permitted, the walk with
+//! what must be passed to find it.
+
+use crate::model::{Isolation, Metric};
+
+/// Permitted rows below which a scan is cheaper than any walk.
+pub const WALK_PERMITTED_MIN: u64 = 4_000;
+/// Hits wanted at most: a walk keeps several times as many candidates, and loses to the scan beyond.
+pub const WALK_WANTED_MAX: usize = 100;
+/// Share of removed nodes up to which a graph is walked.
+pub const WALK_DEAD_MAX: f64 = 0.25;
+/// Admitted candidates kept by a walk, at least.
+pub const BREADTH_MIN: usize = 128;
+/// Admitted candidates kept for each hit wanted, at least.
+pub const BREADTH_PER_HIT: usize = 4;
+/// Nodes that a walk visits for each candidate it keeps, where all are permitted (measured: 11 to 13 with the hubs, over
+/// 20,000 clustered rows). Where a share is, as many more as the share is smaller. A guess to begin with: rows without
+/// clusters need many more, so a graph doubles it each time a walk runs out of its budget.
+pub const VISITS_PER_CANDIDATE: u64 = 10;
+/// Beyond this no walk is ever planned.
+pub const VISITS_PER_CANDIDATE_MAX: u64 = 10_000;
+/// Visits added, for each that is expected, as the share of removed nodes nears one: the ways round them.
+pub const DETOURS: f64 = 5.0;
+/// Rows that a scan scores in the time of one visit: a walk jumps about in memory, a scan runs along it.
+pub const ROWS_PER_VISIT: u64 = 3;
+/// Times as many visits as were expected, after which a walk is given up: with the scan that follows it then cost about
+/// three times the scan alone, at the very most.
+pub const PATIENCE: u64 = 2;
+/// Live rows from which a graph is worth its memory.
+pub const GRAPH_ROWS_MIN: u64 = 10_000;
+/// A graph is built anew when the rows that it does not cover exceed this share of those it does ...
+pub const TAIL_SHARE_MAX: f64 = 0.25;
+/// ... or when this share of its nodes was removed.
+pub const DEAD_SHARE_MAX: f64 = 0.15;
+
+/// Why permitted rows were scanned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// The collection is strict: answer and work may depend on permitted rows alone.
+    Strict,
+    /// The inner product of vectors of any length is not a metric: a row need not be near itself, so that
+    /// neighbourhoods, and with them recall, cannot be relied on.
+    NotAMetric,
+    /// No graph is built yet.
+    NoGraph,
+    /// Too much of the graph was removed.
+    Worn,
+    /// Few rows are permitted.
+    FewPermitted,
+    /// So small a share is permitted that a walk would cost more.
+    SmallShare,
+    /// Many hits are wanted.
+    ManyWanted,
+    /// The exact scan was asked for.
+    Asked,
+}
+
+/// How to answer.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Plan {
+    Scan(Why),
+    Walk { breadth: usize, budget: u64 },
+}
+
+/// What is known before a search.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Facts {
+    pub(super) isolation: Isolation,
+    pub(super) metric: Metric,
+    /// The share of dead nodes of the graph, if there is one.
+    pub(super) dead_share: Option<f64>,
+    /// What the graph has learned of its walks.
+    pub(super) visits_per_candidate: u64,
+    pub(super) permitted: u64,
+    pub(super) live: u64,
+    pub(super) wanted: usize,
+}
+
+pub(super) fn plan(facts: Facts) -> Plan {
+    if let Some(why) = never(facts.isolation, facts.metric) {
+        return Plan::Scan(why);
+    }
+    let Some(dead_share) = facts.dead_share else { return Plan::Scan(Why::NoGraph) };
+    if dead_share > WALK_DEAD_MAX {
+        Plan::Scan(Why::Worn)
+    } else if facts.permitted < WALK_PERMITTED_MIN {
+        Plan::Scan(Why::FewPermitted)
+    } else if facts.wanted > WALK_WANTED_MAX {
+        Plan::Scan(Why::ManyWanted)
+    } else {
+        let breadth = BREADTH_MIN.max(facts.wanted.saturating_mul(BREADTH_PER_HIT));
+        let all = (facts.visits_per_candidate * breadth as u64) as f64 * (1.0 + DETOURS * dead_share);
+        let expected = (all * facts.live as f64 / facts.permitted.max(1) as f64) as u64;
+        if expected * ROWS_PER_VISIT > facts.permitted {
+            Plan::Scan(Why::SmallShare)
+        } else {
+            Plan::Walk { breadth, budget: expected * PATIENCE }
+        }
+    }
+}
+
+/// Why such a collection never has a graph.
+pub(super) fn never(isolation: Isolation, metric: Metric) -> Option<Why> {
+    match (isolation, metric) {
+        (Isolation::Strict, Metric::Cosine | Metric::Dot | Metric::Euclidean) => Some(Why::Strict),
+        (Isolation::Fast, Metric::Dot) => Some(Why::NotAMetric),
+        (Isolation::Fast, Metric::Cosine | Metric::Euclidean) => None,
+    }
+}

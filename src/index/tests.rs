@@ -1,0 +1,419 @@
+use std::cell::RefCell;
+
+use proptest::prelude::*;
+
+use super::planner::*;
+use super::*;
+
+fn by_slot(a: Slot, b: Slot) -> Ordering {
+    a.cmp(&b)
+}
+
+/// A generator of its own, so that a seed in a message is enough to see a failure again.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
+    }
+
+    fn below(&mut self, n: usize) -> usize {
+        (self.roll() >> 33) as usize % n
+    }
+
+    /// From -1 to 1.
+    fn float(&mut self) -> f32 {
+        (self.roll() >> 40) as f32 / (1 << 23) as f32 - 1.0
+    }
+
+    fn vector(&mut self, dimension: usize) -> Vec<f32> {
+        (0..dimension).map(|_| self.float()).collect()
+    }
+
+    fn near(&mut self, centre: &[f32], spread: f32) -> Vec<f32> {
+        centre.iter().map(|x| x + self.float() * spread).collect()
+    }
+}
+
+fn embed(vector: Vec<f32>, metric: Metric) -> Embedding {
+    let dimension = vector.len();
+    Embedding::new(vector, dimension, metric).unwrap()
+}
+
+fn reference(metric: Metric, a: &[f32], b: &[f32]) -> f64 {
+    let pairs = a.iter().zip(b).map(|(x, y)| (f64::from(*x), f64::from(*y)));
+    match metric {
+        Metric::Cosine | Metric::Dot => pairs.map(|(x, y)| x * y).sum(),
+        Metric::Euclidean => -pairs.map(|(x, y)| (x - y).powi(2)).sum::<f64>(),
+    }
+}
+
+/// What rounding may move a score by.
+fn slack(a: &[f32], b: &[f32]) -> f64 {
+    let size = |v: &[f32]| v.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>();
+    1e-5 * (size(a) + size(b)) + 1e-12
+}
+
+#[test]
+fn the_nearest_permitted_live_rows_are_found_in_order() {
+    let mut index = VectorIndex::new(2, Metric::Euclidean, Isolation::Strict);
+    let at = |x: f32| Embedding::new(vec![x, 0.0], 2, Metric::Euclidean).unwrap();
+    let slots: Vec<Slot> = (0..10).map(|i| index.push(&at(i as f32))).collect();
+    assert_eq!(slots, (0..10).map(Slot).collect::<Vec<_>>());
+    index.remove(Slot(4));
+    let permitted: RoaringBitmap = [1, 3, 4, 5, 9, 77].into_iter().collect();
+    let found = index.search(&at(4.0), &permitted, 3, &|a, b| b.cmp(&a));
+    let hits: Vec<_> = found.hits.iter().map(|h| (h.slot.0, h.score)).collect();
+    assert_eq!(hits, [(5, -1.0), (3, -1.0), (1, -9.0)]);
+    assert_eq!((found.path, found.scored), (Path::Scan(Why::Strict), 4));
+    assert_eq!(index.vector(Slot(4)), None);
+    assert_eq!(index.search(&at(4.0), &RoaringBitmap::new(), 3, &by_slot).path, Path::Empty);
+}
+
+#[test]
+fn a_removed_row_is_wiped_and_its_slot_is_not_used_again() {
+    let mut index = VectorIndex::new(3, Metric::Cosine, Isolation::Strict);
+    let one = index.push(&embed(vec![1.0, 2.0, 3.0], Metric::Cosine));
+    index.remove(one);
+    index.remove(one);
+    index.remove(Slot(99));
+    assert_eq!(index.rows.row(one.0).unwrap(), [0.0; 3]);
+    assert!(index.live().is_empty());
+    assert_eq!(index.push(&embed(vec![1.0, 0.0, 0.0], Metric::Cosine)), Slot(1));
+}
+
+#[test]
+fn a_vector_of_another_length_is_never_found() {
+    let mut index = VectorIndex::new(3, Metric::Dot, Isolation::Strict);
+    let stray = index.push(&embed(vec![1.0, 1.0], Metric::Dot));
+    let good = index.push(&embed(vec![1.0, 1.0, 1.0], Metric::Dot));
+    let all: RoaringBitmap = (0..2).collect();
+    let found = index.search(&embed(vec![1.0; 3], Metric::Dot), &all, 9, &by_slot);
+    assert_eq!(found.hits, [Hit { slot: good, score: 3.0 }]);
+    assert_eq!(index.vector(stray), None);
+    assert_eq!(index.search(&embed(vec![1.0; 4], Metric::Dot), &all, 9, &by_slot).path, Path::Empty);
+}
+
+#[test]
+fn forbidden_rows_are_never_read() {
+    let seed = 0xDECAF;
+    let mut dice = Dice(seed);
+    for metric in [Metric::Cosine, Metric::Dot, Metric::Euclidean] {
+        let mut index = VectorIndex::new(24, metric, Isolation::Strict);
+        for _ in 0..3_000 {
+            let vector = dice.vector(24);
+            index.push(&embed(vector, metric));
+        }
+        let permitted: RoaringBitmap = (0..3_000).filter(|_| dice.below(5) == 0).collect();
+        let questions: Vec<_> = (0..20).map(|_| embed(dice.vector(24), metric)).collect();
+        let ask = |index: &VectorIndex| -> Vec<Found> {
+            questions.iter().map(|q| index.search(q, &permitted, 10, &by_slot)).collect()
+        };
+        let before = ask(&index);
+        for (poison, slot) in [f32::NAN, f32::INFINITY, 1e30].into_iter().cycle().zip(0..3_000) {
+            if !permitted.contains(slot) {
+                index.rows.fill(slot, poison);
+            }
+        }
+        assert_eq!(ask(&index), before, "seed {seed}");
+        assert!(before.iter().all(|found| found.scored == permitted.len()));
+    }
+}
+
+#[test]
+fn equal_scores_are_ordered_by_the_caller_at_the_last_place_too() {
+    let mut index = VectorIndex::new(4, Metric::Cosine, Isolation::Strict);
+    for i in 0..1_000 {
+        let x = if i % 100 == 7 { 1.0 } else { -1.0 };
+        index.push(&embed(vec![x, 0.0, 0.0, 0.0], Metric::Cosine));
+    }
+    let all: RoaringBitmap = (0..1_000).collect();
+    let query = embed(vec![1.0, 0.0, 0.0, 0.0], Metric::Cosine);
+    let found = index.search(&query, &all, 13, &|a, b| b.cmp(&a));
+    let slots: Vec<u32> = found.hits.iter().map(|h| h.slot.0).collect();
+    assert_eq!(slots, [907, 807, 707, 607, 507, 407, 307, 207, 107, 7, 999, 998, 997]);
+    let found = index.search(&query, &all, 5_000, &by_slot);
+    assert_eq!(found.hits.len(), 1_000);
+}
+
+#[test]
+fn zeros_of_either_sign_are_equal_scores() {
+    let mut index = VectorIndex::new(2, Metric::Dot, Isolation::Strict);
+    for x in [0.0, -0.0, 0.0, -0.0] {
+        index.push(&embed(vec![x, x], Metric::Dot));
+    }
+    let found = index.search(&embed(vec![1.0, 1.0], Metric::Dot), &(0..4).collect(), 4, &|a, b| b.cmp(&a));
+    assert_eq!(found.hits.iter().map(|h| h.slot.0).collect::<Vec<_>>(), [3, 2, 1, 0]);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+
+    #[test]
+    fn the_scan_agrees_with_a_naive_reference(
+        seed in 1_u64..,
+        dimension in prop_oneof![2_usize..40, Just(384), Just(769), Just(8191), Just(8192)],
+        metric in prop_oneof![Just(Metric::Cosine), Just(Metric::Dot), Just(Metric::Euclidean)],
+        rows in 1_usize..300,
+        k in 1_usize..40,
+        share in 1_usize..100,
+        scale in prop_oneof![Just(1.0_f32), Just(1e6), Just(1e-6)],
+    ) {
+        let rows = if dimension > 4_000 { rows.min(20) } else { rows };
+        let mut dice = Dice(seed);
+        let mut index = VectorIndex::new(dimension, metric, Isolation::Strict);
+        let mut kept: Vec<Option<Embedding>> = Vec::new();
+        for i in 0..rows {
+            let copy = if i > 0 && dice.below(4) == 0 { kept[dice.below(i)].clone() } else { None };
+            let fresh = dice.vector(dimension).into_iter().map(|x| x * scale).collect();
+            let row = copy.unwrap_or_else(|| embed(fresh, metric));
+            let slot = index.push(&row);
+            prop_assert_eq!(index.vector(slot), Some(row.components()));
+            kept.push(Some(row));
+        }
+        for _ in 0..rows / 8 {
+            let gone = dice.below(rows);
+            index.remove(Slot(gone as u32));
+            kept[gone] = None;
+        }
+        let permitted: RoaringBitmap = (0..rows as u32 + 5).filter(|_| dice.below(100) < share).collect();
+        let query = embed(dice.vector(dimension).into_iter().map(|x| x * scale).collect(), metric);
+        // any fixed order will do for ties
+        let rank = |s: Slot| (s.0.wrapping_mul(0x9E37_79B9), s.0);
+        let found = index.search(&query, &permitted, k, &|a, b| rank(a).cmp(&rank(b)));
+
+        let mut truth: Vec<(u32, f64)> = Vec::new();
+        for slot in &permitted {
+            if let Some(Some(row)) = kept.get(slot as usize) {
+                truth.push((slot, reference(metric, query.components(), row.components())));
+            }
+        }
+        prop_assert_eq!(found.scored, truth.len() as u64);
+        prop_assert_eq!(found.hits.len(), k.min(truth.len()));
+        let exact = |slot: Slot| truth.iter().find(|t| t.0 == slot.0).map(|t| t.1);
+        let largest = kept.iter().flatten().map(|r| slack(query.components(), r.components())).fold(0.0, f64::max);
+        for hit in &found.hits {
+            let score = exact(hit.slot);
+            prop_assert!(score.is_some(), "a slot that was not permitted");
+            prop_assert!((score.unwrap() - f64::from(hit.score)).abs() <= largest);
+        }
+        for pair in found.hits.windows(2) {
+            prop_assert!(pair[0].score > pair[1].score
+                || (pair[0].score == pair[1].score && rank(pair[0].slot) < rank(pair[1].slot)));
+        }
+        let mut best: Vec<f64> = truth.iter().map(|t| t.1).collect();
+        best.sort_by(|a, b| b.total_cmp(a));
+        for (hit, best) in found.hits.iter().zip(best) {
+            prop_assert!((f64::from(hit.score) - best).abs() <= largest);
+        }
+        // no permitted row outside the answer beats one inside, and equal ones stand behind in the caller's order
+        if let Some(last) = found.hits.last() {
+            let inside: Vec<Slot> = found.hits.iter().map(|h| h.slot).collect();
+            for (slot, _) in truth.iter().filter(|t| !inside.contains(&Slot(t.0))) {
+                let score = index.kernel.score(query.components(), index.vector(Slot(*slot)).unwrap());
+                prop_assert!(score < last.score || (score == last.score && rank(Slot(*slot)) > rank(last.slot)));
+            }
+        }
+    }
+}
+
+/// Rows in clusters, a third of them copies or near copies as in charts; 24 dims keep the build short.
+fn ward(rows: usize, metric: Metric, isolation: Isolation, seed: u64) -> (VectorIndex, Vec<Vec<f32>>, Dice) {
+    let mut dice = Dice(seed);
+    let dimension = 24;
+    let centres: Vec<Vec<f32>> = (0..200).map(|_| dice.vector(dimension)).collect();
+    let mut index = VectorIndex::new(dimension, metric, isolation);
+    let mut last = centres[0].clone();
+    for i in 0..rows {
+        let vector = match dice.below(12) {
+            0 => last.clone(),
+            1..4 => dice.near(&last, 0.01),
+            _ => dice.near(&centres[i * 200 / rows], 0.4),
+        };
+        last.clone_from(&vector);
+        index.push(&embed(vector, metric));
+    }
+    (index, centres, dice)
+}
+
+/// Mean recall of 10 by score, over questions near the data; also that nothing but the permitted came back, in order.
+fn recall(index: &VectorIndex, centres: &[Vec<f32>], permitted: &RoaringBitmap, dice: &mut Dice, path: Path) -> f64 {
+    let questions = 100;
+    let (mut hits, mut scored, mut fell_back) = (0, 0, 0);
+    for _ in 0..questions {
+        let centre = &centres[dice.below(centres.len())];
+        let query = embed(dice.near(centre, 0.4), index.metric);
+        let found = index.search(&query, permitted, 10, &by_slot);
+        let truth = index.scan(&query, permitted, 10, &by_slot);
+        fell_back += u32::from(matches!(found.path, Path::GraphThenScan(_)));
+        assert!(found.path == path || (path == Path::Graph && fell_back <= 5), "{:?} for {path:?}", found.path);
+        scored += found.scored;
+        assert_eq!(found.hits.len(), truth.hits.len());
+        assert!(found.hits.iter().all(|h| permitted.contains(h.slot.0) && index.live().contains(h.slot.0)));
+        assert!(found.hits.is_sorted_by(|a, b| a.score > b.score || (a.score == b.score && a.slot < b.slot)));
+        let last = truth.hits.last().unwrap().score;
+        hits += found.hits.iter().filter(|h| h.score >= last).count();
+    }
+    let recall = hits as f64 / (questions * 10) as f64;
+    println!(
+        "{path:?}: {} permitted, recall {recall}, {} scored, {fell_back} fell back",
+        permitted.len(),
+        scored / 100
+    );
+    recall
+}
+
+#[test]
+fn every_branch_of_the_planner_answers_from_permitted_rows_with_recall_above_99_percent() {
+    let seed = 0x5EED;
+    println!("seed {seed}");
+    let (mut index, centres, mut dice) = ward(20_000, Metric::Cosine, Isolation::Fast, seed);
+    let all: RoaringBitmap = (0..20_000).collect();
+    let patients = |dice: &mut Dice, percent: usize| -> RoaringBitmap {
+        (0..1_000).filter(|_| dice.below(100) < percent).flat_map(|p| p * 20..(p + 1) * 20).collect()
+    };
+
+    assert_eq!(recall(&index, &centres, &all, &mut dice, Path::Scan(Why::NoGraph)), 1.0);
+    let job = index.graph_job().unwrap();
+    assert_eq!(job.rows(), 20_000);
+    // what happens while the graph is built: rows come and go
+    for slot in (0..20_000).step_by(37) {
+        index.remove(Slot(slot));
+    }
+    index.push(&embed(centres[3].clone(), Metric::Cosine));
+    index.install(job.build());
+    assert!(index.graph_job().is_none());
+    let tail = index.search(&embed(centres[3].clone(), Metric::Cosine), &(0..20_001).collect(), 1, &by_slot);
+    assert_eq!((tail.path, tail.hits[0].slot), (Path::Graph, Slot(20_000)));
+
+    for percent in [100, 90, 70, 50] {
+        let permitted = patients(&mut dice, percent);
+        let recall = recall(&index, &centres, &permitted, &mut dice, Path::Graph);
+        assert!(recall >= 0.99, "{percent} % permitted: recall {recall}, seed {seed}");
+    }
+    let some = patients(&mut dice, 30);
+    assert_eq!(recall(&index, &centres, &some, &mut dice, Path::Scan(Why::SmallShare)), 1.0);
+    let few = patients(&mut dice, 5);
+    assert_eq!(recall(&index, &centres, &few, &mut dice, Path::Scan(Why::FewPermitted)), 1.0);
+
+    // a permitted set far from the question: the walk gives up in time and the scan answers
+    let query = embed(centres[0].clone(), Metric::Cosine);
+    let mut far: Vec<Hit> = index.scan(&query, &all, 20_000, &by_slot).hits;
+    let far: RoaringBitmap = far.split_off(far.len() - 12_000).iter().map(|h| h.slot.0).collect();
+    let found = index.search(&query, &far, 10, &by_slot);
+    assert_eq!(found.path, Path::GraphThenScan(Shortfall::Budget));
+    assert_eq!(found.hits, index.scan(&query, &far, 10, &by_slot).hits);
+    assert!(found.scored <= far.len() * 2);
+
+    let many = index.search(&query, &all, WALK_WANTED_MAX + 1, &by_slot);
+    assert_eq!(many.path, Path::Scan(Why::ManyWanted));
+
+    // worn: what is left is still found, by way of what was removed, until the planner prefers the scan
+    for slot in (0..20_000).filter(|s| s % 5 == 0) {
+        index.remove(Slot(slot));
+    }
+    assert!(index.graph_job().is_some());
+    let left = recall(&index, &centres, &all, &mut dice, Path::Graph);
+    assert!(left >= 0.99, "recall {left} with a fifth removed, seed {seed}");
+    for slot in (0..20_000).filter(|s| s % 5 == 1) {
+        index.remove(Slot(slot));
+    }
+    assert_eq!(recall(&index, &centres, &all, &mut dice, Path::Scan(Why::Worn)), 1.0);
+}
+
+#[test]
+fn a_euclidean_graph_keeps_recall_and_rows_that_come_later() {
+    let seed = 0xBEEF;
+    let (mut index, centres, mut dice) = ward(10_000, Metric::Euclidean, Isolation::Fast, seed);
+    let job = index.graph_job().unwrap();
+    index.install(job.build());
+    for i in 0..500 {
+        let vector = dice.near(&centres[i % 200], 0.3);
+        index.push(&embed(vector, Metric::Euclidean));
+    }
+    let permitted: RoaringBitmap = (0..10_500).filter(|_| dice.below(10) < 9).collect();
+    let recall = recall(&index, &centres, &permitted, &mut dice, Path::Graph);
+    assert!(recall >= 0.99, "recall {recall}, seed {seed}");
+}
+
+#[test]
+fn nothing_but_copies_still_makes_a_graph() {
+    let mut index = VectorIndex::new(3, Metric::Cosine, Isolation::Fast);
+    let kinds = [vec![1.0, 0.0, 0.0], vec![0.0, 1.0, 0.0], vec![-1.0, 0.0, 0.0]];
+    for i in 0..12_000 {
+        index.push(&embed(kinds[i % 3].clone(), Metric::Cosine));
+    }
+    let job = index.graph_job().unwrap();
+    index.install(job.build());
+    let all: RoaringBitmap = (0..12_000).collect();
+    let query = embed(vec![1.0, 0.1, 0.0], Metric::Cosine);
+    for k in [1, 10, 100] {
+        let found = index.search(&query, &all, k, &|a, b| b.cmp(&a));
+        assert_eq!(found.path, Path::Graph);
+        assert_eq!(found.hits, index.scan(&query, &all, k, &|a, b| b.cmp(&a)).hits);
+    }
+    for slot in (0..12_000).step_by(3) {
+        index.remove(Slot(slot));
+    }
+    let found = index.search(&query, &all, 10, &by_slot);
+    assert_eq!(found.hits, index.scan(&query, &all, 10, &by_slot).hits);
+    assert!(found.hits.iter().all(|h| h.slot.0 % 3 == 1));
+}
+
+#[test]
+fn collections_that_must_not_have_a_graph_are_offered_none() {
+    let fill = |metric, isolation, rows: usize| {
+        let mut index = VectorIndex::new(2, metric, isolation);
+        for i in 0..rows {
+            index.push(&embed(vec![1.0, i as f32], metric));
+        }
+        index
+    };
+    let enough = GRAPH_ROWS_MIN as usize;
+    assert!(fill(Metric::Cosine, Isolation::Strict, enough).graph_job().is_none());
+    assert!(fill(Metric::Dot, Isolation::Fast, enough).graph_job().is_none());
+    assert!(fill(Metric::Cosine, Isolation::Fast, enough - 1).graph_job().is_none());
+    assert!(fill(Metric::Cosine, Isolation::Fast, enough).graph_job().is_some());
+}
+
+#[test]
+fn a_build_that_is_stopped_or_belongs_elsewhere_changes_nothing() {
+    let (mut index, ..) = ward(10_000, Metric::Cosine, Isolation::Fast, 7);
+    let left = RefCell::new(100);
+    let go_on = || {
+        *left.borrow_mut() -= 1;
+        *left.borrow() > 0
+    };
+    assert!(index.graph_job().unwrap().build_while(&go_on).is_none());
+
+    let mut other = VectorIndex::new(2, Metric::Cosine, Isolation::Fast);
+    for i in 0..GRAPH_ROWS_MIN {
+        other.push(&embed(vec![1.0, (i % 50) as f32], Metric::Cosine));
+    }
+    index.install(other.graph_job().unwrap().build());
+    assert!(index.graph.is_none());
+    assert!(index.graph_job().is_some());
+}
+
+#[test]
+fn where_walks_keep_failing_the_planner_turns_to_the_scan() {
+    let seed = 11;
+    let mut dice = Dice(seed);
+    let noise = |dice: &mut Dice| embed(dice.near(&[0.0; 64], 1.0), Metric::Cosine);
+    let mut index = VectorIndex::new(64, Metric::Cosine, Isolation::Fast);
+    for _ in 0..GRAPH_ROWS_MIN {
+        index.push(&noise(&mut dice));
+    }
+    index.install(index.graph_job().unwrap().build());
+    let all: RoaringBitmap = (0..GRAPH_ROWS_MIN as u32).collect();
+    let mut failed = 0;
+    for _ in 0..50 {
+        let query = noise(&mut dice);
+        let found = index.search(&query, &all, 10, &by_slot);
+        failed += u32::from(matches!(found.path, Path::GraphThenScan(_)));
+    }
+    assert!(failed <= 10, "{failed} of 50 walks were in vain, seed {seed}");
+}

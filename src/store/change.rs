@@ -1,0 +1,158 @@
+//! Every change of state as one value: sealed, versioned, serialisable. `apply` reads neither clock nor randomness, so that
+//! replaying all changes in their order gives the same store, byte for byte.
+
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use super::{
+    StoreError,
+    codec::{self, Bytes},
+    draft::Draft,
+};
+use crate::{clock::Instant, crypto::KeyTag};
+
+/// A sealed row: keyed name and sealed value.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Row {
+    key: Bytes,
+    value: Bytes,
+}
+
+impl Row {
+    pub(super) fn new(key: Vec<u8>, value: Vec<u8>) -> Self {
+        Self { key: Bytes(Zeroizing::new(key)), value: Bytes(Zeroizing::new(value)) }
+    }
+}
+
+/// The keyed name of a row.
+pub type RowKey = Vec<u8>;
+
+/// One change of state, with its time, its data keys (wrapped) and its rows (sealed). Holds nothing readable.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Change {
+    /// A collection was created, or its settings written again.
+    PutCollection {
+        /// When.
+        at: Instant,
+        /// Data keys that may be new.
+        keys: Vec<(KeyTag, Vec<u8>)>,
+        /// Its row.
+        row: Row,
+    },
+    /// A collection and all its records went.
+    DropCollection {
+        /// When.
+        at: Instant,
+        /// Its row's name.
+        row: RowKey,
+        /// What its records' names start with.
+        records: Vec<u8>,
+    },
+    /// Records were written.
+    PutRecords {
+        /// When.
+        at: Instant,
+        /// Data keys that may be new.
+        keys: Vec<(KeyTag, Vec<u8>)>,
+        /// Their rows.
+        rows: Vec<Row>,
+    },
+    /// Records were erased.
+    EraseRecords {
+        /// When.
+        at: Instant,
+        /// Their names.
+        rows: Vec<RowKey>,
+    },
+    /// Entities were written, each whole.
+    PutEntities {
+        /// When.
+        at: Instant,
+        /// Data keys that may be new.
+        keys: Vec<(KeyTag, Vec<u8>)>,
+        /// Their rows.
+        rows: Vec<Row>,
+    },
+    /// Entities were removed.
+    RemoveEntities {
+        /// When.
+        at: Instant,
+        /// Their names.
+        rows: Vec<RowKey>,
+    },
+    /// A bundle was activated.
+    PutBundle {
+        /// When.
+        at: Instant,
+        /// Data keys that may be new.
+        keys: Vec<(KeyTag, Vec<u8>)>,
+        /// Its row.
+        row: Row,
+    },
+    /// An API key was made.
+    PutApiKey {
+        /// When.
+        at: Instant,
+        /// Data keys that may be new.
+        keys: Vec<(KeyTag, Vec<u8>)>,
+        /// Its row.
+        row: Row,
+    },
+    /// An API key was revoked.
+    RemoveApiKey {
+        /// When.
+        at: Instant,
+        /// Its row's name.
+        row: RowKey,
+    },
+}
+
+impl Change {
+    /// When it was made.
+    pub fn at(&self) -> Instant {
+        match self {
+            Self::PutCollection { at, .. }
+            | Self::DropCollection { at, .. }
+            | Self::PutRecords { at, .. }
+            | Self::EraseRecords { at, .. }
+            | Self::PutEntities { at, .. }
+            | Self::RemoveEntities { at, .. }
+            | Self::PutBundle { at, .. }
+            | Self::PutApiKey { at, .. }
+            | Self::RemoveApiKey { at, .. } => *at,
+        }
+    }
+
+    /// Its bytes, version first.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, StoreError> {
+        codec::encode(self, 0).map(|bytes| bytes.to_vec())
+    }
+
+    /// Reads what `to_bytes` made. The rows' own seals are checked when they are opened.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, StoreError> {
+        codec::decode(bytes).ok_or(StoreError::DamagedPart("a change"))
+    }
+
+    pub(super) fn apply(&self, draft: &mut Draft<'_>) -> Result<(), StoreError> {
+        match self {
+            Self::PutCollection { at: _, keys, row }
+            | Self::PutBundle { at: _, keys, row }
+            | Self::PutApiKey { at: _, keys, row } => put(draft, keys, std::slice::from_ref(row))?,
+            Self::PutRecords { at: _, keys, rows } | Self::PutEntities { at: _, keys, rows } => put(draft, keys, rows)?,
+            Self::EraseRecords { at: _, rows } | Self::RemoveEntities { at: _, rows } => {
+                rows.iter().try_for_each(|key| draft.remove(key))?;
+            }
+            Self::RemoveApiKey { at: _, row } => draft.remove(row)?,
+            Self::DropCollection { at: _, row, records } => {
+                draft.remove(row)?;
+                draft.remove_all(records)?;
+            }
+        }
+        draft.settle()
+    }
+}
+
+fn put(draft: &mut Draft<'_>, keys: &[(KeyTag, Vec<u8>)], rows: &[Row]) -> Result<(), StoreError> {
+    keys.iter().try_for_each(|(id, wrapped)| draft.put_key(*id, wrapped))?;
+    rows.iter().try_for_each(|row| draft.put(&row.key.0, &row.value.0))
+}

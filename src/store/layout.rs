@@ -1,0 +1,106 @@
+//! Where things lie in a data directory, who may read them, and the lock that keeps a second process out.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError},
+    io::ErrorKind,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+use super::StoreError;
+
+/// The paths of one data directory.
+#[derive(Debug, Clone)]
+pub(super) struct Layout(PathBuf);
+
+impl Layout {
+    pub(super) fn new(dir: &Path) -> Self {
+        Self(dir.to_owned())
+    }
+
+    pub(super) fn keyring(&self) -> PathBuf {
+        self.0.join("keyring")
+    }
+
+    pub(super) fn engine(&self) -> PathBuf {
+        self.0.join("engine")
+    }
+
+    pub(super) fn audit(&self) -> PathBuf {
+        self.0.join("audit")
+    }
+
+    pub(super) fn manifests(&self) -> [PathBuf; 2] {
+        [self.0.join("manifest.a"), self.0.join("manifest.b")]
+    }
+
+    /// Whether anything was ever audited here.
+    pub(super) fn has_audit_log(&self) -> bool {
+        fs::read_dir(self.audit()).is_ok_and(|mut entries| entries.next().is_some())
+    }
+
+    /// Makes the directory, which must be new or empty, and its rooms (0700).
+    pub(super) fn make(&self) -> Result<(), StoreError> {
+        if let Some(parent) = self.0.parent() {
+            fs::create_dir_all(parent).map_err(StoreError::io)?;
+        }
+        let mut builder = DirBuilder::new();
+        builder.mode(0o700);
+        match builder.create(&self.0) {
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => {
+                if fs::read_dir(&self.0).map_err(StoreError::io)?.next().is_some() {
+                    return Err(StoreError::Occupied);
+                }
+                fs::set_permissions(&self.0, Permissions::from_mode(0o700)).map_err(StoreError::io)?;
+            }
+            made => made.map_err(StoreError::io)?,
+        }
+        builder.create(self.engine()).and_then(|()| builder.create(self.audit())).map_err(StoreError::io)
+    }
+
+    /// Takes the lock of a store; `Missing` if there is none here, or one whose making was cut short.
+    pub(super) fn lock(&self) -> Result<File, StoreError> {
+        let keyring = self.keyring().try_exists().map_err(StoreError::io)?;
+        let begun = self.has_audit_log() || self.manifests().iter().any(|path| path.exists());
+        if keyring && begun { self.take_lock() } else { Err(StoreError::Missing) }
+    }
+
+    /// Takes the lock, making its file if need be. It lasts as long as the file is open.
+    pub(super) fn take_lock(&self) -> Result<File, StoreError> {
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false).mode(0o600);
+        let file = options.open(self.0.join("LOCK")).map_err(StoreError::io)?;
+        match file.try_lock() {
+            Ok(()) => Ok(file),
+            Err(TryLockError::WouldBlock) => Err(StoreError::Locked),
+            Err(TryLockError::Error(e)) => Err(StoreError::io(e)),
+        }
+    }
+
+    /// The engine makes its files as the umask says; they lie in a 0700 directory, and are 0600 after this.
+    pub(super) fn tighten(&self) -> Result<(), StoreError> {
+        tighten(&self.engine()).map_err(StoreError::io)
+    }
+
+    /// Makes the names in the directory durable.
+    pub(super) fn sync(&self) -> Result<(), StoreError> {
+        let sync = |dir: &Path| File::open(dir).and_then(|dir| dir.sync_all()).map_err(StoreError::io);
+        sync(&self.engine())?;
+        sync(&self.0)?;
+        let parent = self.0.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        sync(parent)
+    }
+}
+
+fn tighten(dir: &Path) -> std::io::Result<()> {
+    fs::set_permissions(dir, Permissions::from_mode(0o700))?;
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            tighten(&entry.path())?;
+        } else {
+            fs::set_permissions(entry.path(), Permissions::from_mode(0o600))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,266 @@
+//! sled 0.34 behind the engine trait, with what it lacks: real durability, values of any size, errors instead of panics.
+
+use std::{
+    cell::Cell,
+    fs::{self, File},
+    io::ErrorKind,
+    panic::{self, AssertUnwindSafe},
+    path::{Path, PathBuf},
+    sync::{Arc, Once},
+};
+
+use super::{
+    Disk, EngineError, StoreError,
+    engine::{Batch, EachRow, Engine},
+};
+
+/// sled moves a page beyond a quarter of a segment to a file of its own, written without any sync. A leaf holds at most 26
+/// rows before it splits, so rows of at most 16 KiB stay well inside a quarter of 2 MiB.
+const SEGMENT_BYTES: usize = 2 << 20;
+const PIECE_BYTES: usize = 16 << 10;
+const PIECE_PREFIX: u8 = b'~';
+const WHOLE: u8 = 0;
+const PIECES: u8 = 1;
+
+/// One sled tree in a directory of its own.
+pub(super) struct SledEngine {
+    db: sled::Db,
+    /// sled's `flush` ends in `sync_file_range`, which does not reach the disk: its file is opened once more to be synced.
+    file: File,
+    blobs: PathBuf,
+    disk: Arc<dyn Disk>,
+}
+
+impl SledEngine {
+    /// Opens or makes the engine in `dir`.
+    pub(super) fn open(dir: &Path, cache_bytes: u64, disk: Arc<dyn Disk>) -> Result<Self, EngineError> {
+        let config = sled::Config::new()
+            .path(dir)
+            .cache_capacity(cache_bytes)
+            .segment_size(SEGMENT_BYTES)
+            .mode(sled::Mode::HighThroughput)
+            .flush_every_ms(None);
+        let db = quietly(|| config.open())?;
+        let file = File::open(dir.join("db")).map_err(io)?;
+        let engine = Self { db, file, blobs: dir.join("blobs"), disk };
+        engine.sync(dir)?;
+        Ok(engine)
+    }
+
+    fn sync(&self, dir: &Path) -> Result<(), EngineError> {
+        quietly(|| self.db.flush())?;
+        self.disk.sync(&self.file).map_err(io)?;
+        File::open(dir).and_then(|dir| dir.sync_all()).map_err(io)
+    }
+
+    /// There should be none; if a leaf outgrows its bound after all, its blob must be as durable as the rest.
+    fn sync_blobs(&self) -> Result<(), EngineError> {
+        let mut any = false;
+        for entry in fs::read_dir(&self.blobs).map_err(io)? {
+            let path = entry.map_err(io)?.path();
+            match File::open(&path) {
+                Ok(blob) => self.disk.sync(&blob).map_err(io)?,
+                Err(e) if e.kind() == ErrorKind::NotFound => {}
+                Err(e) => return Err(io(e)),
+            }
+            any = true;
+        }
+        if any { File::open(&self.blobs).and_then(|dir| dir.sync_all()).map_err(io) } else { Ok(()) }
+    }
+
+    fn pieces_of(&self, key: &[u8]) -> Result<u16, EngineError> {
+        match quietly(|| self.db.get(key))? {
+            Some(stored) => Ok(first_piece(&stored)?.1),
+            None => Ok(0),
+        }
+    }
+
+    /// The value that `stored` begins. Pieces are read after it, so a commit may come between: if what begins the value is
+    /// another by now (its nonce tells), it is read again. `None` if it went.
+    fn whole(&self, key: &[u8], mut stored: sled::IVec) -> Result<Option<Vec<u8>>, EngineError> {
+        loop {
+            let value = self.joined(key, &stored)?;
+            if value.is_some() && first_piece(&stored)?.1 == 0 {
+                return Ok(value);
+            }
+            match quietly(|| self.db.get(key))? {
+                None => return Ok(None),
+                Some(now) if now == stored => return value.ok_or(EngineError::Corrupt).map(Some),
+                Some(now) => stored = now,
+            }
+        }
+    }
+
+    /// First piece and the others; `None` if one is missing.
+    fn joined(&self, key: &[u8], stored: &[u8]) -> Result<Option<Vec<u8>>, EngineError> {
+        let (first, more) = first_piece(stored)?;
+        let mut value = Vec::with_capacity(first.len() + usize::from(more) * PIECE_BYTES);
+        value.extend_from_slice(first);
+        for number in 0..more {
+            match quietly(|| self.db.get(piece_key(key, number)))? {
+                Some(piece) => value.extend_from_slice(&piece),
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(value))
+    }
+}
+
+impl Engine for SledEngine {
+    fn commit(&self, batch: Batch) -> Result<(), EngineError> {
+        let mut writes = sled::Batch::default();
+        for (key, value) in batch {
+            let before = self.pieces_of(&key)?;
+            let after = match value {
+                Some(value) => insert(&mut writes, &key, &value)?,
+                None => {
+                    writes.remove(key.as_slice());
+                    0
+                }
+            };
+            for number in after..before {
+                writes.remove(piece_key(&key, number));
+            }
+        }
+        quietly(|| self.db.apply_batch(writes))?;
+        quietly(|| self.db.flush())?;
+        self.disk.sync(&self.file).map_err(io)?;
+        self.sync_blobs()
+    }
+
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, EngineError> {
+        match quietly(|| self.db.get(key))? {
+            Some(stored) => self.whole(key, stored),
+            None => Ok(None),
+        }
+    }
+
+    fn scan(&self, prefix: &[u8], each: &mut EachRow<'_>) -> Result<(), StoreError> {
+        let mut rows = self.db.scan_prefix(prefix);
+        while let Some((key, stored)) = quietly(|| rows.next().transpose())? {
+            if key.first() != Some(&PIECE_PREFIX)
+                && let Some(value) = self.whole(&key, stored)?
+            {
+                each(&key, &value)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Adds the rows of one value; gives the number of pieces beyond the first.
+fn insert(writes: &mut sled::Batch, key: &[u8], value: &[u8]) -> Result<u16, EngineError> {
+    let too_large = |_| EngineError::Io(ErrorKind::FileTooLarge);
+    let (first, rest) = value.split_at_checked(PIECE_BYTES).unwrap_or((value, &[]));
+    let more = u16::try_from(rest.len().div_ceil(PIECE_BYTES)).map_err(too_large)?;
+    let mut stored = Vec::with_capacity(first.len() + 3);
+    if more == 0 {
+        stored.push(WHOLE);
+    } else {
+        stored.push(PIECES);
+        stored.extend_from_slice(&more.to_be_bytes());
+    }
+    stored.extend_from_slice(first);
+    writes.insert(key, stored);
+    for (number, piece) in (0..more).zip(rest.chunks(PIECE_BYTES)) {
+        writes.insert(piece_key(key, number), piece);
+    }
+    Ok(more)
+}
+
+fn first_piece(stored: &[u8]) -> Result<(&[u8], u16), EngineError> {
+    match stored {
+        [WHOLE, value @ ..] => Ok((value, 0)),
+        [PIECES, high, low, value @ ..] => Ok((value, u16::from_be_bytes([*high, *low]))),
+        _ => Err(EngineError::Corrupt),
+    }
+}
+
+fn piece_key(key: &[u8], number: u16) -> Vec<u8> {
+    let mut name = Vec::with_capacity(key.len() + 3);
+    name.push(PIECE_PREFIX);
+    name.extend_from_slice(key);
+    name.extend_from_slice(&number.to_be_bytes());
+    name
+}
+
+thread_local! {
+    static QUIET: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs a call into sled. On damaged files sled panics in places where it should give an error, and its messages print
+/// whole pages: the panic is caught, said as damage, and nothing of it printed, on its own threads neither.
+fn quietly<T>(call: impl FnOnce() -> sled::Result<T>) -> Result<T, EngineError> {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let usual = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            let sleds_own = std::thread::current().name().is_some_and(|name| name.starts_with("sled"));
+            if !sleds_own && !QUIET.get() {
+                usual(info);
+            }
+        }));
+    });
+    let before = QUIET.replace(true);
+    let outcome = panic::catch_unwind(AssertUnwindSafe(call));
+    QUIET.set(before);
+    match outcome {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(sled::Error::Io(e))) => Err(io(e)),
+        Ok(Err(_)) | Err(_) => Err(EngineError::Corrupt),
+    }
+}
+
+fn io(error: std::io::Error) -> EngineError {
+    EngineError::Io(error.kind())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::RealDisk;
+
+    fn open(dir: &Path) -> SledEngine {
+        SledEngine::open(dir, 8 << 20, Arc::new(RealDisk)).unwrap()
+    }
+
+    #[test]
+    fn values_of_any_size_come_back_and_leave_no_piece_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("engine");
+        let value = |n: usize| (0..n).map(|i| (i % 251) as u8).collect::<Vec<_>>();
+        let engine = open(&path);
+        for size in [0, 1, PIECE_BYTES - 1, PIECE_BYTES, PIECE_BYTES + 1, 5 * PIECE_BYTES, 1 << 20, 3, 40_000] {
+            engine.commit(vec![(b"Ra".to_vec(), Some(value(size))), (b"Rb".to_vec(), Some(value(2)))]).unwrap();
+            assert_eq!(engine.get(b"Ra").unwrap(), Some(value(size)));
+        }
+        drop(engine);
+        let engine = open(&path);
+        assert_eq!(engine.get(b"Ra").unwrap(), Some(value(40_000)));
+        engine.commit(vec![(b"Ra".to_vec(), None)]).unwrap();
+        let mut seen = Vec::new();
+        engine
+            .scan(b"", &mut |k, v| {
+                seen.push((k.to_vec(), v.len()));
+                Ok(())
+            })
+            .unwrap();
+        assert_eq!(seen, [(b"Rb".to_vec(), 2)]);
+        assert_eq!(engine.db.len(), 1);
+        assert_eq!(fs::read_dir(path.join("blobs")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_leaf_full_of_large_values_needs_no_blob() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("engine");
+        let engine = open(&path);
+        for round in 0..4_u8 {
+            for i in 0..40_u8 {
+                engine.commit(vec![(vec![b'R', i], Some(vec![round; 60_000]))]).unwrap();
+            }
+        }
+        assert_eq!(fs::read_dir(path.join("blobs")).unwrap().count(), 0);
+        assert_eq!(engine.get(b"R\x27").unwrap(), Some(vec![3; 60_000]));
+    }
+}

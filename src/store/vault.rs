@@ -1,0 +1,302 @@
+//! The store itself: opened whole and checked, one writer, many readers.
+
+use std::{
+    collections::HashSet,
+    fs::{self, File},
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use parking_lot::Mutex;
+use sha2::{Digest, Sha256};
+
+use super::{
+    Change, Disk, Engine, Kind, Manifest, RealDisk, StoreError,
+    draft::Draft,
+    keychain::{self, Keychain},
+    layout::Layout,
+    ledger::{Account, Ledger},
+    manifest::Slots,
+    names::{self, META, Names},
+    sled_engine::SledEngine,
+    verify::Survey,
+};
+use crate::crypto::{Entropy, KdfCost, KeyError, KeyRing, KeyTag, OsEntropy, Passphrase};
+
+/// How a store is opened; the environment is handed in here.
+#[derive(Clone)]
+pub struct OpenOptions {
+    /// Memory for the storage engine's pages.
+    pub cache_bytes: u64,
+    /// How bytes become durable.
+    pub disk: Arc<dyn Disk>,
+    /// Where nonces and keys come from.
+    pub entropy: Arc<dyn Entropy>,
+}
+
+impl Default for OpenOptions {
+    fn default() -> Self {
+        Self { cache_bytes: 128 << 20, disk: Arc::new(RealDisk), entropy: Arc::new(OsEntropy) }
+    }
+}
+
+/// An open store. Reads run beside the one writer; commits wait for one another.
+pub struct Store {
+    pub(super) engine: Box<dyn Engine>,
+    pub(super) keychain: Keychain,
+    pub(super) names: Names,
+    pub(super) entropy: Arc<dyn Entropy>,
+    pub(super) ledger: Mutex<Ledger>,
+    pub(super) slots: Mutex<Slots>,
+    ring: KeyRing,
+    layout: Layout,
+    disk: Arc<dyn Disk>,
+    sequence: AtomicU64,
+    /// Last, so that the directory stays locked until the engine is closed.
+    _lock: File,
+}
+
+impl Store {
+    /// Makes a store in `dir`, which must be new or empty, with a ring of its own.
+    pub fn create(
+        dir: &Path,
+        passphrase: &Passphrase,
+        cost: KdfCost,
+        options: &OpenOptions,
+    ) -> Result<Self, StoreError> {
+        let layout = Layout::new(dir);
+        layout.make()?;
+        let lock = layout.take_lock()?;
+        let ring = KeyRing::create(&layout.keyring(), passphrase, cost, &*options.entropy)?;
+        let engine = SledEngine::open(&layout.engine(), options.cache_bytes, options.disk.clone())?;
+        let account = Account::default();
+        engine.commit(vec![(META.to_vec(), Some(account.seal(&ring)?))])?;
+        layout.tighten()?;
+        let first = Manifest { generation: ring.generation(), root: account.root(), ..Manifest::default() };
+        let slots = Slots::create(&layout.manifests(), &ring, &*options.disk, first)?;
+        layout.sync()?;
+        let mut survey = Survey::new(&ring, options.entropy.clone());
+        survey.account = Some(account);
+        Ok(Self::assemble(layout, lock, ring, Box::new(engine), slots, survey, options))
+    }
+
+    /// Opens the store in `dir`: whole, undamaged and not rolled back, or not at all.
+    pub fn open(dir: &Path, passphrase: &Passphrase, options: &OpenOptions) -> Result<Self, StoreError> {
+        Self::open_with(dir, |keyring| KeyRing::open(keyring, passphrase), options)
+    }
+
+    pub(super) fn open_with(
+        dir: &Path,
+        unlock: impl FnOnce(&Path) -> Result<KeyRing, KeyError>,
+        options: &OpenOptions,
+    ) -> Result<Self, StoreError> {
+        let layout = Layout::new(dir);
+        let lock = layout.lock()?;
+        let ring = unlock(&layout.keyring())?;
+        let slots = open_slots(&layout, &ring)?;
+        let manifest = slots.current;
+        if ring.generation() < manifest.generation {
+            return Err(StoreError::RolledBack("the key file is older than the rest"));
+        }
+        let engine = open_engine(&layout, options)?;
+        let survey = Survey::take(&engine, &ring, options.entropy.clone())?;
+        survey.check(&manifest)?;
+        layout.tighten()?;
+        let store = Self::assemble(layout, lock, ring, Box::new(engine), slots, survey, options);
+        if store.ring.generation() > manifest.generation {
+            // from here on the older key file is refused
+            store.write_manifest(manifest.audit_size, manifest.audit_root, manifest.audit_group)?;
+        }
+        Ok(store)
+    }
+
+    fn assemble(
+        layout: Layout,
+        lock: File,
+        ring: KeyRing,
+        engine: Box<dyn Engine>,
+        slots: Slots,
+        survey: Survey,
+        options: &OpenOptions,
+    ) -> Self {
+        let Survey { account, live, outbox, keychain, .. } = survey;
+        let account = account.unwrap_or_default();
+        let ledger = Ledger { account, live, outbox, ..Ledger::default() };
+        Self {
+            engine,
+            keychain,
+            names: Names(ring.clone()),
+            entropy: options.entropy.clone(),
+            sequence: AtomicU64::new(account.sequence),
+            ledger: Mutex::new(ledger),
+            slots: Mutex::new(slots),
+            ring,
+            layout,
+            disk: options.disk.clone(),
+            _lock: lock,
+        }
+    }
+
+    /// Walks a store that may be damaged, and says what is: [`Evidence::examine`](super::Evidence::examine) in one step.
+    pub fn examine(dir: &Path, passphrase: &Passphrase, options: &OpenOptions) -> Result<super::Report, StoreError> {
+        Ok(Self::evidence(dir, passphrase)?.examine(options))
+    }
+
+    /// The keys.
+    pub fn ring(&self) -> &KeyRing {
+        &self.ring
+    }
+
+    /// Where the audit log lies.
+    pub fn audit_dir(&self) -> PathBuf {
+        self.layout.audit()
+    }
+
+    /// Number of the last durable change.
+    pub fn sequence(&self) -> u64 {
+        self.sequence.load(Ordering::Acquire)
+    }
+
+    /// What the manifest says now; after `open`, what it said then.
+    pub fn manifest(&self) -> Manifest {
+        self.slots.lock().current
+    }
+
+    /// Writes `changes`, and the audit frames that tell of them, in one durable batch: all or nothing. Frames numbered
+    /// below `outbox_settled_below` are in the log by now and go. After a failed write every further commit is refused.
+    pub fn commit(
+        &self,
+        changes: &[Change],
+        outbox: &[(u64, Vec<u8>)],
+        outbox_settled_below: u64,
+    ) -> Result<(), StoreError> {
+        let mut ledger = self.ledger.lock();
+        let settled: Vec<u64> = ledger.outbox.range(..outbox_settled_below).copied().collect();
+        if changes.is_empty() && outbox.is_empty() && settled.is_empty() {
+            return Ok(());
+        }
+        self.catch_up(&mut ledger)?;
+
+        let mut draft = Draft::new(&*self.engine, &ledger.live, &ledger.destroyed);
+        changes.iter().try_for_each(|change| change.apply(&mut draft))?;
+        settled.iter().try_for_each(|n| draft.remove(&names::outbox(*n)))?;
+        outbox.iter().try_for_each(|(n, frame)| draft.put_foreign(&names::outbox(*n), frame))?;
+        let account = ledger.account.after(&draft, changes.len() as u64, &self.ring);
+        let (now, gone) = keys_of(&draft)?;
+        self.keychain.admit(&now)?;
+        let sealed = account.seal(&self.ring)?;
+        let (mut batch, counts) = draft.into_parts();
+        batch.push((META.to_vec(), Some(sealed)));
+        self.engine.commit(batch).inspect_err(|_| ledger.halted = true)?;
+
+        ledger.adopt(account, counts, &gone);
+        settled.iter().for_each(|n| {
+            ledger.outbox.remove(n);
+        });
+        ledger.outbox.extend(outbox.iter().map(|(n, _)| *n));
+        self.keychain.settle(&now, &gone);
+        self.sequence.store(account.sequence, Ordering::Release);
+        Ok(())
+    }
+
+    /// Whether a write failed: then nothing more is written until the store is opened anew.
+    pub fn is_halted(&self) -> bool {
+        self.ledger.lock().halted
+    }
+
+    /// Remembers outside the engine how far engine and audit log are. Durable when it returns.
+    pub fn write_manifest(&self, audit_size: u64, audit_root: [u8; 32], audit_group: u64) -> Result<(), StoreError> {
+        let mut ledger = self.ledger.lock();
+        self.remember(&mut ledger, Manifest { audit_size, audit_root, audit_group, ..Manifest::default() })
+    }
+
+    /// Hash over everything that changes made: equal for stores that saw the same changes.
+    pub fn state_digest(&self) -> Result<[u8; 32], StoreError> {
+        let ledger = self.ledger.lock();
+        let mut hash = Sha256::new();
+        hash.update(ledger.account.sequence.to_be_bytes());
+        self.engine.scan(b"", &mut |key, value| {
+            if key != META && Kind::of(key) != Some(Kind::Outbox) {
+                for part in [key, value] {
+                    hash.update((part.len() as u64).to_be_bytes());
+                    hash.update(part);
+                }
+            }
+            Ok(())
+        })?;
+        Ok(hash.finalize().into())
+    }
+
+    /// Bytes that the storage engine's files take.
+    pub fn engine_bytes(&self) -> Result<u64, StoreError> {
+        let mut bytes = 0;
+        for entry in fs::read_dir(self.layout.engine()).map_err(StoreError::io)? {
+            bytes += entry.and_then(|e| e.metadata()).map_err(StoreError::io)?.len();
+        }
+        Ok(bytes)
+    }
+
+    /// The manifest may be one commit behind, never two: otherwise a manifest rolled back could not be told from a crash.
+    fn catch_up(&self, ledger: &mut Ledger) -> Result<(), StoreError> {
+        let current = self.manifest();
+        if ledger.halted {
+            Err(StoreError::Halted)
+        } else if ledger.account.commits > current.commits {
+            self.remember(ledger, current)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn remember(&self, ledger: &mut Ledger, audit: Manifest) -> Result<(), StoreError> {
+        if ledger.halted {
+            return Err(StoreError::Halted);
+        }
+        let next = Manifest {
+            generation: self.ring.generation(),
+            sequence: ledger.account.sequence,
+            commits: ledger.account.commits,
+            root: ledger.account.root(),
+            ..audit
+        };
+        self.slots.lock().write(&self.ring, &*self.disk, next).inspect_err(|_| ledger.halted = true)
+    }
+}
+
+/// The audit log is begun once both manifests are there: without one, a manifest that does not open was never finished; with
+/// one, it was lost.
+pub(super) fn open_slots(layout: &Layout, ring: &KeyRing) -> Result<Slots, StoreError> {
+    Slots::open(&layout.manifests(), ring).map_err(|error| match error {
+        StoreError::Missing if layout.has_audit_log() => StoreError::DamagedPart("the manifest"),
+        StoreError::DamagedPart(_) if !layout.has_audit_log() => StoreError::Missing,
+        other => other,
+    })
+}
+
+/// An engine whose file is gone would be made anew, empty: that is damage, not a start.
+pub(super) fn open_engine(layout: &Layout, options: &OpenOptions) -> Result<SledEngine, StoreError> {
+    if !layout.engine().join("db").try_exists().map_err(StoreError::io)? {
+        return Err(StoreError::DamagedPart("the storage engine"));
+    }
+    Ok(SledEngine::open(&layout.engine(), options.cache_bytes, options.disk.clone())?)
+}
+
+type NewKeys = Vec<(KeyTag, Vec<u8>)>;
+
+/// The data keys that a draft adds and destroys.
+fn keys_of(draft: &Draft<'_>) -> Result<(NewKeys, HashSet<KeyTag>), StoreError> {
+    let (mut now, mut gone) = (Vec::new(), HashSet::new());
+    for (key, row) in draft.touched().filter(|(key, _)| Kind::of(key) == Some(Kind::DataKey)) {
+        let id = keychain::id_of_row(key)?;
+        match &row.after {
+            Some(wrapped) => now.push((id, wrapped.clone())),
+            None => {
+                gone.insert(id);
+            }
+        }
+    }
+    Ok((now, gone))
+}

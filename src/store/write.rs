@@ -1,0 +1,122 @@
+//! Sealing: values become a [`Change`], on any thread, before the commit. Nothing is written here.
+
+use std::collections::BTreeMap;
+
+use zeroize::Zeroizing;
+
+use super::{
+    Change, Kind, Row, Store, StoreError, StoredBundle, StoredRecord, codec, load,
+    names::{self, Owner},
+};
+use crate::{
+    clock::Instant,
+    crypto::KeyTag,
+    model::{ApiKey, Collection, CollectionName, Entity, EntityUid, KeyId, RecordId},
+};
+
+/// A value to be sealed: to whom its key belongs, its row's name, its bytes.
+type Plain = ([u8; 16], Vec<u8>, Zeroizing<Vec<u8>>);
+type Keys = Vec<(KeyTag, Vec<u8>)>;
+
+impl Store {
+    /// Creates a collection or writes its settings again.
+    pub fn put_collection(&self, collection: &Collection, at: Instant) -> Result<Change, StoreError> {
+        let key = self.names.collection(&collection.name);
+        let (keys, row) = self.seal_one(Kind::Collection, key, codec::encode(collection, 256)?)?;
+        Ok(Change::PutCollection { at, keys, row })
+    }
+
+    /// Drops a collection with all its records.
+    pub fn drop_collection(&self, name: &CollectionName, at: Instant) -> Change {
+        Change::DropCollection { at, row: self.names.collection(name), records: self.names.records(name) }
+    }
+
+    /// Writes records, each whole, under the keys of their patients or documents.
+    pub fn put_records(
+        &self,
+        collection: &Collection,
+        records: &[StoredRecord],
+        at: Instant,
+    ) -> Result<Change, StoreError> {
+        let name = &collection.name;
+        let plain = |stored: &StoredRecord| {
+            let owner = match stored.record.patient(&collection.subject_attribute) {
+                Some(patient) => Owner::Patient(name, patient),
+                None => Owner::Document(name, &stored.record.document),
+            };
+            let key = self.names.record(name, &stored.record.id);
+            Ok((self.names.scope(&owner), key, codec::encode_record(stored)?))
+        };
+        let (keys, rows) = self.seal(Kind::Record, records.len(), records.iter().map(plain))?;
+        Ok(Change::PutRecords { at, keys, rows })
+    }
+
+    /// Erases records; ids that are not there do no harm. With its last record a patient's or document's data key goes.
+    pub fn erase_records(&self, collection: &CollectionName, ids: &[RecordId], at: Instant) -> Change {
+        Change::EraseRecords { at, rows: ids.iter().map(|id| self.names.record(collection, id)).collect() }
+    }
+
+    /// Writes entities, each whole, each under a key of its own.
+    pub fn put_entities(&self, entities: &[Entity], at: Instant) -> Result<Change, StoreError> {
+        let plain = |entity: &Entity| {
+            let owner = self.names.scope(&Owner::Entity(&entity.uid));
+            Ok((owner, self.names.entity(&entity.uid), codec::encode(entity, 512)?))
+        };
+        let (keys, rows) = self.seal(Kind::Entity, entities.len(), entities.iter().map(plain))?;
+        Ok(Change::PutEntities { at, keys, rows })
+    }
+
+    /// Removes entities and their keys.
+    pub fn remove_entities(&self, uids: &[EntityUid], at: Instant) -> Change {
+        Change::RemoveEntities { at, rows: uids.iter().map(|uid| self.names.entity(uid)).collect() }
+    }
+
+    /// Keeps a bundle as `version`; the highest version is the active one.
+    pub fn put_bundle(&self, version: u64, bundle: &StoredBundle, at: Instant) -> Result<Change, StoreError> {
+        let size = bundle.source.schema.len() + bundle.source.policies.len() + bundle.source.templates.len() + 1_024;
+        let plain = codec::encode(bundle, size)?;
+        let (keys, row) = self.seal_one(Kind::Bundle, names::bundle(version), plain)?;
+        Ok(Change::PutBundle { at, keys, row })
+    }
+
+    /// Keeps an API key's verifier.
+    pub fn put_api_key(&self, api_key: &ApiKey, at: Instant) -> Result<Change, StoreError> {
+        let name = self.names.api_key(&api_key.key_id);
+        let (keys, row) = self.seal_one(Kind::ApiKey, name, codec::encode(api_key, 256)?)?;
+        Ok(Change::PutApiKey { at, keys, row })
+    }
+
+    /// Forgets an API key.
+    pub fn remove_api_key(&self, key_id: &KeyId, at: Instant) -> Change {
+        Change::RemoveApiKey { at, row: self.names.api_key(key_id) }
+    }
+
+    fn seal_one(&self, kind: Kind, key: Vec<u8>, plain: Zeroizing<Vec<u8>>) -> Result<(Keys, Row), StoreError> {
+        let owner = self.names.scope(&Owner::Class(kind));
+        let (keys, rows) = self.seal(kind, 1, std::iter::once(Ok((owner, key, plain))))?;
+        Ok((keys, rows.into_iter().next().ok_or(StoreError::Seal)?))
+    }
+
+    /// Seals `count` values with nonces drawn at once; gives the rows and the data keys that may not be stored yet.
+    fn seal(
+        &self,
+        kind: Kind,
+        count: usize,
+        values: impl Iterator<Item = Result<Plain, StoreError>>,
+    ) -> Result<(Keys, Vec<Row>), StoreError> {
+        let mut nonces = vec![[0_u8; 24]; count];
+        self.entropy.fill(nonces.as_flattened_mut())?;
+        let store_id = self.ring().store_id();
+        let (mut keys, mut rows) = (BTreeMap::new(), Vec::with_capacity(count));
+        for (nonce, value) in nonces.iter().zip(values) {
+            let (owner, name, plain) = value?;
+            let sealing = self.keychain.sealing(owner)?;
+            let sealed = sealing.key.seal(nonce, &load::place(&store_id, kind, &name), &plain)?;
+            if let Some(wrapped) = sealing.pending {
+                keys.insert(sealing.key.id(), wrapped);
+            }
+            rows.push(Row::new(name, sealed));
+        }
+        Ok((keys.into_iter().collect(), rows))
+    }
+}

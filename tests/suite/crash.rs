@@ -1,0 +1,327 @@
+//! kill -9 at random moments: what was acknowledged is there, nothing is half there, no answer left without its audit entry.
+//! 50 kills by default; `WARDKEEP_TESTS=full` kills 500 times.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::{
+        Arc,
+        mpsc::{Sender, channel},
+    },
+};
+
+use serde_json::{Value as Json, json};
+use tempfile::TempDir;
+
+use super::{
+    harness::{Answer, Client},
+    plain::{self, Dice, Process, all_entries, all_records, assert_sound, bundle, found, full, question, record, what},
+};
+
+/// Records in a JSON body.
+const BATCH: usize = 7;
+/// Lines of an upload: one whole commit of 1,000, and a rest.
+const LINES: usize = 1_020;
+const COMMIT: usize = 1_000;
+/// Entities that are written together.
+const READERS: usize = 5;
+
+#[test]
+fn what_was_acknowledged_is_there_after_kill_9_and_nothing_is_half_there() {
+    let kills = if full() { 500 } else { 50 };
+    let mut dice = Dice::new("kills");
+    let dices = [dice.fork(), dice.fork()];
+    std::thread::scope(|scope| {
+        let runs = dices.map(|dice| scope.spawn(move || rounds(dice, kills / 2)));
+        let totals: Vec<_> = runs.into_iter().map(|run| run.join().unwrap()).collect();
+        println!("acknowledged: {totals:?}");
+        for kind in ["ingest", "erase", "put_policies", "put_entities", "make_key", "revoke_key", "search"] {
+            let times: u64 = totals.iter().filter_map(|t| t.get(kind)).sum();
+            assert!(times > 3, "the run must have exercised {kind}: {times}");
+        }
+    });
+}
+
+type Totals = BTreeMap<&'static str, u64>;
+
+fn rounds(mut dice: Dice, kills: u64) -> Totals {
+    let home = Arc::new(TempDir::new().unwrap());
+    let dir = home.path().join("data");
+    let key = found(&dir);
+    let mut process = Process::serve(&dir);
+    plain::furnish(&Client::new(&process.url, &key));
+    let mut ledger = Ledger::default();
+    let mut totals = Totals::new();
+    for kill in 0..kills {
+        let root = Client::new(&process.url, &key);
+        for (kind, n) in ledger.work_until_killed(&root, &mut process, &mut dice) {
+            *totals.entry(kind).or_default() += n;
+        }
+        assert_sound(&dir);
+        process = Process::serve(&dir);
+        println!("kill {kill}");
+        ledger.check(&Client::new(&process.url, &key));
+    }
+    totals
+}
+
+/// What is known of something that is written whole, in revisions: the last acknowledged, and the last sent.
+#[derive(Default, Clone, Copy, Debug)]
+struct Known {
+    acknowledged: u64,
+    sent: u64,
+}
+
+impl Known {
+    /// Sends the next revision.
+    fn advance(&mut self, send: impl FnOnce(u64) -> Option<Answer>) -> Option<()> {
+        self.sent = self.acknowledged + 1;
+        send(self.sent)?.ok();
+        self.acknowledged = self.sent;
+        Some(())
+    }
+
+    /// After a restart: one of the two, and from now on that.
+    #[track_caller]
+    fn settle(&mut self, found: u64, what: &str) {
+        assert!(found == self.acknowledged || found == self.sent, "{what}: {found} is there of {self:?}");
+        *self = Self { acknowledged: found, sent: found };
+    }
+}
+
+/// An upload of lines, and whether its document was erased since.
+#[derive(Default, Debug)]
+struct Upload {
+    number: u64,
+    /// How many of its lines are known to be there; nothing is known of one that was broken off.
+    lines: Option<usize>,
+    erasing: bool,
+    erased: bool,
+}
+
+/// An API key.
+#[derive(Debug)]
+struct Key {
+    id: String,
+    revoking: bool,
+    revoked: bool,
+}
+
+/// All that one client knows of one store.
+#[derive(Default)]
+struct Ledger {
+    batches: Vec<Known>,
+    uploads: Vec<Upload>,
+    policies: Known,
+    readers: Known,
+    keys: Vec<Key>,
+    retrievals: Vec<String>,
+    acknowledged: HashMap<&'static str, u64>,
+    audit_read: u64,
+}
+
+impl Ledger {
+    /// Six clients at once, until so many changes were acknowledged and a moment more; then kill -9.
+    fn work_until_killed(
+        &mut self,
+        root: &Client,
+        process: &mut Process,
+        dice: &mut Dice,
+    ) -> HashMap<&'static str, u64> {
+        let changes = dice.below(60);
+        let moment = dice.below(4_000);
+        let mut dices: Vec<Dice> = (0..6).map(|_| dice.fork()).collect();
+        let before = self.acknowledged.clone();
+        let (said, heard) = channel::<&'static str>();
+        let Self { batches, uploads, policies, readers, keys, retrievals, .. } = self;
+        let acknowledged = &mut self.acknowledged;
+        std::thread::scope(|scope| {
+            let mut worker = |mut act: Box<dyn FnMut(&mut Dice) -> Option<&'static str> + Send>| {
+                let (mut dice, said): (Dice, Sender<_>) = (dices.pop().unwrap(), said.clone());
+                scope.spawn(move || {
+                    while let Some(what) = act(&mut dice) {
+                        let _ = said.send(what);
+                    }
+                });
+            };
+            worker(Box::new(|dice| ingest(root, batches, dice)));
+            worker(Box::new(|dice| upload_or_erase(root, uploads, dice)));
+            worker(Box::new(|dice| make_or_revoke(root, keys, dice)));
+            worker(Box::new(|_| {
+                policies.advance(|rev| send(root, "PUT", "/v1/policies?allow_widening=true", &bundle(rev)))?;
+                Some("put_policies")
+            }));
+            worker(Box::new(|_| {
+                readers.advance(|rev| send(root, "PUT", "/v1/entities", &people(rev)))?;
+                Some("put_entities")
+            }));
+            worker(Box::new(|_| {
+                let answer = send(root, "POST", "/v1/collections/notes/search", &question("b000001-0", 5))?.ok();
+                retrievals.push(answer["retrieval_id"].as_str().unwrap().to_owned());
+                Some("search")
+            }));
+            drop(said);
+            let mut count = |name| *acknowledged.entry(name).or_default() += 1;
+            let mut left = changes;
+            while left > 0
+                && let Ok(what) = heard.recv()
+            {
+                count(what);
+                left -= u64::from(what != "search");
+            }
+            // Not a wait for anything: the moment itself is what is random.
+            std::thread::sleep(std::time::Duration::from_micros(moment));
+            process.kill();
+            heard.iter().for_each(count);
+        });
+        let grown = |(kind, n): (&&'static str, &u64)| (*kind, n - before.get(*kind).unwrap_or(&0));
+        self.acknowledged.iter().map(grown).collect()
+    }
+
+    /// Everything that was acknowledged is there, and everything else is there whole or not at all.
+    fn check(&mut self, root: &Client) {
+        let mut records: BTreeMap<String, u64> = all_records(root)
+            .into_iter()
+            .map(|r| {
+                let (id, rev) = (r["id"].as_str().unwrap().to_owned(), r["attributes"]["rev"].as_u64().unwrap());
+                assert_eq!(r["text"], format!("what {id} says in revision {rev}"), "a record is of one revision");
+                (id, rev)
+            })
+            .collect();
+        for (n, batch) in self.batches.iter_mut().enumerate() {
+            let revs: BTreeSet<u64> = batch_ids(n).iter().map(|id| records.remove(id).unwrap_or(0)).collect();
+            assert_eq!(revs.len(), 1, "batch {n} is half there: {revs:?}");
+            batch.settle(*revs.first().unwrap(), "a batch");
+        }
+        for upload in &mut self.uploads {
+            let there: Vec<bool> = line_ids(upload.number).iter().map(|id| records.remove(id).is_some()).collect();
+            let count = there.iter().take_while(|is| **is).count();
+            assert!(there[count..].iter().all(|is| !is), "an upload has a hole");
+            let whole = [0, COMMIT, LINES].contains(&count);
+            assert!(whole, "half a commit of an upload is there: {count}");
+            match upload {
+                Upload { erased: true, .. } => assert_eq!(count, 0, "erased records are back"),
+                Upload { erasing: true, lines, .. } => {
+                    assert!(count == 0 || Some(count) == *lines, "half an erasure: {count} are left")
+                }
+                Upload { lines: Some(lines), .. } => assert_eq!(count, *lines, "acknowledged lines are gone"),
+                Upload { lines: None, .. } => {}
+            }
+            *upload = Upload { number: upload.number, lines: Some(count), ..Upload::default() };
+        }
+        assert!(records.is_empty(), "records that nobody sent: {:?}", records.keys());
+        self.uploads.retain(|upload| upload.lines != Some(0));
+
+        let policies = root.get("/v1/policies").ok();
+        let rev = policies["note"].as_str().unwrap().strip_prefix("revision ").unwrap().parse().unwrap();
+        assert_eq!(policies["policies"], bundle(rev)["policies"]);
+        self.policies.settle(rev, "the bundle");
+
+        let readers = root.get("/v1/entities/Reader").ok();
+        let revs: BTreeSet<u64> =
+            readers["entities"].as_array().unwrap().iter().map(|e| e["attrs"]["rev"].as_u64().unwrap()).collect();
+        assert!(revs.len() <= 1, "half the entities were written: {revs:?}");
+        self.readers.settle(revs.first().copied().unwrap_or(0), "the entities");
+
+        let listed = root.get("/v1/callers").ok();
+        let listed: BTreeSet<_> =
+            listed["callers"].as_array().unwrap().iter().map(|k| k["key_id"].as_str().unwrap()).collect();
+        for key in &self.keys {
+            let there = listed.contains(key.id.as_str());
+            assert!(there || key.revoking, "an acknowledged key is gone");
+            assert!(!there || !key.revoked, "a revoked key is back");
+        }
+
+        self.check_audit(root);
+    }
+
+    /// Each answered retrieval has its entry, and there are as many entries of each kind as there were answers.
+    fn check_audit(&mut self, root: &Client) {
+        let entries = all_entries(root, 0);
+        let numbers = entries.iter().map(|e| e["sequence"].as_u64().unwrap());
+        assert!(numbers.eq(1..=entries.len() as u64), "the numbers of entries have a hole");
+        let told: BTreeSet<_> = entries.iter().filter_map(|e| e["retrieval"].as_str()).collect();
+        for retrieval in &self.retrievals {
+            assert!(told.contains(retrieval.as_str()), "retrieval {retrieval} was answered and has no entry");
+        }
+        let count = |kind| entries.iter().filter(|e| what(e) == kind && e["outcome"] == "allowed").count() as u64;
+        for kind in ["ingest", "erase", "put_policies", "put_entities", "make_key", "revoke_key"] {
+            let acknowledged = self.acknowledged.get(kind).copied().unwrap_or(0);
+            assert!(
+                count(kind) >= acknowledged,
+                "{acknowledged} times {kind} was acknowledged, {} entries tell of it",
+                count(kind)
+            );
+        }
+        assert!(entries.len() as u64 >= self.audit_read, "entries that were read before are gone");
+        self.audit_read = entries.len() as u64;
+    }
+}
+
+/// The answer, or `None` if the server is gone.
+fn send(client: &Client, method: &str, path: &str, body: &Json) -> Option<Answer> {
+    client.try_send(method, path, "application/json", body.to_string().as_bytes()).ok()
+}
+
+fn batch_ids(batch: usize) -> Vec<String> {
+    (0..BATCH).map(|i| format!("b{batch:06}-{i}")).collect()
+}
+
+/// A new batch, or an old one in its next revision.
+fn ingest(root: &Client, batches: &mut Vec<Known>, dice: &mut Dice) -> Option<&'static str> {
+    let n = if batches.is_empty() || dice.below(2) == 0 {
+        batches.push(Known::default());
+        batches.len() - 1
+    } else {
+        usize::try_from(dice.below(batches.len() as u64)).unwrap()
+    };
+    batches[n].advance(|rev| {
+        let records: Vec<_> = batch_ids(n).iter().map(|id| record(id, &format!("batch-{n}"), rev)).collect();
+        send(root, "PUT", "/v1/collections/notes/records", &json!({ "records": records }))
+    })?;
+    Some("ingest")
+}
+
+fn line_ids(upload: u64) -> Vec<String> {
+    (0..LINES).map(|i| format!("u{upload:06}-{i:04}")).collect()
+}
+
+/// A new upload of lines, or an old one erased.
+fn upload_or_erase(root: &Client, uploads: &mut Vec<Upload>, dice: &mut Dice) -> Option<&'static str> {
+    let waiting = uploads.iter().position(|u| u.lines.is_some() && !u.erasing);
+    if let Some(at) = waiting.filter(|_| dice.below(4) > 0) {
+        let upload = &mut uploads[at];
+        upload.erasing = true;
+        let document = format!("upload-{}", upload.number);
+        let erased = send(root, "POST", "/v1/collections/notes/erase", &json!({ "document": document }))?.ok();
+        assert_eq!(erased["erased"], json!(upload.lines));
+        upload.erased = true;
+        return Some("erase");
+    }
+    let number = dice.next() % 1_000_000;
+    uploads.push(Upload { number, ..Upload::default() });
+    let document = format!("upload-{number}");
+    let body: String = line_ids(number).iter().map(|id| format!("{}\n", record(id, &document, 1))).collect();
+    let answer =
+        root.try_send("PUT", "/v1/collections/notes/records", "application/x-ndjson", body.as_bytes()).ok()?.ok();
+    assert_eq!((&answer["accepted"], &answer["rejected_count"]), (&json!(LINES), &json!(0)));
+    uploads.last_mut().unwrap().lines = Some(LINES);
+    Some("ingest")
+}
+
+fn people(rev: u64) -> Json {
+    let reader = |n: usize| json!({"uid": {"type": "Reader", "id": format!("reader-{n}")}, "attrs": {"rev": rev}, "parents": []});
+    (0..READERS).map(reader).collect()
+}
+
+/// A new key, or an old one revoked.
+fn make_or_revoke(root: &Client, keys: &mut Vec<Key>, dice: &mut Dice) -> Option<&'static str> {
+    if let Some(key) = keys.iter_mut().find(|k| !k.revoking).filter(|_| dice.below(2) == 0) {
+        key.revoking = true;
+        root.try_send("DELETE", &format!("/v1/callers/keys/{}", key.id), "", &[]).ok()?.ok();
+        key.revoked = true;
+        return Some("revoke_key");
+    }
+    let made = send(root, "POST", "/v1/callers", &json!({"type": "Administrator", "id": "root"}))?.ok();
+    keys.push(Key { id: made["key_id"].as_str().unwrap().to_owned(), revoking: false, revoked: false });
+    Some("make_key")
+}

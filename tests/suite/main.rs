@@ -1,0 +1,17 @@
+//! The promises, held against a running server over HTTP. One binary, so that the tests link once; one module a promise.
+
+mod absence;
+mod bad_input;
+mod cases;
+mod crash;
+mod deletions;
+mod disk;
+mod harness;
+mod immediacy;
+mod law_firm;
+mod outage;
+mod plain;
+mod refusals;
+mod smoke;
+mod stream;
+mod ward;
