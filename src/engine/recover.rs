@@ -251,11 +251,9 @@ fn open_log(store: &Store, disk: Arc<dyn audit::Disk>) -> Result<Log, OpenError>
 fn load(store: &Store, progress: Progress<'_>) -> Result<World, OpenError> {
     let (version, stored) = store.bundle()?.ok_or(OpenError::Unfinished)?;
     let bundle = Bundle::compile(&stored.source).map_err(|_| OpenError::Bundle)?;
-    let mut directory = Directory::new();
-    for entity in store.entities()? {
-        directory.upsert(entity);
-    }
-    let mut world = World::new(InForce { version, bundle: Arc::new(bundle) }, directory, Keys::new(store.api_keys()?));
+    let in_force = InForce { version, bundle: Arc::new(bundle) };
+    let mut world = World::new(in_force, Directory::new(), Keys::new(store.api_keys()?));
+    store.entities()?.into_iter().for_each(|entity| world.load_entity(entity));
     let mut loaded = 0;
     for spec in store.collections()? {
         world.collections.insert(spec.name.clone(), Holding::new(spec.clone()));

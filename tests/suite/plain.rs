@@ -185,7 +185,9 @@ pub fn bare_command(arguments: &[&str]) -> Command {
     command.args(arguments);
     let ours =
         std::env::vars().map(|(name, _)| name).filter(|n| n.starts_with("WARDKEEP_") || n == "CREDENTIALS_DIRECTORY");
-    ours.for_each(|name| drop(command.env_remove(name)));
+    for name in ours {
+        command.env_remove(name);
+    }
     command
 }
 

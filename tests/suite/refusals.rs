@@ -216,7 +216,7 @@ pub(super) fn entries(root: &Client, after: u64) -> Vec<Json> {
     let (mut all, mut after) = (Vec::new(), Some(after));
     while let Some(at) = after {
         let mut page = root.get(&format!("/v1/audit?limit=1000&after={at}")).ok();
-        all.extend(page["entries"].as_array_mut().unwrap().drain(..));
+        all.append(page["entries"].as_array_mut().unwrap());
         after = page["next"].as_u64();
     }
     all
