@@ -173,7 +173,7 @@ fn replaying_all_changes_of_every_kind_into_an_empty_store_gives_the_same_state(
         let mut told =
             vec![format!("{:?}", store.bundle_of(1).unwrap().unwrap().source.note), everything(store).unwrap()];
         for name in [&short_lived.name, &other.name] {
-            let mut tell = |stored: StoredRecord| {
+            let mut tell = |stored: super::StoredRecord| {
                 told.push(stored.record.text.reveal().clone());
                 Ok(())
             };
