@@ -170,12 +170,21 @@ fn replaying_all_changes_of_every_kind_into_an_empty_store_gives_the_same_state(
     assert_eq!(replica.state_digest().unwrap(), store.state_digest().unwrap());
     assert!(replica.verify().unwrap().is_sound());
     let readable = |store: &Store| {
-        let mut told = vec![format!("{:?}", store.bundle_of(1).unwrap().unwrap().source.note), everything(store).unwrap()];
+        let mut told =
+            vec![format!("{:?}", store.bundle_of(1).unwrap().unwrap().source.note), everything(store).unwrap()];
         for name in [&short_lived.name, &other.name] {
-            store.records(name, &mut |stored| Ok(told.push(stored.record.text.reveal().clone()))).unwrap();
+            let mut keep = |stored: crate::store::StoredRecord| {
+                told.push(stored.record.text.reveal().clone());
+                Ok(())
+            };
+            store.records(name, &mut keep).unwrap();
         }
         // frames of the audit log wait beside the state and are no part of it
-        told.iter().flat_map(|text| text.lines()).filter(|line| !line.starts_with("(")).map(str::to_owned).collect::<Vec<_>>()
+        told.iter()
+            .flat_map(|text| text.lines())
+            .filter(|line| !line.starts_with("("))
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
     };
     assert_eq!(readable(&replica), readable(&store), "and reads the same");
     let own = replica.put_records(&c, &[record(5, 9)], at()).unwrap();

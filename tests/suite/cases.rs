@@ -96,7 +96,9 @@ impl Study {
         let mut parents: Vec<_> = sent["parents"].as_array().unwrap_or(&none).iter().map(uid_of).collect();
         parents.push(self.collection_uid());
         let tags = sent.get("tags").cloned().unwrap_or_else(|| json!({}));
-        self.bundle.record(uid, &sent["attributes"], &tags, &parents).unwrap_or_else(|fault| panic!("{sent}: {fault:?}"))
+        self.bundle
+            .record(uid, &sent["attributes"], &tags, &parents)
+            .unwrap_or_else(|fault| panic!("{sent}: {fault:?}"))
     }
 
     /// A question with the world's context and `more` on top of it.
@@ -115,7 +117,14 @@ impl Study {
                 "replaces" => ("replaces", Value::Bool(json.as_bool().unwrap())),
                 other => {
                     let known = [
-                        "purpose", "collection", "document", "entity_type", "entity_id", "operation", "caller_type", "caller_id",
+                        "purpose",
+                        "collection",
+                        "document",
+                        "entity_type",
+                        "entity_id",
+                        "operation",
+                        "caller_type",
+                        "caller_id",
                     ];
                     let name = known.into_iter().find(|n| *n == other).unwrap_or_else(|| panic!("context `{other}`"));
                     (name, Value::text(json.as_str().unwrap()))
@@ -136,7 +145,14 @@ impl Study {
     }
 
     /// `None` where the schema does not let such a caller have the action.
-    fn decide(&self, caller: &Json, action: &str, more: &Json, record: Option<&Json>, directory: &Directory) -> Option<Verdict> {
+    fn decide(
+        &self,
+        caller: &Json,
+        action: &str,
+        more: &Json,
+        record: Option<&Json>,
+        directory: &Directory,
+    ) -> Option<Verdict> {
         let action = Action::all().find(|a| a.name() == action).unwrap_or_else(|| panic!("action {action}"));
         let inquiry = match self.inquiry(uid_of(caller), action, more) {
             Ok(inquiry) => inquiry,
@@ -161,7 +177,8 @@ struct Case {
 
 fn cases() -> Vec<Case> {
     let dir = super::harness::root_dir().join("policies/cases");
-    let mut pages: Vec<_> = std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    let mut pages: Vec<_> =
+        std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
     pages.sort();
     let mut found = Vec::new();
     for page in pages.iter().filter(|page| page.ends_with(".json")) {
@@ -213,7 +230,8 @@ fn each_of_the_128_named_cases_is_decided_as_stated_and_by_the_policies_stated()
         let study = &studies[world.as_str()];
         let directory = study.directory(&case);
         let record = record_of(study, &case).map(|record| authored(record, &case["caller"]));
-        let verdict = study.decide(&case["caller"], case["action"].as_str().unwrap(), &told(&case), record.as_ref(), &directory);
+        let verdict =
+            study.decide(&case["caller"], case["action"].as_str().unwrap(), &told(&case), record.as_ref(), &directory);
         let (decision, by) = match &verdict {
             None => ("never", vec![]),
             Some(Verdict::Allow { permits }) => ("allow", permits.clone()),
@@ -278,7 +296,8 @@ impl Stage {
         let unit = self.vectors.entry(id.to_owned()).or_insert_with(|| {
             (0..self.dimension).map(|at| if at == next { 1.0 } else { 0.0 }).collect::<Vec<f64>>().into()
         });
-        let mut sent = json!({"id": id, "document": record["document"], "text": id, "attributes": record["attributes"]});
+        let mut sent =
+            json!({"id": id, "document": record["document"], "text": id, "attributes": record["attributes"]});
         sent[if unit.is_string() { "vector_base64" } else { "vector" }] = unit.clone();
         sent
     }
@@ -332,7 +351,8 @@ impl Stage {
         let purpose = &context["purpose"];
         let collection = self.study.collection.clone();
         let id = case.get("record").map(|record| record.as_str().or_else(|| record["id"].as_str()).unwrap().to_owned());
-        let permits = |json: &Json| Some(json["permitted_by"].as_array()?.iter().map(|p| p.as_str().unwrap().into()).collect());
+        let permits =
+            |json: &Json| Some(json["permitted_by"].as_array()?.iter().map(|p| p.as_str().unwrap().into()).collect());
         let status = match case["action"].as_str().unwrap() {
             action @ ("Retrieve" | "ReadVector") => {
                 let answer = client.search(&collection, &self.question(&id.clone()?, purpose));
@@ -366,15 +386,20 @@ impl Stage {
                 let record = self.study.records.get(existing)?.clone();
                 assert_eq!(record["document"], context["document"]);
                 let sent = self.sendable(&record, &id);
-                let status = client.put(&format!("/v1/collections/{collection}/records"), &json!({"records": [sent]})).status;
+                let status =
+                    client.put(&format!("/v1/collections/{collection}/records"), &json!({"records": [sent]})).status;
                 if !replaces {
                     let erase = json!({"ids": [id]});
                     self.server.root().post(&format!("/v1/collections/{collection}/erase"), &erase).ok();
                 }
                 status
             }
-            "Erase" => client.post(&format!("/v1/collections/{collection}/erase"), &json!({"ids": ["there-is-none"]})).status,
-            "ManageEntities" => self.manage_entity(&client, context.as_object().filter(|c| c.contains_key("operation"))?),
+            "Erase" => {
+                client.post(&format!("/v1/collections/{collection}/erase"), &json!({"ids": ["there-is-none"]})).status
+            }
+            "ManageEntities" => {
+                self.manage_entity(&client, context.as_object().filter(|c| c.contains_key("operation"))?)
+            }
             "ManageCallers" => match context.get("caller_type") {
                 Some(ty) => client.post("/v1/callers", &json!({"type": ty, "id": context["caller_id"]})).status,
                 None => return None,
@@ -430,8 +455,12 @@ fn the_server_decides_each_named_case_that_a_route_can_ask_as_stated() {
     let (mut wrong, mut asked, mut unasked) = (Vec::new(), 0, BTreeSet::new());
     for Case { name, world, json: mut case } in cases() {
         let stage = stages.get_mut(world.as_str()).unwrap();
-        if let Some(record) = case.get("record").filter(|r| r.is_object() || r.as_str().is_some_and(|id| world == "cases" && id.starts_with("kind-"))) {
-            let record = if record.is_object() { record.clone() } else { stage.study.records[record.as_str().unwrap()].clone() };
+        if let Some(record) = case
+            .get("record")
+            .filter(|r| r.is_object() || r.as_str().is_some_and(|id| world == "cases" && id.starts_with("kind-")))
+        {
+            let record =
+                if record.is_object() { record.clone() } else { stage.study.records[record.as_str().unwrap()].clone() };
             stage.ingest(&authored(&record, &case["caller"]));
         }
         case["name"] = name.as_str().into();
@@ -447,7 +476,10 @@ fn the_server_decides_each_named_case_that_a_route_can_ask_as_stated() {
         asked += 1;
         let stated = case["by"].as_array().map(|by| by.iter().map(|n| n.as_str().unwrap().to_owned()).collect());
         if allowed != (case["expect"] == "allow") || (allowed && by.is_some() && stated.is_some() && by != stated) {
-            wrong.push(format!("{name}\n  stated {} by {}\n  found allowed={allowed} by {by:?}", case["expect"], case["by"]));
+            wrong.push(format!(
+                "{name}\n  stated {} by {}\n  found allowed={allowed} by {by:?}",
+                case["expect"], case["by"]
+            ));
         }
     }
     println!("{asked} cases asked over HTTP; no route asks {unasked:?} yet, the policy module decides them");
@@ -476,7 +508,8 @@ fn the_limit_of_an_answer_is_what_the_caps_say_whatever_there_is_to_find() {
             assert_eq!(client.search("cases", &body).ok()["limit"], stated, "{} on one patient", cap["caller"]);
         }
         let directory = stage.study.directory(&json!({}));
-        let inquiry = stage.study.inquiry(uid_of(&cap["caller"]), Action::Retrieve, &json!({"purpose": cap["purpose"]})).unwrap();
+        let inquiry =
+            stage.study.inquiry(uid_of(&cap["caller"]), Action::Retrieve, &json!({"purpose": cap["purpose"]})).unwrap();
         let found = stage.study.bundle.caps(&inquiry, &directory);
         let patients: Option<u64> = found.permits.iter().map(|p| p.max_patients).sum();
         assert_eq!(patients, cap["max_patients"].as_u64(), "{}", cap["caller"]);
@@ -492,7 +525,8 @@ fn cell(verdict: Option<Verdict>) -> String {
         Some(Verdict::Allow { .. }) => "yes".into(),
         Some(Verdict::Deny(DenyReason::NoPermit)) => "-".into(),
         Some(Verdict::Deny(DenyReason::Forbidden(names))) => {
-            let short: Vec<&str> = SHORT.iter().filter(|(name, _)| names.iter().any(|n| n.as_ref() == *name)).map(|(_, s)| *s).collect();
+            let short: Vec<&str> =
+                SHORT.iter().filter(|(name, _)| names.iter().any(|n| n.as_ref() == *name)).map(|(_, s)| *s).collect();
             assert_eq!(short.len(), names.len(), "a forbid without a short name in the matrix: {names:?}");
             format!("NO {}", short.join("+"))
         }
@@ -587,7 +621,12 @@ fn differences(golden: &[Section], found: &[Section]) -> String {
     for key @ (section, row, column) in keys {
         let shown = |cells: &BTreeMap<_, String>| cells.get(key).cloned().unwrap_or_else(|| "(no such cell)".into());
         if golden.get(key) != found.get(key) {
-            let _ = writeln!(told, "  {section} | {row} | {column}: golden `{}`, found `{}`", shown(&golden), shown(&found));
+            let _ = writeln!(
+                told,
+                "  {section} | {row} | {column}: golden `{}`, found `{}`",
+                shown(&golden),
+                shown(&found)
+            );
         }
     }
     told
@@ -607,7 +646,10 @@ fn the_golden_matrix_is_what_the_bundle_decides() {
          policies/cases/rules.py as well, write `python3 policies/cases/rules.py matrix > policies/cases/matrix.txt`, run \
          `python3 policies/cases/rules.py check`, and have the diff of matrix.txt reviewed line by line."
     );
-    assert!(golden == found, "the sections, heads or rows of matrix.txt stand in another order than world.json gives them");
+    assert!(
+        golden == found,
+        "the sections, heads or rows of matrix.txt stand in another order than world.json gives them"
+    );
 }
 
 #[test]
@@ -624,7 +666,12 @@ fn a_changed_policy_shows_in_the_matrix_as_the_cells_that_it_opens() {
     let mut study = Study::cases();
     study.bundle = Bundle::compile(&source).unwrap();
     let told = differences(&golden(), &matrix(&study));
-    assert!(told.contains("purpose: treatment | VIP: assigned patient, our department | nurse: golden `NO vip`, found `yes`"), "{told}");
+    assert!(
+        told.contains(
+            "purpose: treatment | VIP: assigned patient, our department | nurse: golden `NO vip`, found `yes`"
+        ),
+        "{told}"
+    );
 }
 
 #[test]
@@ -664,7 +711,10 @@ fn the_server_answers_every_cell_of_the_matrix_that_a_route_can_ask() {
                 let seen = |ids: &[String]| ids.iter().any(|found| found == id);
                 let found = (may_ask && seen(&retrieved), may_ask && seen(&listed), read == 200);
                 if found != (yes && may_ask, yes && may_ask, yes) {
-                    wrong.push(format!("{role} for {purpose}: {}: golden {yes}, search, list, read: {found:?}", kind["kind"]));
+                    wrong.push(format!(
+                        "{role} for {purpose}: {}: golden {yes}, search, list, read: {found:?}",
+                        kind["kind"]
+                    ));
                 }
                 asked += 1;
             }
@@ -707,7 +757,10 @@ fn a_caller_of_a_type_that_the_schema_lets_never_see_a_record_learns_nothing_by_
     auditor.search("cases", &question).expect(403);
     // let them ask, but see nothing
     let mut widened = bundle("policies/clinical");
-    let policies = widened["policies"].as_str().unwrap().replace("principal is Clinician,\n  action == Action::\"Search\"", "principal,\n  action == Action::\"Search\"");
+    let policies = widened["policies"].as_str().unwrap().replace(
+        "principal is Clinician,\n  action == Action::\"Search\"",
+        "principal,\n  action == Action::\"Search\"",
+    );
     let schema = widened["schema"].as_str().unwrap().replace(
         "action Search, BreakGlass appliesTo { principal: [Clinician]",
         "action Search, BreakGlass appliesTo { principal: [Clinician, Auditor]",

@@ -86,7 +86,9 @@ impl MinimumNecessary {
                 let load = &mut way[*at];
                 load.0 += u64::from(records.is_some());
                 load.1 |= if patients.is_some() { bit } else { 0 };
-                if records.is_none_or(|most| load.0 <= most) && patients.is_none_or(|most| u64::from(load.1.count_ones()) <= most) {
+                if records.is_none_or(|most| load.0 <= most)
+                    && patients.is_none_or(|most| u64::from(load.1.count_ones()) <= most)
+                {
                     next.insert(way);
                 }
             }
@@ -139,7 +141,11 @@ pub struct Ranked {
 
 #[test]
 fn the_reference_of_the_caps_knows_when_records_must_move_together() {
-    let caps = BTreeMap::from([("a".into(), (Some(2), Some(1))), ("b".into(), (Some(2), None)), ("free".into(), (None, None))]);
+    let caps = BTreeMap::from([
+        ("a".into(), (Some(2), Some(1))),
+        ("b".into(), (Some(2), None)),
+        ("free".into(), (None, None)),
+    ]);
     let ranked = |id: &str, permits: &[&str], patient: Option<&str>| Ranked {
         id: id.into(),
         permits: permits.iter().map(|p| (*p).to_owned()).collect(),
@@ -150,7 +156,7 @@ fn the_reference_of_the_caps_knows_when_records_must_move_together() {
         ranked("2", &["a", "b"], Some("y")),
         ranked("3", &["a"], Some("y")), // so 2 is dealt to `a` and 1 to `b`, or 2 to `b` and 1 as well
         ranked("4", &["b"], None),
-        ranked("5", &["b"], None), // `b` has 1 and 4
+        ranked("5", &["b"], None),      // `b` has 1 and 4
         ranked("6", &["a"], Some("y")), // `a` has 2 and 3
         ranked("7", &["a", "free"], Some("z")),
     ];
@@ -246,14 +252,18 @@ fn all_976_pairs_get_the_nearest_of_what_they_may_see_and_nothing_else() {
         let (allowed, asked) = (&truth.allowed[user], vector(&truth.questions[question]));
         let answer = keys[user].search("ward", &truth.body(question, &truth.purposes[user], 10)).expect(200);
         let (ids, json) = (answer.ids(), answer.json());
-        outside.lock().unwrap().extend(ids.iter().filter(|id| !allowed.contains(*id)).map(|id| format!("{user}/{question}/{id}")));
+        outside
+            .lock()
+            .unwrap()
+            .extend(ids.iter().filter(|id| !allowed.contains(*id)).map(|id| format!("{user}/{question}/{id}")));
         assert_eq!(ids.len(), allowed.len().min(10), "{user}/{question}: as many as may be seen, up to ten");
         assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), ids.len(), "{user}/{question}: none twice");
         let scores: Vec<f64> = ids.iter().map(|id| similarity(&asked, &truth.vectors[id])).collect();
         for (told, score) in json["results"].as_array().unwrap().iter().zip(&scores) {
             assert!((told["score"].as_f64().unwrap() - score).abs() < 1e-5, "{user}/{question}: {told} for {score}");
         }
-        let ordered = json["results"].as_array().unwrap().windows(2).all(|w| w[0]["score"].as_f64() >= w[1]["score"].as_f64());
+        let ordered =
+            json["results"].as_array().unwrap().windows(2).all(|w| w[0]["score"].as_f64() >= w[1]["score"].as_f64());
         assert!(ordered, "{user}/{question}: nearest first");
         limits.lock().unwrap().entry(user.to_owned()).or_default().insert(json["limit"].to_string());
         let best: Vec<f64> = pair["scores"].as_array().unwrap().iter().map(|s| s.as_f64().unwrap()).collect();
@@ -277,7 +287,10 @@ fn all_976_pairs_get_the_nearest_of_what_they_may_see_and_nothing_else() {
         };
         let mean = tally.recalls.iter().map(|(recall, _)| recall).sum::<f64>() / tally.recalls.len() as f64;
         let (pairs, records) = (tally.pairs, tally.records);
-        println!("{class}: {pairs} pairs, {records} records, recall@10 mean {mean:.4}, worst {:.2} ({})", worst.0, worst.1);
+        println!(
+            "{class}: {pairs} pairs, {records} records, recall@10 mean {mean:.4}, worst {:.2} ({})",
+            worst.0, worst.1
+        );
         assert!(mean >= 0.99, "{class}: recall@10 {mean}");
     }
     let temp = &tallies["temp"];
@@ -329,7 +342,8 @@ fn ranking(truth: &Truth, caller: &Client, question: &str, purpose: &str) -> Vec
         let score = similarity(&asked, &truth.vectors[&id]);
         assert!(score <= last + SAME_SCORE, "{question}/{id}: nearest first");
         last = score;
-        let permits = result["permitted_by"].as_array().unwrap().iter().map(|p| p.as_str().unwrap().to_owned()).collect();
+        let permits =
+            result["permitted_by"].as_array().unwrap().iter().map(|p| p.as_str().unwrap().to_owned()).collect();
         let patient = truth.patient(&id);
         Ranked { id, permits, patient }
     });
@@ -368,7 +382,9 @@ type Holds = fn(&Json) -> bool;
 const OVERSIGHT: [(&str, &str, Holds); 3] = [
     ("oversight-lakeview", "resource.facility == \"lakeview_clinic\"", |a| a["facility"] == "lakeview_clinic"),
     ("oversight-sensitive", "resource.sensitivity >= 2", |a| a["sensitivity"].as_i64() >= Some(2)),
-    ("oversight-medquad", "resource.source like \"MedQuAD/*\"", |a| a["source"].as_str().unwrap().starts_with("MedQuAD/")),
+    ("oversight-medquad", "resource.source like \"MedQuAD/*\"", |a| {
+        a["source"].as_str().unwrap().starts_with("MedQuAD/")
+    }),
 ];
 
 /// The permits that a caller's role brings into play, whatever the record.
@@ -411,7 +427,15 @@ fn tight_caps_release_what_can_be_assigned_all_of_it_and_never_more() {
     let mut asked: Vec<(&str, &str)> = Vec::new();
     for (at, question) in questions.iter().enumerate().filter(|(at, _)| at % every == 0) {
         asked.extend([("m-privacy_officer-000", question.as_str()), ("many-hats", question.as_str())]);
-        let others = ["m-nurse-001", "m-physician-008", "m-attending-002", "m-psychotherapist-000", "m-department_head-000", "m-researcher-000", "m-temp-000"];
+        let others = [
+            "m-nurse-001",
+            "m-physician-008",
+            "m-attending-002",
+            "m-psychotherapist-000",
+            "m-department_head-000",
+            "m-researcher-000",
+            "m-temp-000",
+        ];
         asked.push((others[(at / every) % others.len()], question.as_str()));
     }
     let rankings: Mutex<HashMap<(&str, &str), Vec<Ranked>>> = Mutex::default();
@@ -421,7 +445,8 @@ fn tight_caps_release_what_can_be_assigned_all_of_it_and_never_more() {
         permits_of.sort();
         for one in &ranking {
             let attributes = &truth.records[&one.id]["attributes"];
-            let holds = |name: &&String| OVERSIGHT.iter().find(|(n, ..)| n == name).is_none_or(|(.., holds)| holds(attributes));
+            let holds =
+                |name: &&String| OVERSIGHT.iter().find(|(n, ..)| n == name).is_none_or(|(.., holds)| holds(attributes));
             let expected: Vec<_> = permits_of.iter().filter(holds).cloned().collect();
             assert_eq!(one.permits, expected, "{user}/{question}/{}", one.id);
         }
@@ -429,10 +454,18 @@ fn tight_caps_release_what_can_be_assigned_all_of_it_and_never_more() {
     });
     let rankings = rankings.into_inner().unwrap();
 
-    let names: Vec<String> = ["m-nurse-0", "m-physician-0", "m-attending-0", "m-psychotherapist-0", "m-department_head-0", "m-researcher-0", "m-privacy_officer-0"]
-        .iter()
-        .flat_map(|user| permits_of(user))
-        .collect();
+    let names: Vec<String> = [
+        "m-nurse-0",
+        "m-physician-0",
+        "m-attending-0",
+        "m-psychotherapist-0",
+        "m-department_head-0",
+        "m-researcher-0",
+        "m-privacy_officer-0",
+    ]
+    .iter()
+    .flat_map(|user| permits_of(user))
+    .collect();
     let (cut, withheld) = (Mutex::new(0), Mutex::new(0));
     for round in 0..if full() { 12 } else { 6 } {
         let caps: BTreeMap<String, Cap> = names
@@ -447,7 +480,8 @@ fn tight_caps_release_what_can_be_assigned_all_of_it_and_never_more() {
         println!("round {round}: {caps:?}");
         root.put("/v1/policies?allow_widening=true", &capped(&caps)).ok();
         side_by_side(&asked, |(user, question)| {
-            let mine: BTreeMap<String, Cap> = permits_of(user).into_iter().map(|name| (name.clone(), caps[&name])).collect();
+            let mine: BTreeMap<String, Cap> =
+                permits_of(user).into_iter().map(|name| (name.clone(), caps[&name])).collect();
             let body = truth.body(question, &truth.purposes[*user], 12);
             let answer = keys[*user].search("ward", &body).ok();
             let sum: u64 = mine.values().try_fold(0, |sum, (records, _)| records.map(|n| sum + n)).unwrap_or(u64::MAX);
@@ -459,7 +493,8 @@ fn tight_caps_release_what_can_be_assigned_all_of_it_and_never_more() {
             assert_eq!(answer["limit"], limit, "{user}/{question}");
             let ranking = &rankings[&(*user, *question)];
             let expected = MinimumNecessary::walk(&mine, sum.min(12) as usize, ranking);
-            let released: Vec<&str> = answer["results"].as_array().unwrap().iter().map(|r| r["id"].as_str().unwrap()).collect();
+            let released: Vec<&str> =
+                answer["results"].as_array().unwrap().iter().map(|r| r["id"].as_str().unwrap()).collect();
             assert_eq!(released, expected, "{user}/{question} under {mine:?}");
             *cut.lock().unwrap() += usize::from(expected.len() < ranking.len().min(12));
             let last = expected.last().and_then(|id| ranking.iter().position(|r| r.id == **id)).map_or(0, |at| at + 1);
@@ -504,8 +539,9 @@ fn the_planner_asks_cedar_about_no_record_of_the_ward_before_the_gate() {
                 assert_eq!(scope.ask.len(), 0, "{user}, {action:?}: records left to be asked of Cedar one by one");
                 let allowed: BTreeSet<(u32, &str)> =
                     scope.allowed.iter().map(|slot| (slot / 2_000, ids[slot as usize % 2_000].as_str())).collect();
-                let expected: BTreeSet<(u32, &str)> =
-                    (0..copies).flat_map(|copy| truth.allowed[user].iter().map(move |id| (copy, id.as_str()))).collect();
+                let expected: BTreeSet<(u32, &str)> = (0..copies)
+                    .flat_map(|copy| truth.allowed[user].iter().map(move |id| (copy, id.as_str())))
+                    .collect();
                 assert_eq!(allowed, expected, "{user}, {action:?}");
                 spent.push(scope.evaluations);
             }
