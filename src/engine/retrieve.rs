@@ -5,7 +5,7 @@ use roaring::RoaringBitmap;
 use super::{
     Refusal, Wardkeep,
     disclosure::{Disclosure, Frame, Include},
-    gate::{self, Release, Scope},
+    gate::{self, Release, Scope, Withheld},
     grant::{Asked, Grant, Read, Search},
     trail::Trail,
     world::{Holding, World},
@@ -83,7 +83,7 @@ impl Wardkeep {
             return Ok(None);
         };
         let scope = Scope::of_one(&world, inquiry, holding, slot);
-        let release = gate::in_order(self, &world, holding, &scope, std::iter::once(slot), 1)?;
+        let release = gate::in_order(self, &world, holding, &scope, std::iter::once(slot), 1, Withheld::Skipped)?;
         let frame = Frame::new(world.policy.version, holding, Include::default(), None);
         Ok((!release.records.is_empty()).then_some((release, frame)))
     }
@@ -97,16 +97,18 @@ impl Wardkeep {
         let world = self.world.read();
         let holding = world.holding(grant.collection()?).ok_or(Refusal::Absent)?;
         let mut scope = Scope::plan(self, &world, holding, grant, Action::Read)?;
-        let (slots, limit) = match listing {
+        let (slots, limit, withheld) = match listing {
             Listing::Ids(ids) => {
                 let slots: Vec<Slot> = ids.iter().filter_map(|id| holding.find(id)).map(|(slot, _)| slot).collect();
                 scope.narrow(&slots.iter().map(|s| s.0).collect());
-                (slots, ids.len())
+                (slots, ids.len(), Withheld::Skipped)
             }
-            Listing::Page { after, limit } => (page(holding, &scope.searchable(), after.as_ref()), *limit),
+            Listing::Page { after, limit } => {
+                (page(holding, &scope.searchable(), after.as_ref()), *limit, Withheld::EndsThePage)
+            }
         };
         let count = gate::count(self, &world, holding, &scope)?;
-        let mut release = gate::in_order(self, &world, holding, &scope, slots.into_iter(), limit)?;
+        let mut release = gate::in_order(self, &world, holding, &scope, slots.into_iter(), limit, withheld)?;
         self.add_vectors(&mut release, &world, holding, grant, include);
         let frame = Frame::new(world.policy.version, holding, include, Some(count));
         drop(world);

@@ -7,7 +7,7 @@ use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet, HashMap},
     str::FromStr,
-    sync::Mutex,
+    sync::{Mutex, OnceLock},
 };
 
 use cedar_policy::{
@@ -408,6 +408,13 @@ impl Firm {
         self.records.iter().map(|r| r["id"].as_str().unwrap())
     }
 
+    /// What the oracle says of `Retrieve` and of `Read`, in the order of `asks`; worked out once for all tests.
+    fn truth(&self) -> &'static [(Visible, Visible)] {
+        static TRUTH: OnceLock<Vec<(Visible, Visible)>> = OnceLock::new();
+        let both = |asks| (self.visible(asks, "Retrieve"), self.visible(asks, "Read"));
+        TRUTH.get_or_init(|| self.asks.iter().map(both).collect())
+    }
+
     fn visible(&self, asks: &Asks, action: &str) -> Visible {
         let permits = |id: &str| self.oracle.case(&asks.caller, action, &asks.purpose, id).permits();
         self.ids().filter_map(|id| Some((id.to_owned(), permits(id)?))).collect()
@@ -440,14 +447,17 @@ impl Firm {
     }
 }
 
-fn permitted(record: &Json) -> (String, BTreeSet<String>) {
+fn permitted(record: &Json) -> Seen {
     let permits = record["permitted_by"].as_array().unwrap().iter().map(|p| p.as_str().unwrap().to_owned());
     (record["id"].as_str().unwrap().to_owned(), permits.collect())
 }
 
-/// Every page of a list, to its end.
-fn listed(client: &Client, purpose: &str, page: usize) -> (Vec<(String, BTreeSet<String>)>, BTreeSet<u64>) {
-    let (mut found, mut counts, mut after) = (Vec::new(), BTreeSet::new(), Json::Null);
+/// A record of an answer: its id and the permits that hold.
+type Seen = (String, BTreeSet<String>);
+
+/// Every page of a list, to its end, and the counts that came with them.
+fn listed(client: &Client, purpose: &str, page: usize) -> (Vec<Vec<Seen>>, BTreeSet<u64>) {
+    let (mut pages, mut counts, mut after) = (Vec::new(), BTreeSet::new(), Json::Null);
     loop {
         let mut body = json!({"purpose": purpose, "limit": page, "include": []});
         if !after.is_null() {
@@ -457,10 +467,10 @@ fn listed(client: &Client, purpose: &str, page: usize) -> (Vec<(String, BTreeSet
         counts.insert(answer["count"].as_u64().unwrap());
         let records = answer["records"].as_array().unwrap();
         assert!(records.len() <= page);
-        found.extend(records.iter().map(permitted));
+        pages.push(records.iter().map(permitted).collect());
         after = answer["next"].clone();
         if after.is_null() {
-            return (found, counts);
+            return (pages, counts);
         }
     }
 }
@@ -469,11 +479,10 @@ fn listed(client: &Client, purpose: &str, page: usize) -> (Vec<(String, BTreeSet
 fn the_oracle_agrees_with_the_rules_in_plain_python() {
     let firm = Firm::read();
     let mut missing = 0;
-    for asks in &firm.asks {
-        for action in ["Retrieve", "Read"] {
-            let visible = firm.visible(asks, action);
+    for (asks, (retrieve, read)) in firm.asks.iter().zip(firm.truth()) {
+        for visible in [retrieve, read] {
             let ids: BTreeSet<String> = visible.keys().cloned().collect();
-            assert_eq!(ids, asks.stated, "{} ({action})", asks.shown());
+            assert_eq!(ids, asks.stated, "{}", asks.shown());
         }
         // what Cedar alone would have released
         missing += firm
@@ -496,12 +505,10 @@ fn search_list_and_read_by_id_show_each_caller_of_the_law_firm_what_the_oracle_a
     let question = &lines("examples/law-firm/queries.ndjson")[3];
     let asked = Firm::vector(question);
     let vectors: HashMap<&str, Vec<f64>> = firm.ids().zip(firm.records.iter().map(Firm::vector)).collect();
-    // the oracle's cache is of one thread
-    let truth: Vec<(&Asks, Visible, Visible)> =
-        firm.asks.iter().map(|asks| (asks, firm.visible(asks, "Retrieve"), firm.visible(asks, "Read"))).collect();
+    let truth: Vec<_> = firm.asks.iter().zip(firm.truth()).collect();
     let reads = Mutex::new(0);
     let ids: Vec<&str> = firm.ids().collect();
-    side_by_side(&truth, |(asks, retrieve, read)| {
+    side_by_side(&truth, |(asks, (retrieve, read))| {
         let (client, shown) = (&keys[asks.caller["id"].as_str().unwrap()], asks.shown());
         let body = json!({"vector": question["vector"], "limit": 1_000, "purpose": asks.purpose, "include": []});
         let answer = client.search("files", &body).ok();
@@ -520,7 +527,8 @@ fn search_list_and_read_by_id_show_each_caller_of_the_law_firm_what_the_oracle_a
             last = score;
         }
         for page in [1_000, 7] {
-            let (found, counts) = listed(client, &asks.purpose, page);
+            let (pages, counts) = listed(client, &asks.purpose, page);
+            let found = pages.concat();
             assert!(found.windows(2).all(|w| w[0].0 < w[1].0), "{shown}: by id, none twice");
             assert_eq!(found.into_iter().collect::<Visible>(), *read, "{shown}: listed by {page}");
             assert_eq!(counts, BTreeSet::from([read.len() as u64]), "{shown}: counted");
@@ -566,10 +574,9 @@ fn the_caps_of_the_law_firm_cut_each_answer_where_the_contract_says() {
         .map(|(id, r)| (id, r["attributes"].get("client").map(|client| pair(client).1)))
         .collect();
     let vectors: HashMap<&str, Vec<f64>> = firm.ids().zip(firm.records.iter().map(Firm::vector)).collect();
-    let truth: Vec<(&Asks, Visible, Visible)> =
-        firm.asks.iter().map(|asks| (asks, firm.visible(asks, "Retrieve"), firm.visible(asks, "Read"))).collect();
-    let cut = Mutex::new(0);
-    side_by_side(&truth, |(asks, retrieve, read)| {
+    let truth: Vec<_> = firm.asks.iter().zip(firm.truth()).collect();
+    let (cut, paged) = (Mutex::new(0), Mutex::new(0));
+    side_by_side(&truth, |(asks, (retrieve, read))| {
         let (client, shown) = (&keys[asks.caller["id"].as_str().unwrap()], asks.shown());
         let mut limits = BTreeSet::new();
         for question in &questions {
@@ -599,17 +606,35 @@ fn the_caps_of_the_law_firm_cut_each_answer_where_the_contract_says() {
             limits.insert(answer["limit"].to_string());
         }
         assert_eq!(limits.len(), 1, "{shown}: the limit does not depend on the question: {limits:?}");
-        let (found, counts) = listed(client, &asks.purpose, 1_000);
+        let (pages, counts) = listed(client, &asks.purpose, 1_000);
         assert_eq!(
             counts,
             BTreeSet::from([read.len() as u64]),
             "{shown}: the count is of what may be read, cut or not"
         );
-        assert_eq!(found.into_iter().collect::<Visible>(), *read, "{shown}: page after page, everything");
+        assert_eq!(pages.concat().into_iter().collect::<Visible>(), *read, "{shown}: page after page, everything");
+        let ranked = |(id, permits): &Seen| Ranked {
+            id: id.clone(),
+            permits: permits.iter().cloned().collect(),
+            patient: client_of[id.as_str()].clone(),
+        };
+        for (at, page) in pages.iter().enumerate() {
+            // a page is what the caps allow together, and ends where they, or their sum, allow no more
+            let mut longer: Vec<Ranked> = page.iter().map(ranked).collect();
+            let ids: Vec<String> = longer.iter().map(|one| one.id.clone()).collect();
+            assert_eq!(MinimumNecessary::walk(&caps, 1_000, &longer), ids, "{shown}: page {at}");
+            if let Some(next) = pages.get(at + 1).and_then(|next| next.first()) {
+                longer.push(ranked(next));
+                let more = MinimumNecessary::walk(&caps, 1_000, &longer).len();
+                assert_eq!(more, page.len(), "{shown}: page {at} ends too early");
+                *paged.lock().unwrap() += 1;
+            }
+        }
     });
     let cut = cut.into_inner().unwrap();
-    println!("{cut} of 330 answers were cut");
-    assert!(cut > 30, "the caps of the sample do not bite");
+    let paged = paged.into_inner().unwrap();
+    println!("{cut} of 330 answers and {paged} pages were cut");
+    assert!(cut > 30 && paged >= 5, "the caps of the sample do not bite");
 }
 
 #[test]
@@ -652,11 +677,10 @@ fn the_plan_of_the_law_firm_allows_nothing_that_the_oracle_denies_and_loses_noth
     }
     let ids: Vec<&str> = firm.ids().collect();
     let mut asked = 0;
-    for asks in &firm.asks {
-        for action in [Action::Retrieve, Action::Read] {
+    for (asks, (retrieve, read)) in firm.asks.iter().zip(firm.truth()) {
+        for (action, visible) in [(Action::Retrieve, retrieve), (Action::Read, read)] {
             let inquiry = study.inquiry(uid_of(&asks.caller), action, &json!({"purpose": asks.purpose})).unwrap();
             let scope = study.bundle.plan(&inquiry, &columns, &directory);
-            let visible = firm.visible(asks, action.name());
             asked += scope.ask.len();
             for (at, id) in ids.iter().enumerate() {
                 let (slot, shown) = (at as u32, format!("{}, {action:?}, {id}", asks.shown()));
