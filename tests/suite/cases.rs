@@ -768,12 +768,12 @@ fn a_caller_of_a_type_that_the_schema_lets_never_see_a_record_learns_nothing_by_
     assert!(policies != widened["policies"].as_str().unwrap() && schema != widened["schema"].as_str().unwrap());
     (widened["policies"], widened["schema"]) = (policies.into(), schema.into());
     stage.server.root().put("/v1/policies?allow_widening=true", &widened).ok();
-    auditor.search("cases", &question).expect(403);
-    let list = json!({"purpose": "treatment"});
-    auditor.post("/v1/collections/cases/records/list", &list).expect(403);
+    assert_eq!(auditor.search("cases", &question).ok()["results"], json!([]));
+    let list = auditor.post("/v1/collections/cases/records/list", &json!({"purpose": "treatment"})).ok();
+    assert_eq!((&list["records"], &list["count"]), (&json!([]), &json!(0)));
     assert_eq!(read(&auditor, "kind-01").comparable(), absent);
     let entries = auditor.get("/v1/audit?limit=1000").ok()["entries"].clone();
     let refused = |e: &&Json| e["caller"]["id"] == "auditor" && e["outcome"] == "denied";
     let actions: Vec<Json> = entries.as_array().unwrap().iter().filter(refused).map(|e| e["action"].clone()).collect();
-    assert_eq!(actions, ["Read", "Read", "Search", "Retrieve", "Read", "Read"], "{entries}");
+    assert_eq!(actions, ["Read", "Read", "Search", "Read"], "{entries}");
 }

@@ -792,7 +792,7 @@ fn a_wrong_or_missing_passphrase_and_a_directory_that_is_no_store_are_told_apart
         };
         assert_refused(on(Some("a wrong passphrase"), &dir), 1, "the passphrase is wrong or the key file was changed");
         assert_refused(on(None, &dir), 2, "no passphrase: give --passphrase-file FILE, or set WARDKEEP_PASSPHRASE");
-        assert_refused(on(Some("short"), &dir), 2, "the passphrase is too short");
+        assert_refused(on(Some("\n"), &dir), 2, "the passphrase is empty");
         for no_store in [&nowhere, &empty, &full] {
             assert_refused(
                 on(Some(plain::PHRASE), no_store),
