@@ -8,7 +8,8 @@ use wardkeep::{
 };
 
 fn forged(caller: Caller, origin: Origin) -> Grant<Erase> {
-    Grant { caller, origin, circumstances: Circumstances::default(), policies: vec![], action: PhantomData }
+    let circumstances = Circumstances::default();
+    Grant { caller, origin, circumstances, patient: None, policies: vec![], action: PhantomData }
 }
 
 fn main() {}
