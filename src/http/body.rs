@@ -207,7 +207,7 @@ mod tests {
         let detail = |text: &str| checked::<Form>(text.as_bytes()).unwrap_err().1.detail;
         assert_eq!(
             detail(r#"{"limit":"secret, expected nothing"}"#),
-            "a value has the wrong type or range: expected u8 (line 1 column 33)"
+            "a value has the wrong type or range: expected u8 (line 1 column 35)"
         );
         assert_eq!(detail(r#"{"limits":1}"#), "unknown field `limits`; expected `limit` (line 1 column 9)");
         assert_eq!(detail(r#"{"jane doe":1}"#), "unknown field `…`; expected `limit` (line 1 column 11)");
