@@ -98,6 +98,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_shipped_file_holds_every_setting_with_its_default() {
+        let config: Config = toml::from_str(include_str!("../../deploy/wardkeep.toml")).unwrap();
+        let default = Settings::default();
+        assert_eq!(config.settings().limits.max_records, default.limits.max_records);
+        assert_eq!(config.settings().cache_bytes, default.cache_bytes);
+        assert_eq!(config.listen(), Config::default().listen());
+    }
+
+    #[test]
     fn a_misspelt_name_is_refused() {
         assert!(toml::from_str::<Config>("[limits]\nmax_record = 3").is_err());
         let config: Config = toml::from_str("[limits]\nmax_records = 3\n[server]\nlisten = \"127.0.0.1:0\"").unwrap();

@@ -5,13 +5,13 @@ use zeroize::Zeroizing;
 
 use super::{
     Refusal, Wardkeep,
-    grant::{Grant, ManageCallers},
+    grant::{Detail, Grant, ManageCallers},
     journal::Intent,
     world::World,
 };
 use crate::{
     audit::What,
-    authn,
+    authn::{self, Caller, Origin},
     clock::Instant,
     model::{ApiKey, EntityUid, KeyId},
 };
@@ -43,22 +43,25 @@ pub struct Listed {
 }
 
 impl Wardkeep {
-    /// Makes a key that speaks for `caller`.
+    /// Makes a key that speaks for `holder`, if `caller` may.
     pub fn make_key(
         &self,
-        grant: &Grant<ManageCallers>,
-        caller: EntityUid,
+        caller: &Caller,
+        origin: &Origin,
+        holder: EntityUid,
         expires_in_seconds: Option<u64>,
         purposes: Option<Vec<String>>,
     ) -> Result<Issued, Refusal> {
         let writing = self.writing.lock();
-        if !self.world.read().policy.bundle.is_principal(&caller.ty) {
-            return Err(Refusal::invalid("type", "the schema has no such type among its principals"));
+        let grant = self.authorise_key(caller, origin, &holder)?;
+        let trail = grant.trail(self, What::MakeKey).target(&holder);
+        if !self.world.read().policy.bundle.is_principal(&holder.ty) {
+            let unfit = Refusal::invalid("type", "the schema has no such type among its principals");
+            return self.told(trail, Err(unfit));
         }
         let now = self.clock.now();
         let expires_at = expires_in_seconds.map(|s| now.plus_seconds(s));
-        let trail = grant.trail(self, What::MakeKey).target(&caller);
-        let (key, text) = authn::issue(caller, now, expires_at, purposes, self.store.ring(), self.entropy.as_ref())?;
+        let (key, text) = authn::issue(holder, now, expires_at, purposes, self.store.ring(), self.entropy.as_ref())?;
         let change = self.store.put_api_key(&key, now)?;
         let key_id = key.key_id;
         let effect = Box::new(move |world: &mut World| world.keys.insert(key));
@@ -74,21 +77,49 @@ impl Wardkeep {
         Ok(listed)
     }
 
-    /// Whom a key speaks for, so that Cedar can be asked about its revocation.
-    pub fn key_holder(&self, id: KeyId) -> Option<EntityUid> {
-        self.world.read().keys.find(id).map(|key| key.caller.clone())
-    }
-
-    /// Takes a key out of force: the next request with it is refused.
-    pub fn revoke_key(&self, grant: &Grant<ManageCallers>, id: KeyId) -> Result<(), Refusal> {
+    /// Takes a key out of force, if `caller` may: the next request with it is refused. `None` is an id that no key can have.
+    pub fn revoke_key(&self, caller: &Caller, origin: &Origin, id: Option<KeyId>) -> Result<(), Refusal> {
         let writing = self.writing.lock();
-        let holder = self.key_holder(id).ok_or(Refusal::Absent)?;
+        let (grant, id, holder) = self.may_revoke(caller, origin, id)?;
         let trail = grant.trail(self, What::RevokeKey).target(&holder).detail(id.to_string());
         let change = self.store.remove_api_key(&id, self.clock.now());
         let effect = Box::new(move |world: &mut World| drop(world.keys.remove(id)));
         self.journal.change(Intent { changes: vec![change], effect }, trail)?;
         drop(writing);
         Ok(())
+    }
+
+    /// A key that is not there is asked about by a nameless holder, and one that is not the caller's to revoke answers as if it were
+    /// not there: otherwise the two could be told apart.
+    fn may_revoke(
+        &self,
+        caller: &Caller,
+        origin: &Origin,
+        id: Option<KeyId>,
+    ) -> Result<(Grant<ManageCallers>, KeyId, EntityUid), Refusal> {
+        let nobody = EntityUid::new("", "");
+        let held = id.and_then(|id| Some((id, self.world.read().keys.find(id)?.caller.clone())));
+        let Some((id, holder)) = held else {
+            let grant = self.authorise_key(caller, origin, &nobody)?;
+            return self.told(grant.trail(self, What::RevokeKey), Err(Refusal::Absent));
+        };
+        let as_absent =
+            self.covers::<ManageCallers>(&self.world.read(), caller, origin, Detail::Key { caller: nobody });
+        match self.authorise_key(caller, origin, &holder) {
+            Ok(grant) => Ok((grant, id, holder)),
+            Err(Refusal::Forbidden) if as_absent => Err(Refusal::Absent),
+            Err(refusal) => Err(refusal),
+        }
+    }
+
+    fn authorise_key(
+        &self,
+        caller: &Caller,
+        origin: &Origin,
+        holder: &EntityUid,
+    ) -> Result<Grant<ManageCallers>, Refusal> {
+        let detail = Detail::Key { caller: holder.clone() };
+        self.authorise_each(caller, origin, super::Circumstances::default(), std::iter::once(detail))
     }
 }
 

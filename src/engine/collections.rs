@@ -6,6 +6,7 @@ use super::{
     Refusal, Wardkeep,
     grant::{Erase, Grant, ManageCollections},
     journal::Intent,
+    trail::Trail,
     world::{Holding, World},
 };
 use crate::{
@@ -29,9 +30,13 @@ pub struct Shown {
 impl Wardkeep {
     /// Makes a collection; the same settings again change nothing, others are refused.
     pub fn put_collection(&self, grant: &Grant<ManageCollections>, settings: Collection) -> Result<(), Refusal> {
+        let trail = grant.trail(self, What::PutCollection).collection(&settings.name);
+        self.told(trail.clone(), self.make_collection(trail, settings))
+    }
+
+    fn make_collection(&self, trail: Trail, settings: Collection) -> Result<(), Refusal> {
         let writing = self.writing.lock();
         let world = self.world.read();
-        let trail_about = settings.name.clone();
         if let Some(there) = world.holding(&settings.name) {
             if there.spec != settings {
                 let detail = "the collection is there with other settings, and settings never change; drop it, or use another name";
@@ -41,7 +46,6 @@ impl Wardkeep {
         }
         check(&world, &settings)?;
         drop(world);
-        let trail = grant.trail(self, What::PutCollection).collection(&trail_about);
         let change = self.store.put_collection(&settings, self.clock.now())?;
         let effect = Box::new(move |world: &mut World| {
             world.collections.insert(settings.name.clone(), Holding::new(settings));
@@ -68,12 +72,13 @@ impl Wardkeep {
     /// Drops a collection and erases all that is in it.
     pub fn drop_collection(&self, grant: &Grant<ManageCollections>, erase: &Grant<Erase>) -> Result<usize, Refusal> {
         let name = erase.collection()?.clone();
+        let trail = grant.trail(self, What::DropCollection).collection(&name);
         let writing = self.writing.lock();
         let world = self.world.read();
-        let holding = world.holding(&name).ok_or(Refusal::Absent)?;
-        let ids: Vec<RecordId> = holding.ids(holding.index.live());
+        let there = world.holding(&name).map(|holding| holding.ids(holding.index.live()));
         drop(world);
-        let trail = grant.trail(self, What::DropCollection).collection(&name).done(ids.len());
+        let ids: Vec<RecordId> = self.told(trail.clone(), there.ok_or(Refusal::Absent))?;
+        let trail = trail.done(ids.len());
         let change = self.store.drop_collection(&name, self.clock.now());
         let dropped = ids.len();
         let effect = Box::new(move |world: &mut World| {

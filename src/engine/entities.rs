@@ -9,6 +9,7 @@ use super::{
     Fault, Refusal, Wardkeep,
     grant::{Detail, Grant, ManageEntities, Operation},
     journal::Intent,
+    trail::Trail,
     world::World,
 };
 use crate::{
@@ -31,16 +32,30 @@ pub struct Written {
 }
 
 impl Wardkeep {
-    /// What Cedar is asked about a body of entities, one by one.
-    pub fn entity_details(&self, uids: &[EntityUid]) -> Vec<Detail> {
-        let world = self.world.read();
-        let operation = |uid| if world.directory.contains(uid) { Operation::Replace } else { Operation::Create };
-        uids.iter().map(|uid| Detail::Entity { uid: uid.clone(), operation: operation(uid) }).collect()
+    /// Writes entities, all or none, if `caller` may write each of them.
+    pub fn put_entities(&self, caller: &Caller, origin: &Origin, sent: &[Json]) -> Result<Vec<Written>, Refusal> {
+        // Asked under the lock: what would create an entity for one who may only create must not replace one that came meanwhile.
+        let writing = self.writing.lock();
+        let details = self.writes(sent).into_iter();
+        let grant = self.authorise_each(caller, origin, super::Circumstances::default(), details)?;
+        let written = self.write_entities(&grant, sent);
+        drop(writing);
+        self.told(grant.trail(self, What::PutEntities).asked(sent.len()), written)
     }
 
-    /// Writes entities, all or none.
-    pub fn put_entities(&self, grant: &Grant<ManageEntities>, sent: &[Json]) -> Result<Vec<Written>, Refusal> {
-        let writing = self.writing.lock();
+    /// What Cedar is asked about a body of entities, one by one. What has no readable name is asked about by an empty one, and named as
+    /// a fault afterwards.
+    fn writes(&self, sent: &[Json]) -> Vec<Detail> {
+        let world = self.world.read();
+        let write = |entity| {
+            let uid = named(entity).unwrap_or_else(|| EntityUid::new("", ""));
+            let operation = if world.directory.contains(&uid) { Operation::Replace } else { Operation::Create };
+            Detail::Entity { uid, operation }
+        };
+        sent.iter().map(write).collect()
+    }
+
+    fn write_entities(&self, grant: &Grant<ManageEntities>, sent: &[Json]) -> Result<Vec<Written>, Refusal> {
         let world = self.world.read();
         let entities = checked(&world, sent)?;
         let written = entities
@@ -59,12 +74,16 @@ impl Wardkeep {
             }
         });
         self.journal.change(Intent { changes: vec![change], effect }, trail)?;
-        drop(writing);
         Ok(written)
     }
 
     /// Deletes one entity; with `force` even if something refers to it (what does is then denied where policies look at it).
     pub fn remove_entity(&self, grant: &Grant<ManageEntities>, uid: &EntityUid, force: bool) -> Result<(), Refusal> {
+        let trail = grant.trail(self, What::RemoveEntity).target(uid);
+        self.told(trail.clone(), self.delete_entity(trail, uid, force))
+    }
+
+    fn delete_entity(&self, trail: Trail, uid: &EntityUid, force: bool) -> Result<(), Refusal> {
         let writing = self.writing.lock();
         let world = self.world.read();
         if !world.is_explicit(uid) {
@@ -80,11 +99,18 @@ impl Wardkeep {
                 more: serde_json::json!({ "referrers": referrers }),
             });
         }
+        let withdrawn = world.has_records(uid);
         drop(world);
-        let trail = grant.trail(self, What::RemoveEntity).target(uid);
-        let change = self.store.remove_entities(std::slice::from_ref(uid), self.clock.now());
-        let gone = uid.clone();
-        let effect = Box::new(move |world: &mut World| world.remove_entity(&gone));
+        let (gone, now) = (uid.clone(), self.clock.now());
+        // Its records would imply it anew, bare: a forbid that rested on what it was would be lifted by removing it.
+        let change = match withdrawn {
+            true => self.store.put_entities(&[Entity::withdrawn(gone.clone())], now)?,
+            false => self.store.remove_entities(std::slice::from_ref(uid), now),
+        };
+        let effect = Box::new(move |world: &mut World| match withdrawn {
+            true => world.withdraw_entity(&gone),
+            false => world.remove_entity(&gone),
+        });
         self.journal.change(Intent { changes: vec![change], effect }, trail)?;
         drop(writing);
         Ok(())
@@ -99,7 +125,7 @@ impl Wardkeep {
         found.ok_or(Refusal::Absent)
     }
 
-    /// Entities of a type by id, from after `after`.
+    /// Entities of a type by id, from after `after`: those that the caller may look at one by one.
     pub fn entities(
         &self,
         grant: &Grant<ManageEntities>,
@@ -109,7 +135,9 @@ impl Wardkeep {
     ) -> Result<Vec<Entity>, Refusal> {
         let world = self.world.read();
         let later = |e: &&std::sync::Arc<Entity>| {
-            world.is_explicit(&e.uid) && after.is_none_or(|last| e.uid.id.as_ref() > last)
+            let wanted = world.is_explicit(&e.uid) && after.is_none_or(|last| e.uid.id.as_ref() > last);
+            let looked_at = Detail::Entity { uid: e.uid.clone(), operation: Operation::Read };
+            wanted && self.covers::<ManageEntities>(&world, &grant.caller, &grant.origin, looked_at)
         };
         let found: Vec<_> = world.directory.of_type(ty).filter(later).take(limit).map(|e| e.as_ref().clone()).collect();
         drop(world);
@@ -128,6 +156,13 @@ impl Wardkeep {
         let detail = Detail::Entity { uid, operation };
         self.authorise_each(caller, origin, super::Circumstances::default(), std::iter::once(detail))
     }
+}
+
+/// An entity's name in Cedar's JSON: `{type, id}`, also under `__entity`.
+fn named(entity: &Json) -> Option<EntityUid> {
+    let uid = entity.get("uid")?;
+    let uid = uid.get("__entity").unwrap_or(uid);
+    Some(EntityUid::new(uid.get("type")?.as_str()?, uid.get("id")?.as_str()?))
 }
 
 fn checked(world: &World, sent: &[Json]) -> Result<Vec<Entity>, Refusal> {

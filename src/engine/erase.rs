@@ -37,18 +37,17 @@ impl Wardkeep {
     /// Erases what `erasure` names of the grant's collection.
     pub fn erase(&self, grant: &Grant<Erase>, erasure: &Erasure) -> Result<Erased, Refusal> {
         let name = grant.collection()?.clone();
+        let trail = grant.trail(self, What::Erase);
         let writing = self.writing.lock();
         let world = self.world.read();
-        let holding = world.holding(&name).ok_or(Refusal::Absent)?;
-        let (ids, missing) = named(&world, holding, erasure);
-        let patients: Vec<_> = ids.iter().filter_map(|id| holding.find(id)?.1.patient.clone()).collect();
+        let there = world.holding(&name).map(|holding| {
+            let (ids, missing) = named(&world, holding, erasure);
+            let patients: Vec<_> = ids.iter().filter_map(|id| holding.find(id)?.1.patient.clone()).collect();
+            (ids, missing, patients)
+        });
         drop(world);
-        let trail = grant
-            .trail(self, What::Erase)
-            .asked(ids.len() + missing)
-            .done(ids.len())
-            .records(ids.iter())
-            .patients(patients.iter());
+        let (ids, missing, patients) = self.told(trail.clone(), there.ok_or(Refusal::Absent))?;
+        let trail = trail.asked(ids.len() + missing).done(ids.len()).records(ids.iter()).patients(patients.iter());
         if ids.is_empty() {
             self.journal.note(trail)?;
             return Ok(Erased { erased: 0, missing });

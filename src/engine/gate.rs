@@ -147,6 +147,15 @@ pub(super) fn nearest(
     Ok(walk.release)
 }
 
+/// What follows a record that the caps withhold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Withheld {
+    /// What the caps still leave room for.
+    Skipped,
+    /// Nothing: whoever goes on from the last record of a page must find this one there. The first record of a page fits any cap.
+    EndsThePage,
+}
+
 /// The records of `slots` in that order, decided one by one, until the limit or the end.
 pub(super) fn in_order(
     engine: &Wardkeep,
@@ -155,8 +164,9 @@ pub(super) fn in_order(
     scope: &Scope,
     slots: impl Iterator<Item = Slot>,
     requested: usize,
+    withheld: Withheld,
 ) -> Result<Release, Refusal> {
-    let mut walk = Walk::new(engine, world, holding, scope, requested);
+    let mut walk = Walk { withheld, ..Walk::new(engine, world, holding, scope, requested) };
     let mut slots =
         slots.filter(|s| scope.allowed.contains(s.0) || scope.ask.contains(s.0)).map(|s| (s, None)).peekable();
     while !walk.full() && slots.peek().is_some() {
@@ -187,6 +197,7 @@ struct Walk<'a> {
     scope: &'a Scope,
     allotment: Allotment,
     seen: HashSet<Slot>,
+    withheld: Withheld,
     release: Release,
 }
 
@@ -201,7 +212,8 @@ impl<'a> Walk<'a> {
             withheld: 0,
             disagreements: 0,
         };
-        Self { engine, world, holding, scope, allotment: Allotment::new(&scope.caps), seen: HashSet::new(), release }
+        let (allotment, withheld) = (Allotment::new(&scope.caps), Withheld::Skipped);
+        Self { engine, world, holding, scope, allotment, seen: HashSet::new(), withheld, release }
     }
 
     fn room(&self) -> usize {
@@ -209,7 +221,7 @@ impl<'a> Walk<'a> {
     }
 
     fn full(&self) -> bool {
-        self.room() == 0
+        self.room() == 0 || (self.withheld == Withheld::EndsThePage && self.release.withheld > 0)
     }
 
     /// Takes candidates in order: opens them, decides them in full, releases what the caps leave room for.

@@ -124,16 +124,52 @@ impl Wardkeep {
                 policies,
                 action: PhantomData,
             }),
-            Err(reason) => {
-                let trail = Trail::new(self, What::Refused, Some(caller), origin)
-                    .action(A::ACTION)
-                    .circumstances(&circumstances)
-                    .patient(patient.as_ref())
-                    .denied(reason);
-                self.journal.note(trail)?;
-                Err(Refusal::Forbidden)
-            }
+            Err(reason) => Err(self.refuse::<A>(caller, origin, &circumstances, reason)),
         }
+    }
+
+    /// Asked before a body is read whose items Cedar is asked about one by one: whoever no permit could ever let do `A` is refused at
+    /// once. It is no grant: the use case asks about each item.
+    pub fn may_begin<A: Asked>(&self, caller: &Caller, origin: &Origin) -> Result<(), Refusal> {
+        let circumstances = Circumstances::default();
+        let world = self.world.read();
+        let verdict = if asked_per_item(&world, A::ACTION) {
+            conceivable(&world, caller, A::ACTION, circumstances.offered(self.clock.now(), origin, &world, A::ACTION))
+        } else {
+            self.allowed::<A>(&world, caller, origin, &circumstances, std::iter::empty())
+        };
+        drop(world);
+        verdict.map(drop).map_err(|reason| self.refuse::<A>(caller, origin, &circumstances, reason))
+    }
+
+    /// Not permitted, which is in the audit log before it is told.
+    fn refuse<A: Asked>(
+        &self,
+        caller: &Caller,
+        origin: &Origin,
+        circumstances: &Circumstances,
+        reason: &'static str,
+    ) -> Refusal {
+        let patient = self.world.read().named_patient(circumstances);
+        let trail = Trail::new(self, What::Refused, Some(caller), origin)
+            .action(A::ACTION)
+            .circumstances(circumstances)
+            .patient(patient.as_ref());
+        match self.journal.note(trail.denied(reason)) {
+            Ok(_) => Refusal::Forbidden,
+            Err(unavailable) => unavailable,
+        }
+    }
+
+    /// What was permitted and came to nothing is in the audit log too before it is told: it may say a count, or that something is
+    /// not there. What `refuse` wrote is not written twice, and where the log cannot be written there is nothing to write to.
+    pub(super) fn told<T>(&self, trail: Trail, done: Result<T, Refusal>) -> Result<T, Refusal> {
+        if let Err(refusal) = &done
+            && let Some((outcome, code)) = refusal.in_the_log()
+        {
+            self.journal.note(trail.outcome(outcome).detail(code))?;
+        }
+        done
     }
 
     /// Whether a grant would still be given now: asked at each commit of a long stream.
@@ -143,11 +179,20 @@ impl Wardkeep {
         details: impl Iterator<Item = Detail>,
     ) -> Result<(), Refusal> {
         let world = self.world.read();
-        if !world.keys.still_accepts(&grant.caller, self.clock.now()) {
+        let accepted = world.keys.still_accepts(&grant.caller, self.clock.now());
+        drop(world);
+        if !accepted {
+            let trail = Trail::new(self, What::Refused, Some(&grant.caller), &grant.origin);
+            let trail = trail.action(A::ACTION).circumstances(&grant.circumstances);
+            self.journal.note(trail.denied("credential_no_longer_accepted"))?;
             return Err(Refusal::Unauthenticated);
         }
-        drop(world);
         self.authorise_each::<A>(&grant.caller, &grant.origin, grant.circumstances.clone(), details).map(drop)
+    }
+
+    /// Whether `caller` may do `A` to one item. Not written down: for what is not told, or told otherwise.
+    pub(super) fn covers<A: Asked>(&self, world: &World, caller: &Caller, origin: &Origin, detail: Detail) -> bool {
+        self.allowed::<A>(world, caller, origin, &Circumstances::default(), std::iter::once(detail)).is_ok()
     }
 
     fn allowed<A: Asked>(
@@ -161,14 +206,14 @@ impl Wardkeep {
         if circumstances.purpose.as_ref().is_some_and(|p| !caller.may_claim(p)) {
             return Err("purpose_not_on_key");
         }
-        let resource = world.resource(A::ACTION, circumstances);
+        let resource = world.resource(A::ACTION, circumstances).ok_or("missing_entity")?;
         let offered = circumstances.offered(self.clock.now(), origin, world, A::ACTION);
-        let declared = DETAILS.iter().any(|name| world.policy.bundle.context_declares(A::ACTION, name).is_some());
+        let declared = asked_per_item(world, A::ACTION);
         let mut details = details.peekable();
         if !declared || details.peek().is_none() {
             // What is asked per record needs the records; the engine asks before it says anything about them.
             if declared && A::ACTION == Action::Ingest {
-                return Ok(Vec::new());
+                return conceivable(world, caller, A::ACTION, offered);
             }
             if details.any(|detail| detail.concerns_an_administrator()) && *caller.uid() != root() {
                 return Err("only_root_makes_administrators");
@@ -191,6 +236,35 @@ impl Wardkeep {
 /// Context attributes that differ from item to item of one request.
 const DETAILS: [&str; 7] =
     ["document", "replaces", "entity_type", "entity_id", "operation", "caller_type", "caller_id"];
+
+fn asked_per_item(world: &World, action: Action) -> bool {
+    DETAILS.iter().any(|name| world.policy.bundle.context_declares(action, name).is_some())
+}
+
+/// Whether any permit names this caller and this action at all. What the policies say of the items is asked when those are known.
+fn conceivable(
+    world: &World,
+    caller: &Caller,
+    action: Action,
+    mut offered: BTreeMap<&'static str, Value>,
+) -> Result<Vec<PolicyName>, &'static str> {
+    if action == Action::Ingest {
+        let nameless =
+            Detail::Record { document: EntityUid::new("Document", ""), document_id: String::new(), replaces: false };
+        offered.extend(nameless.offered(world, action));
+    }
+    let inquiry = world.inquiry(caller.uid(), action, offered).map_err(|_| UNFIT_REQUEST)?;
+    if !world.directory.contains(caller.uid()) {
+        return Err(deny_code(&DenyReason::UnknownPrincipal));
+    }
+    match world.policy.bundle.caps(&inquiry, &world.directory).permits.as_slice() {
+        [] => Err(deny_code(&DenyReason::NoPermit)),
+        [..] => Ok(Vec::new()),
+    }
+}
+
+/// The schema does not let this caller ask this, or needs a context that the request does not give.
+const UNFIT_REQUEST: &str = "the request does not fit the schema";
 
 /// What an action is asked about once per item of its body.
 #[derive(Debug, Clone)]
@@ -278,7 +352,7 @@ fn ask(
     resource: &Entity,
     offered: BTreeMap<&'static str, Value>,
 ) -> Result<Vec<PolicyName>, &'static str> {
-    let inquiry = world.inquiry(caller.uid(), action, offered).map_err(|_| "the request does not fit the schema")?;
+    let inquiry = world.inquiry(caller.uid(), action, offered).map_err(|_| UNFIT_REQUEST)?;
     match world.policy.bundle.decide(&inquiry, resource, &world.directory) {
         Verdict::Allow { permits } => Ok(permits),
         Verdict::Deny(reason) => Err(deny_code(&reason)),
@@ -286,15 +360,16 @@ fn ask(
 }
 
 impl World {
-    /// The resource of an action. A collection that does not exist is asked about by its bare name, so that whoever may not ask learns nothing.
-    fn resource(&self, action: Action, circumstances: &Circumstances) -> Entity {
+    /// The resource of an action. A collection that does not exist is asked about by its bare name, so that whoever may not ask learns
+    /// nothing. `None` where its entity was withdrawn.
+    fn resource(&self, action: Action, circumstances: &Circumstances) -> Option<Entity> {
         let uid = match (action.resource_type(), &circumstances.collection) {
             ("Collection", Some(name)) => EntityUid::collection(name),
             _ => EntityUid::system(),
         };
         match self.directory.get(&uid) {
-            Some(stored) => stored.as_ref().clone(),
-            None => Entity::bare(uid),
+            Some(stored) => Some(stored.as_ref().clone()),
+            None => (!self.is_withdrawn(&uid)).then(|| Entity::bare(uid)),
         }
     }
 }

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     audit::What,
     clock::Instant,
-    model::{Collection, DocumentId, Embedding, Entity, EntityUid, Phi, Record, RecordId, limits},
+    model::{Collection, CollectionName, DocumentId, Embedding, Entity, EntityUid, Phi, Record, RecordId, limits},
     policy::{AttributeType, Bundle},
     store::StoredRecord,
 };
@@ -100,8 +100,17 @@ impl Wardkeep {
     }
 
     fn ingest(&self, grant: &Grant<Ingest>, lines: &[Line], mode: Mode, whole: bool) -> Result<Ingested, Refusal> {
+        let taken = self.take_in(grant, lines, mode, whole);
+        self.told(grant.trail(self, What::Ingest).asked(lines.len()), taken)
+    }
+
+    fn take_in(&self, grant: &Grant<Ingest>, lines: &[Line], mode: Mode, whole: bool) -> Result<Ingested, Refusal> {
         loop {
-            let rules = self.rules(grant)?;
+            let Some(rules) = self.rules(grant)? else {
+                // Asked like one that is there, so that whoever may not write to it learns nothing.
+                self.renew(grant, as_sent(grant.collection()?, lines).into_iter())?;
+                return Err(Refusal::Absent);
+            };
             let (built, mut rejected) = build_all(&rules, grant, lines);
             let writing = self.writing.lock();
             // Built without the lock: another bundle meanwhile means to build again.
@@ -122,32 +131,28 @@ impl Wardkeep {
         }
     }
 
-    fn rules(&self, grant: &Grant<Ingest>) -> Result<Rules, Refusal> {
+    /// `None` where the collection is not there.
+    fn rules(&self, grant: &Grant<Ingest>) -> Result<Option<Rules>, Refusal> {
         let world = self.world.read();
-        let holding = world.holding(grant.collection()?).ok_or(Refusal::Absent)?;
-        Ok(Rules {
+        Ok(world.holding(grant.collection()?).map(|holding| Rules {
             bundle: Arc::clone(&world.policy.bundle),
             version: world.policy.version,
             spec: holding.spec.clone(),
             now: self.clock.now(),
-        })
+        }))
     }
 
     /// What Cedar is asked of each record. Where none could be read, of a nameless new one: an empty batch is refused like a full one.
     fn details(&self, rules: &Rules, built: &[Built]) -> Vec<Detail> {
         let world = self.world.read();
-        let there = |id: &RecordId| world.holding(&rules.spec.name).is_some_and(|h| h.find(id).is_some());
-        let detail = |document: &str, replaces| Detail::Record {
-            document: EntityUid::new("Document", format!("{}/{document}", rules.spec.name.as_str())),
-            document_id: document.to_owned(),
-            replaces,
-        };
+        let name = &rules.spec.name;
+        let there = |id: &RecordId| world.holding(name).is_some_and(|h| h.find(id).is_some());
         if built.is_empty() {
-            return vec![detail("", false)];
+            return vec![detail(name, "", false)];
         }
         // Chunks of one document are asked about once.
         let distinct: BTreeSet<_> = built.iter().map(|b| (b.record.document.as_str(), there(&b.record.id))).collect();
-        distinct.into_iter().map(|(document, replaces)| detail(document, replaces)).collect()
+        distinct.into_iter().map(|(document, replaces)| detail(name, document, replaces)).collect()
     }
 
     fn place_all(&self, rules: &Rules, built: Vec<Built>, mode: Mode) -> Result<(Vec<Built>, Vec<Fault>), Refusal> {
@@ -184,6 +189,18 @@ impl Wardkeep {
         self.graphs.tend();
         Ok(accepted)
     }
+}
+
+fn detail(name: &CollectionName, document: &str, replaces: bool) -> Detail {
+    let uid = EntityUid::new("Document", format!("{}/{document}", name.as_str()));
+    Detail::Record { document: uid, document_id: document.to_owned(), replaces }
+}
+
+/// What Cedar is asked about lines that nothing can be compared with.
+fn as_sent(name: &CollectionName, lines: &[Line]) -> Vec<Detail> {
+    let drafts = lines.iter().filter_map(|line| line.draft.as_ref().ok());
+    let details: Vec<_> = drafts.map(|draft| detail(name, &draft.document, false)).collect();
+    if details.is_empty() { vec![detail(name, "", false)] } else { details }
 }
 
 /// Every draft that fits schema and collection; each id once.

@@ -216,16 +216,17 @@ impl Writer {
             }
         };
         let numbers: Vec<u64> = must.iter().chain(&may).map(|(seq, _)| *seq).collect();
-        let jobs = changed.into_iter().chain(noting);
         match self.keep(log, must, may) {
             Ok(()) => {
-                for (job, sequence) in jobs.zip(numbers) {
+                for (job, sequence) in changed.into_iter().chain(noting).zip(numbers) {
                     let _ = job.reply.send(Ok(Receipt { sequence }));
                 }
             }
             Err(error) => {
                 tracing::error!(error, "the audit log cannot be written; no answer leaves");
-                refuse(jobs, UNWRITABLE);
+                let halted = self.store.is_halted();
+                refuse(changed, if halted { UNKNOWN } else { MADE });
+                refuse(noting, if halted { HALTED } else { UNWRITABLE });
             }
         }
     }
@@ -237,8 +238,9 @@ impl Writer {
     }
 }
 
-const UNWRITABLE: &str =
-    "the audit log cannot be written; a change that was sent may be in force, and is then in the log once it can be";
+const UNWRITABLE: &str = "the audit log cannot be written";
+const MADE: &str =
+    "the audit log cannot be written; the change is made, and will be in the log as soon as that can be written";
 const UNKNOWN: &str = "the store cannot write; free the disk or mend it and restart the server: only then is it known whether the change was kept";
 const HALTED: &str = "an earlier write failed; free the disk or mend it, then restart the server";
 

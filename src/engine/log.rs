@@ -83,6 +83,11 @@ impl Wardkeep {
         }
     }
 
+    /// Writes down that the counts of requests are read.
+    pub fn note_metrics(&self, grant: &Grant<ReadAudit>) -> Result<(), Refusal> {
+        self.journal.note(grant.trail(self, What::ReadAudit).detail("metrics")).map(drop)
+    }
+
     /// The signed head of the log.
     pub fn checkpoint(&self, grant: &Grant<ReadAudit>) -> Result<String, Refusal> {
         self.journal.note(grant.trail(self, What::ReadAudit).detail("checkpoint"))?;

@@ -104,6 +104,11 @@ impl Wardkeep {
         Operator::of(&self.store)
     }
 
+    /// Whether an earlier write failed, so that nothing is answered until the store is opened anew.
+    pub fn is_halted(&self) -> bool {
+        self.store.is_halted()
+    }
+
     /// The key that verifies the audit log.
     pub fn audit_public_key(&self) -> [u8; 32] {
         self.store.ring().signer().public_key()

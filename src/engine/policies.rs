@@ -52,7 +52,8 @@ impl Wardkeep {
         grant: &Grant<ManagePolicies>,
         source: &BundleSource,
     ) -> Result<Activated, Refusal> {
-        let bundle = compile(source)?;
+        let trail = grant.trail(self, What::ReadPolicies).detail("validate");
+        let bundle = self.told(trail, compile(source))?;
         self.journal.note(grant.trail(self, What::ReadPolicies).detail("validate"))?;
         let version = self.world.read().policy.version;
         Ok(Activated { version, digest: hex::encode(bundle.digest()), warnings: bundle.warnings().to_vec() })
@@ -60,6 +61,16 @@ impl Wardkeep {
 
     /// Puts a bundle into force, if it fits what is stored and its uploader.
     pub fn put_policies(
+        &self,
+        grant: &Grant<ManagePolicies>,
+        source: BundleSource,
+        if_match: Option<u64>,
+        allow: Allow,
+    ) -> Result<Activated, Refusal> {
+        self.told(grant.trail(self, What::PutPolicies), self.activate(grant, source, if_match, allow))
+    }
+
+    fn activate(
         &self,
         grant: &Grant<ManagePolicies>,
         source: BundleSource,
@@ -138,7 +149,7 @@ impl Wardkeep {
     /// Holds everything that is stored against a bundle's schema.
     pub(super) fn misfits(&self, bundle: &Bundle) -> Result<(Misfits, Vec<(CollectionName, RoaringBitmap)>), Refusal> {
         let mut misfits = Misfits::new();
-        for entity in self.store.entities()? {
+        for entity in self.store.entities()?.into_iter().filter(|entity| !entity.is_withdrawn()) {
             tally(&mut misfits, bundle, &entity);
         }
         let names: Vec<CollectionName> = self.world.read().collections.keys().cloned().collect();

@@ -40,7 +40,7 @@ pub enum OpenError {
     Thread(#[from] std::io::Error),
     /// The stored bundle does not compile: it was written by another version.
     #[error(
-        "the stored policies do not compile with this version of wardkeep; set others offline with `policy set --data`"
+        "the stored policies do not compile with this version of wardkeep: open the store with the version that wrote them"
     )]
     Bundle,
     /// No bundle is stored.
@@ -103,13 +103,16 @@ impl Wardkeep {
             store.ring().signer(),
             Arc::clone(&environment.disk),
         )?;
+        // So that a log whose first entries are lost to a crash is still the one that the manifest knows.
+        let head = log.head();
+        store.write_manifest(head.size, head.root, head.group)?;
         let source = policy::starter();
         let bundle = Bundle::compile(&source).map_err(|_| OpenError::Bundle)?;
         let world = World::new(InForce { version: 1, bundle: Arc::new(bundle) }, Directory::new(), Keys::default());
         let engine = Self::assemble(store, log, world, Settings::default(), environment)?;
-        let founding = engine.found(source)?;
+        let founding = engine.found(source);
         engine.close();
-        Ok(founding)
+        founding
     }
 
     fn found(&self, source: crate::model::BundleSource) -> Result<Founding, OpenError> {
@@ -145,14 +148,25 @@ impl Wardkeep {
             return Err(OpenError::Unfinished);
         }
         let log = open_log(&store, Arc::clone(&environment.disk))?;
+        // The log may be one group ahead of the manifest and no more: a group that a crash left behind is entered before the next.
         let head = log.head();
         store.write_manifest(head.size, head.root, head.group)?;
         let world = load(&store, progress)?;
         let engine = Self::assemble(store, log, world, settings, environment)?;
-        engine.deny_misfits()?;
-        engine.journal.note(engine.own_trail(What::Start)).map_err(|_| OpenError::Unwritable)?;
-        engine.graphs.tend();
-        Ok(engine)
+        match engine.begin() {
+            Ok(()) => Ok(engine),
+            Err(error) => {
+                engine.close();
+                Err(error)
+            }
+        }
+    }
+
+    fn begin(&self) -> Result<(), OpenError> {
+        self.deny_misfits()?;
+        self.journal.note(self.own_trail(What::Start)).map_err(|_| OpenError::Unwritable)?;
+        self.graphs.tend();
+        Ok(())
     }
 
     fn assemble(
@@ -237,11 +251,9 @@ fn open_log(store: &Store, disk: Arc<dyn audit::Disk>) -> Result<Log, OpenError>
 fn load(store: &Store, progress: Progress<'_>) -> Result<World, OpenError> {
     let (version, stored) = store.bundle()?.ok_or(OpenError::Unfinished)?;
     let bundle = Bundle::compile(&stored.source).map_err(|_| OpenError::Bundle)?;
-    let mut directory = Directory::new();
-    for entity in store.entities()? {
-        directory.upsert(entity);
-    }
-    let mut world = World::new(InForce { version, bundle: Arc::new(bundle) }, directory, Keys::new(store.api_keys()?));
+    let in_force = InForce { version, bundle: Arc::new(bundle) };
+    let mut world = World::new(in_force, Directory::new(), Keys::new(store.api_keys()?));
+    store.entities()?.into_iter().for_each(|entity| world.load_entity(entity));
     let mut loaded = 0;
     for spec in store.collections()? {
         world.collections.insert(spec.name.clone(), Holding::new(spec.clone()));

@@ -1,6 +1,6 @@
 //! Why a request was not served: what the caller could do differently, never content of a record.
 
-use crate::model::ids::check_id;
+use crate::{audit::Outcome, model::ids::check_id};
 
 /// One thing that is wrong with what was sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,6 +64,18 @@ impl Refusal {
     /// One fault of the whole request.
     pub fn invalid(code: &'static str, detail: impl Into<String>) -> Self {
         Self::Invalid(vec![Fault::new(code, detail)])
+    }
+
+    /// How the audit log tells of it where the action was permitted; what was not permitted is told where that is decided.
+    pub(super) fn in_the_log(&self) -> Option<(Outcome, &'static str)> {
+        match self {
+            Self::Unauthenticated | Self::Forbidden | Self::Unavailable(_) => None,
+            Self::Absent => Some((Outcome::Invalid, "not_found")),
+            Self::Invalid(faults) => Some((Outcome::Invalid, faults.first().map_or("invalid", |f| f.code))),
+            Self::Conflict { code, .. } => Some((Outcome::Invalid, code)),
+            Self::Outdated { .. } => Some((Outcome::Invalid, "version_mismatch")),
+            Self::Damaged => Some((Outcome::Failed, "damaged")),
+        }
     }
 
     /// A conflict without counts.

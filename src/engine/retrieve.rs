@@ -5,7 +5,7 @@ use roaring::RoaringBitmap;
 use super::{
     Refusal, Wardkeep,
     disclosure::{Disclosure, Frame, Include},
-    gate::{self, Release, Scope},
+    gate::{self, Release, Scope, Withheld},
     grant::{Asked, Grant, Read, Search},
     trail::Trail,
     world::{Holding, World},
@@ -45,6 +45,10 @@ pub enum Listing {
 impl Wardkeep {
     /// The nearest records that the caller may retrieve.
     pub fn search(&self, grant: &Grant<Search>, question: &Question) -> Result<Disclosure, Refusal> {
+        self.told(grant.trail(self, What::Search), self.find(grant, question))
+    }
+
+    fn find(&self, grant: &Grant<Search>, question: &Question) -> Result<Disclosure, Refusal> {
         let world = self.world.read();
         let holding = world.holding(grant.collection()?).ok_or(Refusal::Absent)?;
         let query = embedding(holding, question)?;
@@ -59,7 +63,7 @@ impl Wardkeep {
     /// One record by id. What is absent and what the caller may not read are one.
     pub fn read(&self, grant: &Reading, id: &RecordId) -> Result<Disclosure, Refusal> {
         let trail = grant.0.trail(self, What::Read).asked(1);
-        match self.permitted(&grant.0, id)? {
+        match self.told(trail.clone(), self.permitted(&grant.0, id))? {
             Some((release, frame)) => self.disclose(trail, release, frame),
             None => {
                 self.journal.note(trail.denied("absent_or_not_permitted"))?;
@@ -79,26 +83,32 @@ impl Wardkeep {
             return Ok(None);
         };
         let scope = Scope::of_one(&world, inquiry, holding, slot);
-        let release = gate::in_order(self, &world, holding, &scope, std::iter::once(slot), 1)?;
+        let release = gate::in_order(self, &world, holding, &scope, std::iter::once(slot), 1, Withheld::Skipped)?;
         let frame = Frame::new(world.policy.version, holding, Include::default(), None);
         Ok((!release.records.is_empty()).then_some((release, frame)))
     }
 
     /// What the caller may read of a collection, by id, and how much it is.
     pub fn list(&self, grant: &Grant<Search>, listing: &Listing, include: Include) -> Result<Disclosure, Refusal> {
+        self.told(grant.trail(self, What::List), self.enumerate(grant, listing, include))
+    }
+
+    fn enumerate(&self, grant: &Grant<Search>, listing: &Listing, include: Include) -> Result<Disclosure, Refusal> {
         let world = self.world.read();
         let holding = world.holding(grant.collection()?).ok_or(Refusal::Absent)?;
         let mut scope = Scope::plan(self, &world, holding, grant, Action::Read)?;
-        let (slots, limit) = match listing {
+        let (slots, limit, withheld) = match listing {
             Listing::Ids(ids) => {
                 let slots: Vec<Slot> = ids.iter().filter_map(|id| holding.find(id)).map(|(slot, _)| slot).collect();
                 scope.narrow(&slots.iter().map(|s| s.0).collect());
-                (slots, ids.len())
+                (slots, ids.len(), Withheld::Skipped)
             }
-            Listing::Page { after, limit } => (page(holding, &scope.searchable(), after.as_ref()), *limit),
+            Listing::Page { after, limit } => {
+                (page(holding, &scope.searchable(), after.as_ref()), *limit, Withheld::EndsThePage)
+            }
         };
         let count = gate::count(self, &world, holding, &scope)?;
-        let mut release = gate::in_order(self, &world, holding, &scope, slots.into_iter(), limit)?;
+        let mut release = gate::in_order(self, &world, holding, &scope, slots.into_iter(), limit, withheld)?;
         self.add_vectors(&mut release, &world, holding, grant, include);
         let frame = Frame::new(world.policy.version, holding, include, Some(count));
         drop(world);

@@ -1,6 +1,6 @@
 //! Who is it? Failures are summed per source and minute, so that a million bad credentials cannot fill the log.
 
-use std::{collections::HashMap, net::IpAddr};
+use std::{cmp::Reverse, collections::HashMap, net::IpAddr};
 
 use parking_lot::Mutex;
 
@@ -13,6 +13,9 @@ use crate::{
 
 /// Sources counted apart; those beyond are counted as one.
 const SOURCES: usize = 1_024;
+/// Sources that a window's entries name, the busiest first; the others are one entry. At some 350 bytes an entry an hour of attack
+/// by any number of sources adds less than 1 MB.
+const NAMED: usize = 32;
 /// How long failures are summed before they are written, in milliseconds.
 const WINDOW_MS: i64 = 60_000;
 
@@ -32,23 +35,34 @@ impl Failures {
     fn note(&self, source: Option<IpAddr>, now: Instant) {
         let mut by_source = self.by_source.lock();
         let known = by_source.contains_key(&source) || by_source.len() < SOURCES;
-        let key = if known { source } else { None };
-        by_source.entry(key).or_insert(Tally { count: 0, since: now }).count += 1;
+        add(&mut by_source, if known { source } else { None }, Tally { count: 1, since: now });
     }
 
-    /// Takes out what has been summed long enough, or everything.
-    fn due(&self, now: Instant, all: bool) -> Vec<(Option<IpAddr>, Tally)> {
-        let mut by_source = self.by_source.lock();
-        let due: Vec<_> = by_source
-            .iter()
-            .filter(|(_, tally)| all || now.millis() - tally.since.millis() >= WINDOW_MS)
-            .map(|(source, tally)| (*source, *tally))
-            .collect();
-        for (source, _) in &due {
-            by_source.remove(source);
-        }
-        due
+    /// Takes back what could not be written.
+    fn resume(&self, source: Option<IpAddr>, tally: Tally) {
+        add(&mut self.by_source.lock(), source, tally);
     }
+
+    /// Takes out everything once the oldest has been summed long enough, or at once.
+    fn due(&self, now: Instant, at_once: bool) -> Vec<(Option<IpAddr>, Tally)> {
+        let mut by_source = self.by_source.lock();
+        let opened = by_source.values().map(|tally| tally.since).min();
+        if !at_once && opened.is_none_or(|since| now.millis() - since.millis() < WINDOW_MS) {
+            return Vec::new();
+        }
+        let mut all: Vec<_> = by_source.drain().collect();
+        drop(by_source);
+        all.sort_unstable_by_key(|(source, tally)| (Reverse(tally.count), *source));
+        let mut named: HashMap<_, _> = all.drain(..all.len().min(NAMED)).collect();
+        all.into_iter().for_each(|(_, tally)| add(&mut named, None, tally));
+        named.into_iter().collect()
+    }
+}
+
+fn add(by_source: &mut HashMap<Option<IpAddr>, Tally>, source: Option<IpAddr>, more: Tally) {
+    let tally = by_source.entry(source).or_insert(Tally { count: 0, ..more });
+    tally.count += more.count;
+    tally.since = tally.since.min(more.since);
 }
 
 impl Wardkeep {
@@ -73,8 +87,7 @@ impl Wardkeep {
         let sent: Vec<_> = self.failures.due(self.clock.now(), all).into_iter().map(send).collect();
         for (source, tally, pending) in sent {
             if pending.and_then(Pending::wait).is_err() {
-                let mut by_source = self.failures.by_source.lock();
-                by_source.entry(source).or_insert(Tally { count: 0, since: tally.since }).count += tally.count;
+                self.failures.resume(source, tally);
             }
         }
     }

@@ -31,6 +31,8 @@ pub(super) struct World {
     pub(super) referred: HashMap<EntityUid, u64>,
     /// Entities that nobody wrote: stored because records are.
     implied: HashSet<EntityUid>,
+    /// Documents and collections that were deleted while they had records: not stored until somebody writes them again.
+    withdrawn: HashSet<EntityUid>,
 }
 
 /// One collection in memory: no text, and of attributes only the columns.
@@ -73,6 +75,7 @@ impl World {
             collections: BTreeMap::new(),
             referred: HashMap::new(),
             implied: HashSet::new(),
+            withdrawn: HashSet::new(),
         };
         world.imply_all();
         world
@@ -95,7 +98,7 @@ impl World {
 
     fn imply(&mut self, uid: EntityUid) {
         let bare = self.policy.bundle.declares_type(&uid.ty) && !self.policy.bundle.requires_attributes(&uid.ty);
-        if bare && !self.directory.contains(&uid) {
+        if bare && !self.directory.contains(&uid) && !self.withdrawn.contains(&uid) {
             self.directory.imply(uid.clone());
             self.implied.insert(uid);
         }
@@ -110,7 +113,41 @@ impl World {
     /// Writes an entity; what was merely implied is written now.
     pub(super) fn put_entity(&mut self, entity: Entity) {
         self.implied.remove(&entity.uid);
+        self.withdrawn.remove(&entity.uid);
         self.directory.upsert(entity);
+    }
+
+    /// Takes in what the store holds under an entity's name.
+    pub(super) fn load_entity(&mut self, entity: Entity) {
+        if entity.is_withdrawn() {
+            self.withdraw_entity(&entity.uid);
+        } else {
+            self.put_entity(entity);
+        }
+    }
+
+    /// Deletes a document or collection that has records: it is not stored any more, not even bare.
+    pub(super) fn withdraw_entity(&mut self, uid: &EntityUid) {
+        self.implied.remove(uid);
+        self.directory.remove(uid);
+        self.withdrawn.insert(uid.clone());
+    }
+
+    pub(super) fn is_withdrawn(&self, uid: &EntityUid) -> bool {
+        self.withdrawn.contains(uid)
+    }
+
+    /// Whether it is the collection or the document of a record that is there.
+    pub(super) fn has_records(&self, uid: &EntityUid) -> bool {
+        let holding = |name: &str| self.holding(&name.parse().ok()?);
+        match (uid.ty.as_ref(), uid.id.split_once('/')) {
+            ("Collection", _) => holding(&uid.id).is_some_and(|h| !h.is_empty()),
+            ("Document", Some((name, id))) => {
+                let document = id.parse::<DocumentId>().ok();
+                holding(name).zip(document).is_some_and(|(h, document)| h.by_document.contains_key(&document))
+            }
+            _ => false,
+        }
     }
 
     /// Stored because somebody wrote it, not merely implied by records.

@@ -16,7 +16,7 @@ use super::{
     session::{Session, answer, run},
 };
 use crate::{
-    engine::{Circumstances, Detail, ManageCallers, Refusal},
+    engine::{Circumstances, ManageCallers},
     model::{EntityUid, KeyId, limits},
 };
 
@@ -24,8 +24,14 @@ use crate::{
 const PURPOSES: usize = 64;
 
 pub(super) async fn make(State(app): State<Arc<App>>, session: Session, intake: Intake) -> Result<Response, Problem> {
+    let Session { caller, origin } = session;
+    let (caller, origin) = run(&app, move |engine| {
+        engine.may_begin::<ManageCallers>(&caller, &origin)?;
+        Ok((caller, origin))
+    })
+    .await?;
     let form: CallerForm = body::json(&intake, limits::BODY_BYTES).await?;
-    let caller = EntityUid::new(label("type", form.ty)?, label("id", form.id)?);
+    let holder = EntityUid::new(label("type", form.ty)?, label("id", form.id)?);
     let purposes = match form.purposes {
         Some(list) => {
             bounded("purposes", list.len(), PURPOSES)?;
@@ -37,17 +43,7 @@ pub(super) async fn make(State(app): State<Arc<App>>, session: Session, intake: 
         let detail = format!("`expires_in` is in seconds and must be 1 to {}", limits::KEY_SECONDS);
         return Err(Problem::invalid("expires_in", detail));
     }
-    let issued = run(&app, move |engine| {
-        let detail = Detail::Key { caller: caller.clone() };
-        let grant = engine.authorise_each::<ManageCallers>(
-            &session.caller,
-            &session.origin,
-            Circumstances::default(),
-            std::iter::once(detail),
-        )?;
-        engine.make_key(&grant, caller, form.expires_in, purposes)
-    })
-    .await?;
+    let issued = run(&app, move |engine| engine.make_key(&caller, &origin, holder, form.expires_in, purposes)).await?;
     let body = json!({
         "api_key": issued.api_key.as_str(),
         "key_id": issued.key_id.to_string(),
@@ -67,21 +63,10 @@ pub(super) async fn list(State(app): State<Arc<App>>, session: Session) -> Resul
 
 pub(super) async fn revoke(
     State(app): State<Arc<App>>,
-    Path(key_id): Path<String>,
     session: Session,
+    Path(key_id): Path<String>,
 ) -> Result<Response, Problem> {
-    run(&app, move |engine| {
-        let id = key_id.parse::<KeyId>().ok();
-        // An id that nobody holds is asked about like one that a stranger holds.
-        let holder = id.and_then(|id| engine.key_holder(id)).unwrap_or_else(|| EntityUid::new("", ""));
-        let grant = engine.authorise_each::<ManageCallers>(
-            &session.caller,
-            &session.origin,
-            Circumstances::default(),
-            std::iter::once(Detail::Key { caller: holder }),
-        )?;
-        engine.revoke_key(&grant, id.ok_or(Refusal::Absent)?)
-    })
-    .await?;
+    let id = key_id.parse::<KeyId>().ok();
+    run(&app, move |engine| engine.revoke_key(&session.caller, &session.origin, id)).await?;
     Ok(answer(&json!({ "revoked": 1 })))
 }

@@ -31,8 +31,8 @@ fn may_manage(
 
 pub(super) async fn put(
     State(app): State<Arc<App>>,
-    Path(name): Path<String>,
     session: Session,
+    Path(name): Path<String>,
     intake: Intake,
 ) -> Result<Response, Problem> {
     let parsed = name.parse::<CollectionName>();
@@ -55,8 +55,8 @@ pub(super) async fn put(
 
 pub(super) async fn show(
     State(app): State<Arc<App>>,
-    Path(name): Path<String>,
     session: Session,
+    Path(name): Path<String>,
 ) -> Result<Response, Problem> {
     let shown = run(&app, move |engine| {
         let name = name.parse::<CollectionName>();
@@ -74,8 +74,8 @@ pub(super) async fn list(State(app): State<Arc<App>>, session: Session) -> Resul
 
 pub(super) async fn drop(
     State(app): State<Arc<App>>,
-    Path(name): Path<String>,
     session: Session,
+    Path(name): Path<String>,
 ) -> Result<Response, Problem> {
     let erased = run(&app, move |engine| {
         let name = name.parse::<CollectionName>();

@@ -17,35 +17,22 @@ use super::{
     session::{Asked, Session, answer, run},
 };
 use crate::{
-    engine::{Circumstances, ManageEntities, Operation},
+    engine::{ManageEntities, Operation},
     model::{EntityUid, limits},
 };
 
 pub(super) async fn put(State(app): State<Arc<App>>, session: Session, intake: Intake) -> Result<Response, Problem> {
+    let Session { caller, origin } = session;
+    let (caller, origin) = run(&app, move |engine| {
+        engine.may_begin::<ManageEntities>(&caller, &origin)?;
+        Ok((caller, origin))
+    })
+    .await?;
     let sent: Vec<body::Distinct> = body::json(&intake, limits::BULK_BODY_BYTES).await?;
     let sent: Vec<Json> = sent.into_iter().map(|entity| entity.0).collect();
     bounded("entities", sent.len(), limits::ENTITIES_PER_REQUEST)?;
-    let written = run(&app, move |engine| {
-        // What has no readable name is asked about by an empty one, and named as a fault afterwards.
-        let uids: Vec<EntityUid> = sent.iter().map(|e| uid(e).unwrap_or_else(|| EntityUid::new("", ""))).collect();
-        let details = engine.entity_details(&uids).into_iter();
-        let grant = engine.authorise_each::<ManageEntities>(
-            &session.caller,
-            &session.origin,
-            Circumstances::default(),
-            details,
-        )?;
-        engine.put_entities(&grant, &sent)
-    })
-    .await?;
+    let written = run(&app, move |engine| engine.put_entities(&caller, &origin, &sent)).await?;
     Ok(answer(&json!({ "written": written.len(), "entities": written })))
-}
-
-/// An entity's name in Cedar's JSON: `{type, id}`, also under `__entity`.
-fn uid(entity: &Json) -> Option<EntityUid> {
-    let uid = entity.get("uid")?;
-    let uid = uid.get("__entity").unwrap_or(uid);
-    Some(EntityUid::new(uid.get("type")?.as_str()?, uid.get("id")?.as_str()?))
 }
 
 #[derive(Deserialize)]
@@ -57,8 +44,8 @@ pub(super) struct ListQuery {
 
 pub(super) async fn list(
     State(app): State<Arc<App>>,
-    Path(ty): Path<String>,
     session: Session,
+    Path(ty): Path<String>,
     Asked(query): Asked<ListQuery>,
 ) -> Result<Response, Problem> {
     let limit = bounded("limit", query.limit.unwrap_or(limits::LIST_PAGE), limits::LIST_PAGE)?;
@@ -75,8 +62,8 @@ pub(super) async fn list(
 
 pub(super) async fn show(
     State(app): State<Arc<App>>,
-    Path((ty, id)): Path<(String, String)>,
     session: Session,
+    Path((ty, id)): Path<(String, String)>,
 ) -> Result<Response, Problem> {
     let entity = run(&app, move |engine| {
         let uid = EntityUid::new(ty, id);
@@ -96,8 +83,8 @@ pub(super) struct RemoveQuery {
 
 pub(super) async fn remove(
     State(app): State<Arc<App>>,
-    Path((ty, id)): Path<(String, String)>,
     session: Session,
+    Path((ty, id)): Path<(String, String)>,
     Asked(query): Asked<RemoveQuery>,
 ) -> Result<Response, Problem> {
     run(&app, move |engine| {

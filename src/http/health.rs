@@ -15,7 +15,7 @@ use super::{
     problem::Problem,
     session::{Session, answer, run},
 };
-use crate::engine::{Circumstances, ReadAudit};
+use crate::engine::{Circumstances, ReadAudit, Refusal};
 
 /// Requests by method and status.
 #[derive(Default)]
@@ -44,14 +44,20 @@ pub(super) async fn alive() -> Response {
     answer(&json!({ "status": "ok" }))
 }
 
-/// The server listens only once the store is loaded, so that answering is being ready.
-pub(super) async fn ready() -> Response {
-    answer(&json!({ "status": "ready" }))
+/// The server listens only once the store is loaded, so that answering is being ready, until a failed write halts the store.
+pub(super) async fn ready(State(app): State<Arc<App>>) -> Result<Response, Problem> {
+    if app.engine.is_halted() {
+        return Err(
+            Refusal::Unavailable("an earlier write failed; free the disk or mend it, then restart the server").into()
+        );
+    }
+    Ok(answer(&json!({ "status": "ready" })))
 }
 
 pub(super) async fn metrics(State(app): State<Arc<App>>, session: Session) -> Result<Response, Problem> {
     run(&app, move |engine| {
-        engine.authorise::<ReadAudit>(&session.caller, &session.origin, Circumstances::default()).map(drop)
+        let grant = engine.authorise::<ReadAudit>(&session.caller, &session.origin, Circumstances::default())?;
+        engine.note_metrics(&grant)
     })
     .await?;
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");

@@ -39,9 +39,9 @@ pub(super) struct PutQuery {
 
 pub(super) async fn put(
     State(app): State<Arc<App>>,
-    headers: HeaderMap,
     session: Session,
     Asked(query): Asked<PutQuery>,
+    headers: HeaderMap,
     intake: Intake,
 ) -> Result<Response, Problem> {
     let grant = run(&app, move |engine| may_manage(engine, &session)).await?;

@@ -43,8 +43,8 @@ enum ModeQuery {
 
 pub(super) async fn put(
     State(app): State<Arc<App>>,
-    Path(collection): Path<String>,
     session: Session,
+    Path(collection): Path<String>,
     Asked(query): Asked<PutQuery>,
     intake: Intake,
 ) -> Result<Response, Problem> {
@@ -57,7 +57,9 @@ pub(super) async fn put(
         run(&app, move |engine| engine.authorise::<Ingest>(&session.caller, &session.origin, Circumstances::of(name)))
             .await?;
     let ingested = if intake.is_ndjson() {
-        Stream { app: &app, grant: Arc::new(grant), mode, so_far: Ingested::default() }.take_in(&intake).await?
+        Stream { app: &app, grant: Arc::new(grant), mode, asked: false, so_far: Ingested::default() }
+            .take_in(&intake)
+            .await?
     } else {
         let bytes = intake.bytes(limits::BULK_BODY_BYTES).await?;
         run(&app, move |engine| Ok(forms::lines(&bytes).map(|lines| engine.ingest_whole(&grant, &lines, mode))))
@@ -76,6 +78,8 @@ struct Stream<'a> {
     app: &'a Arc<App>,
     grant: Arc<Grant<Ingest>>,
     mode: Mode,
+    /// Whether the engine was asked at all: an upload without a line is refused like any other to whoever may not send one.
+    asked: bool,
     so_far: Ingested,
 }
 
@@ -142,9 +146,10 @@ impl Stream<'_> {
 
     async fn commit(&mut self, batch: &mut Batch) -> Result<(), Problem> {
         let lines = batch.take();
-        if lines.is_empty() {
+        if lines.is_empty() && self.asked {
             return Ok(());
         }
+        self.asked = true;
         let (grant, mode) = (Arc::clone(&self.grant), self.mode);
         let ingested = run(self.app, move |engine| {
             let read = |(number, bytes): &(usize, Option<Vec<u8>>)| match bytes {
@@ -226,8 +231,8 @@ impl Batch {
 
 pub(super) async fn erase(
     State(app): State<Arc<App>>,
-    Path(collection): Path<String>,
     session: Session,
+    Path(collection): Path<String>,
     intake: Intake,
 ) -> Result<Response, Problem> {
     let name: CollectionName = collection.parse().map_err(|_| Problem::absent())?;

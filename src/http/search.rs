@@ -47,8 +47,8 @@ struct Head {
 
 pub(super) async fn search(
     State(app): State<Arc<App>>,
-    Path(collection): Path<String>,
     session: Session,
+    Path(collection): Path<String>,
     intake: Intake,
 ) -> Result<Response, Problem> {
     ask(&app, collection, session, &intake, |engine, grant, form: SearchForm| {
@@ -59,8 +59,8 @@ pub(super) async fn search(
 
 pub(super) async fn list(
     State(app): State<Arc<App>>,
-    Path(collection): Path<String>,
     session: Session,
+    Path(collection): Path<String>,
     intake: Intake,
 ) -> Result<Response, Problem> {
     ask(&app, collection, session, &intake, |engine, grant, form: ListForm| {
@@ -120,8 +120,8 @@ pub(super) struct ReadQuery {
 
 pub(super) async fn read(
     State(app): State<Arc<App>>,
-    Path((collection, id)): Path<(String, String)>,
     session: Session,
+    Path((collection, id)): Path<(String, String)>,
     Asked(query): Asked<ReadQuery>,
 ) -> Result<Response, Problem> {
     let name = collection.parse().map_err(|_| Problem::absent())?;

@@ -65,7 +65,8 @@ fn address(peer: Option<IpAddr>, parts: &Parts, proxies: &[IpAddr]) -> Option<Ip
     hops.into_iter().rev().find(|hop| !proxies.contains(hop)).or(Some(peer))
 }
 
-/// An authenticated request: who, and from where.
+/// An authenticated request: who, and from where. Handlers take it before path and query, so that a stranger is told nothing about
+/// those either.
 pub(super) struct Session {
     pub(super) caller: Caller,
     pub(super) origin: Origin,

@@ -32,6 +32,17 @@ impl Entity {
         Self { uid, attrs: Attributes::new(), tags: Attributes::new(), parents: BTreeSet::new() }
     }
 
+    /// What is stored in place of an entity that was deleted and must not come back by itself: its own parent, which no hierarchy
+    /// that clients may write ever holds.
+    pub fn withdrawn(uid: EntityUid) -> Self {
+        Self { parents: BTreeSet::from([uid.clone()]), ..Self::bare(uid) }
+    }
+
+    /// Whether it stands for an entity that was deleted.
+    pub fn is_withdrawn(&self) -> bool {
+        self.parents.contains(&self.uid)
+    }
+
     /// Cedar's JSON form of an entity.
     pub fn to_json(&self) -> Json {
         let mut json = json!({

@@ -2,12 +2,11 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
 use zeroize::Zeroize;
 
-/// Content of a record. No `Display`, a redacted `Debug`, wiped on drop; read through `reveal`.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
+/// Content of a record. No `Display`, not `Serialize`, a redacted `Debug`, wiped on drop; read through `reveal`, so that every place
+/// that seals or discloses it can be found by that word.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Phi<T: Zeroize>(T);
 
 impl<T: Zeroize> Phi<T> {

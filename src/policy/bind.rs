@@ -439,7 +439,7 @@ impl Binder<'_> {
         for entity in &stand_ins {
             self.session.survey(&sites, entity, &mut needed);
         }
-        let entities = self.session.entities(&stand_ins, &needed, &names)?;
+        let entities = self.session.entities(&stand_ins, &needed, &names, true)?;
         let outcome = |entity: &Entity| {
             let request = self.session.inquiry.request(convert::uid(&entity.uid)?)?;
             let world = self.session.world(entity);

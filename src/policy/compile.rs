@@ -250,10 +250,8 @@ fn policy_of(
         condition.sites(&mut sites);
         condition.names(&mut names);
     }
-    let cedar = match policy.is_static() {
-        true => policy.clone(),
-        false => CedarPolicy::from_pst(pst::Policy::Static(fixed)).map_err(|_| odd())?.new_id(policy.id().clone()),
-    };
+    // made from the tree, not from the text: such a policy carries no source positions, which Cedar would copy at every step
+    let cedar = CedarPolicy::from_pst(pst::Policy::Static(fixed)).map_err(|_| odd())?.new_id(policy.id().clone());
     let template = policy.template_id().and_then(|id| set.template(id));
     let annotation = |key: &str| policy.annotation(key).or_else(|| template.and_then(|t: &Template| t.annotation(key)));
     let (max_records, max_patients) = caps(policy.effect(), name, annotation)?;

@@ -89,22 +89,29 @@ pub(super) fn pairs(fields: &Attributes) -> Option<Vec<(String, RestrictedExpres
 
 /// An entity in Cedar's form. `None` if a value cannot be made (a malformed extension call): then it counts as not stored.
 pub(super) fn entity(entity: &Entity) -> Option<CedarEntity> {
-    build(entity, pairs(&entity.attrs)?, pairs(&entity.tags)?)
+    build(entity, pairs(&entity.attrs)?, pairs(&entity.tags)?, entity.parents.iter())
 }
 
-/// As `entity`, with only those attributes that some policy reads: the rest cannot be observed.
-pub(super) fn entity_reading(entity: &Entity, read: &HashSet<Arc<str>>) -> Option<CedarEntity> {
+/// As `entity`, with only those attributes that some policy reads, and without parents where none looks `upward`: the rest
+/// cannot be observed.
+pub(super) fn entity_reading(entity: &Entity, read: &HashSet<Arc<str>>, upward: bool) -> Option<CedarEntity> {
     let mut attrs = Vec::with_capacity(entity.attrs.len());
     for (name, value) in entity.attrs.iter().filter(|(name, _)| read.contains(*name)) {
         attrs.push((name.as_ref().to_owned(), expression(value)?));
     }
-    build(entity, attrs, pairs(&entity.tags)?)
+    let parents = entity.parents.iter().filter(|_| upward);
+    build(entity, attrs, pairs(&entity.tags)?, parents)
 }
 
 type Pairs = Vec<(String, RestrictedExpression)>;
 
-fn build(entity: &Entity, attrs: Pairs, tags: Pairs) -> Option<CedarEntity> {
-    let parents: Vec<CedarUid> = entity.parents.iter().map(uid).collect::<Option<_>>()?;
+fn build<'a>(
+    entity: &Entity,
+    attrs: Pairs,
+    tags: Pairs,
+    parents: impl Iterator<Item = &'a EntityUid>,
+) -> Option<CedarEntity> {
+    let parents: Vec<CedarUid> = parents.map(uid).collect::<Option<_>>()?;
     CedarEntity::new_with_tags(uid(&entity.uid)?, attrs, parents, tags).ok()
 }
 

@@ -54,12 +54,15 @@ pub(super) struct Session<'a> {
 pub(super) struct Survey {
     /// Nothing is missing wherever evaluation may lead.
     complete: bool,
+    /// Some policy may look at the resource's own ancestors.
+    upward: bool,
 }
 
 impl Session<'_> {
     fn decide(&self, resources: &[Entity]) -> Vec<Verdict> {
         let mut needed: HashSet<&EntityUid> = HashSet::new();
         let surveys: Vec<Survey> = resources.iter().map(|r| self.survey(&self.slice.sites, r, &mut needed)).collect();
+        let upward = surveys.iter().any(|survey| survey.upward);
         let own: HashSet<&EntityUid> = resources.iter().map(|r| &r.uid).collect();
         // one of them refers to another, or comes twice: together they would see more than alone
         let entangled =
@@ -67,7 +70,7 @@ impl Session<'_> {
         if entangled {
             return resources.iter().flat_map(|r| self.decide(std::slice::from_ref(r))).collect();
         }
-        let Some(entities) = self.entities(resources, &needed, &self.slice.names) else {
+        let Some(entities) = self.entities(resources, &needed, &self.slice.names, upward) else {
             return match resources {
                 [_] | [] => vec![Verdict::Deny(DenyReason::Unfit); resources.len()],
                 many => many.iter().flat_map(|r| self.decide(std::slice::from_ref(r))).collect(),
@@ -90,7 +93,7 @@ impl Session<'_> {
         needed: &mut HashSet<&'s EntityUid>,
     ) -> Survey {
         let world = self.world(resource);
-        let mut complete = true;
+        let (mut complete, mut upward) = (true, false);
         for site in sites {
             for uid in world.reach(&site.path).into_iter().filter_map(|reached| reached.entity()) {
                 match world.stored(uid) {
@@ -101,6 +104,7 @@ impl Session<'_> {
                             needed.insert(&entity.uid);
                         }
                         if site.ancestors {
+                            upward |= entity.uid == resource.uid;
                             complete &= world.ancestors(entity, &mut |uid| {
                                 if *uid != resource.uid {
                                     needed.insert(uid);
@@ -111,21 +115,22 @@ impl Session<'_> {
                 }
             }
         }
-        Survey { complete }
+        Survey { complete, upward }
     }
 
-    /// Everything that the slice's policies can observe of these resources. An entity without attributes, tags and parents is
+    /// Everything that policies which read `names` can observe of these resources; without their parents unless `upward`. An entity without attributes, tags and parents is
     /// left out: Cedar sees no difference, and `survey` knows that it is there.
     pub(super) fn entities(
         &self,
         resources: &[Entity],
         needed: &HashSet<&EntityUid>,
         names: &HashSet<Arc<str>>,
+        upward: bool,
     ) -> Option<Entities> {
         let mut entities = Vec::with_capacity(resources.len() + needed.len() + 1);
         entities.extend(self.bundle.slices.action(self.inquiry.action()).cloned());
         for resource in resources {
-            entities.push(convert::entity_reading(resource, names)?);
+            entities.push(convert::entity_reading(resource, names, upward)?);
         }
         for uid in needed {
             let Some(entity) = self.directory.get(uid) else { continue };

@@ -28,7 +28,7 @@ pub(super) fn plan(bundle: &Bundle, inquiry: &Inquiry, columns: &Columns, direct
     let blank = Entity::bare(EntityUid::new("Record", "\u{0}"));
     let mut needed = HashSet::new();
     session.survey(&slice.sites, &blank, &mut needed);
-    let entities = session.entities(std::slice::from_ref(&blank), &needed, &slice.names);
+    let entities = session.entities(std::slice::from_ref(&blank), &needed, &slice.names, true);
     let request = super::convert::uid(&blank.uid).and_then(|uid| inquiry.request(uid));
     let (Some(entities), Some(request)) = (entities, request) else {
         return Scope { ask: columns.live().clone(), ..Scope::default() };

@@ -70,6 +70,9 @@ impl Constraint {
     }
 }
 
+/// An action and the positions of the policies that matter.
+type Key = (Action, Vec<usize>);
+
 /// An index over a bundle's policies, and the slices in use.
 #[derive(Debug)]
 pub(super) struct Slices {
@@ -78,7 +81,7 @@ pub(super) struct Slices {
     bound: HashMap<(Action, EntityUid), Vec<usize>>,
     /// Each action's entity, with every group as a parent.
     actions: HashMap<Action, CedarEntity>,
-    kept: Mutex<HashMap<(Action, Vec<usize>), Arc<Slice>>>,
+    kept: Mutex<HashMap<Key, Arc<Slice>>>,
 }
 
 /// Policies for one caller and action.

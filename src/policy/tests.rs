@@ -263,3 +263,19 @@ fn near_misses_among_annotations_are_warned_of() {
     let near = bundle("@id(\"a\") @max_record(\"5\") permit (principal, action, resource is Record);");
     assert!(near.warnings().iter().any(|w| w.contains("max_records")), "{:?}", near.warnings());
 }
+
+#[test]
+fn the_longest_chain_that_is_taken_is_served_from_a_small_stack() {
+    let chain = "resource.kind == \"x\" || ".repeat(390);
+    let policy = format!("@id(\"a\") permit (principal, action, resource is Record) when {{ {chain} true }};");
+    let work = move || {
+        let bundle = bundle(&policy);
+        let directory = directory(&bundle);
+        let own = record(&bundle, "1", "p1", "progress_note", &[]);
+        let mut columns = Columns::new();
+        columns.insert(crate::model::Slot(0), &own);
+        assert!(bundle.decide(&ask(&bundle, "nurse"), &own, &directory).is_allow());
+        assert_eq!(bundle.plan(&ask(&bundle, "nurse"), &columns, &directory).allowed.len(), 1);
+    };
+    std::thread::Builder::new().stack_size(1 << 20).spawn(work).unwrap().join().unwrap();
+}

@@ -118,10 +118,16 @@ struct OwnedRecordRow {
     id: RecordId,
     document: DocumentId,
     vector: Bytes,
+    #[serde(deserialize_with = "content")]
     text: Phi<String>,
     attrs: Attributes,
     tags: Attributes,
     parents: BTreeSet<EntityUid>,
+}
+
+/// Wrapped as soon as it is read: what is decoded and then thrown away is wiped too.
+fn content<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Phi<String>, D::Error> {
+    String::deserialize(deserializer).map(Phi::new)
 }
 
 struct BytesRef<'a>(&'a [u8]);

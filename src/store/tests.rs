@@ -173,7 +173,11 @@ fn replaying_all_changes_of_every_kind_into_an_empty_store_gives_the_same_state(
         let mut told =
             vec![format!("{:?}", store.bundle_of(1).unwrap().unwrap().source.note), everything(store).unwrap()];
         for name in [&short_lived.name, &other.name] {
-            store.records(name, &mut |stored| Ok(told.push(stored.record.text.reveal().clone()))).unwrap();
+            let mut tell = |stored: super::StoredRecord| {
+                told.push(stored.record.text.reveal().clone());
+                Ok(())
+            };
+            store.records(name, &mut tell).unwrap();
         }
         // frames of the audit log wait beside the state and are no part of it
         told.iter()

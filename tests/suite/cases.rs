@@ -741,3 +741,39 @@ fn the_server_answers_every_cell_of_the_matrix_that_a_route_can_ask() {
     // 22 of the 30 requests have a route
     assert_eq!(asked, 4 * 20 * 8 + 22 * 9);
 }
+
+#[test]
+fn a_caller_of_a_type_that_the_schema_lets_never_see_a_record_learns_nothing_by_asking() {
+    let mut stage = Stage::cases();
+    // as the clinical bundle stands, an auditor can neither search nor read
+    let auditor = stage.key(&json!({"type": "Auditor", "id": "auditor"}));
+    let temp = stage.key(&json!({"type": "Clinician", "id": "temp"}));
+    let read = |client: &Client, id: &str| client.get(&format!("/v1/collections/cases/records/{id}?purpose=treatment"));
+    let absent = read(&temp, "there-is-none").expect(404).comparable();
+    for answer in [read(&auditor, "kind-01"), read(&auditor, "there-is-none"), read(&temp, "kind-01")] {
+        assert_eq!(answer.comparable(), absent);
+    }
+    let question = stage.question("kind-01", &"treatment".into());
+    auditor.search("cases", &question).expect(403);
+    // let them ask, but see nothing
+    let mut widened = bundle("policies/clinical");
+    let policies = widened["policies"].as_str().unwrap().replace(
+        "principal is Clinician,\n  action == Action::\"Search\"",
+        "principal,\n  action == Action::\"Search\"",
+    );
+    let schema = widened["schema"].as_str().unwrap().replace(
+        "action Search, BreakGlass appliesTo { principal: [Clinician]",
+        "action Search, BreakGlass appliesTo { principal: [Clinician, Auditor]",
+    );
+    assert!(policies != widened["policies"].as_str().unwrap() && schema != widened["schema"].as_str().unwrap());
+    (widened["policies"], widened["schema"]) = (policies.into(), schema.into());
+    stage.server.root().put("/v1/policies?allow_widening=true", &widened).ok();
+    assert_eq!(auditor.search("cases", &question).ok()["results"], json!([]));
+    let list = auditor.post("/v1/collections/cases/records/list", &json!({"purpose": "treatment"})).ok();
+    assert_eq!((&list["records"], &list["count"]), (&json!([]), &json!(0)));
+    assert_eq!(read(&auditor, "kind-01").comparable(), absent);
+    let entries = auditor.get("/v1/audit?limit=1000").ok()["entries"].clone();
+    let refused = |e: &&Json| e["caller"]["id"] == "auditor" && e["outcome"] == "denied";
+    let actions: Vec<Json> = entries.as_array().unwrap().iter().filter(refused).map(|e| e["action"].clone()).collect();
+    assert_eq!(actions, ["Read", "Read", "Search", "Read"], "{entries}");
+}

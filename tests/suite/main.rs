@@ -1,5 +1,7 @@
 //! The promises, held against a running server over HTTP. One binary, so that the tests link once; one module a promise.
 
+#![allow(clippy::type_complexity, reason = "tables of cases are read row by row, not by their type")]
+
 mod absence;
 mod bad_input;
 mod cases;

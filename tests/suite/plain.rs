@@ -69,6 +69,12 @@ pub fn serve(home: &Arc<TempDir>, dir: &Path, key: &str, environment: Environmen
     Server::open(Arc::clone(home), dir, key, Settings::default(), environment)
 }
 
+/// Stops a server and lets go of its directory: offline verbs may look at it now.
+pub fn closed(mut server: Server) -> (Arc<TempDir>, PathBuf) {
+    server.stop();
+    (Arc::clone(&server.home), server.dir.clone())
+}
+
 /// A record of a document, in its revision.
 pub fn record(id: &str, document: &str, rev: u64) -> Json {
     let seed = id.bytes().fold(7_u64, |h, b| h.wrapping_mul(31).wrapping_add(u64::from(b)));
@@ -179,7 +185,9 @@ pub fn bare_command(arguments: &[&str]) -> Command {
     command.args(arguments);
     let ours =
         std::env::vars().map(|(name, _)| name).filter(|n| n.starts_with("WARDKEEP_") || n == "CREDENTIALS_DIRECTORY");
-    ours.for_each(|name| drop(command.env_remove(name)));
+    for name in ours {
+        command.env_remove(name);
+    }
     command
 }
 

@@ -1,0 +1,10 @@
+//! Whoever could write a caller down would be anyone.
+
+use wardkeep::{
+    authn::{Caller, Proof},
+    model::EntityUid,
+};
+
+fn main() {
+    let _ = Caller { uid: EntityUid::new("Clinician", "forged"), proof: Proof::Passphrase, purposes: None };
+}

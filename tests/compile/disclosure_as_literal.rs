@@ -1,0 +1,12 @@
+//! A disclosure is a release with its receipt.
+
+use wardkeep::{
+    engine::{Disclosure, Receipt, Release},
+    model::RetrievalId,
+};
+
+fn forged(retrieval: RetrievalId, release: Release, receipt: Receipt) -> Disclosure {
+    Disclosure { retrieval, release, receipt, frame: todo!() }
+}
+
+fn main() {}
