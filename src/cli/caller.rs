@@ -1,13 +1,18 @@
 //! `caller`: API keys on a running server.
 
+use std::path::{Path, PathBuf};
+
 use clap::{Args, Subcommand};
-use serde_json::{Map, Value as Json};
+use serde_json::{Map, Value as Json, json};
 
 use super::{
-    Outcome,
+    Failure, Outcome,
     client::{Server, segment},
+    offline,
+    passphrase::PassphraseArgument,
     print_json,
 };
+use crate::{engine::Settings, model::EntityUid};
 
 #[derive(Subcommand)]
 pub(super) enum Caller {
@@ -33,6 +38,11 @@ pub(super) struct Add {
     /// Purposes that the key may be used for; any, if none is named
     #[arg(long = "purpose", value_name = "PURPOSE")]
     purposes: Vec<String>,
+    /// Offline: the store's directory, for when no administrator's key is left (else a running server is asked)
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    #[command(flatten)]
+    passphrase: PassphraseArgument,
     #[command(flatten)]
     server: Server,
     /// Print JSON
@@ -74,15 +84,18 @@ impl Caller {
 impl Add {
     fn run(self) -> Outcome {
         let mut body = Map::new();
-        body.insert("type".into(), self.ty.into());
-        body.insert("id".into(), self.id.into());
+        body.insert("type".into(), self.ty.as_str().into());
+        body.insert("id".into(), self.id.as_str().into());
         if let Some(seconds) = self.expires_in {
             body.insert("expires_in".into(), seconds.into());
         }
         if !self.purposes.is_empty() {
-            body.insert("purposes".into(), self.purposes.into());
+            body.insert("purposes".into(), self.purposes.clone().into());
         }
-        let made = self.server.client()?.post("/v1/callers", &Json::Object(body))?;
+        let made = match &self.data {
+            Some(data) => self.offline(data)?,
+            None => self.server.client()?.post("/v1/callers", &Json::Object(body))?,
+        };
         if self.json {
             print_json(&made);
         } else {
@@ -91,6 +104,19 @@ impl Add {
             eprintln!("key id {}; the key is shown this once", word("key_id"));
         }
         Ok(())
+    }
+}
+
+impl Add {
+    /// Whoever holds the passphrase may make a key without one.
+    fn offline(&self, data: &Path) -> Result<Json, Failure> {
+        let engine = offline::open(data, &self.passphrase, Settings::default())?;
+        let purposes = (!self.purposes.is_empty()).then(|| self.purposes.clone());
+        let caller = EntityUid::new(self.ty.as_str(), self.id.as_str());
+        let made = engine.make_key_offline(&engine.operator(), caller, self.expires_in, purposes);
+        engine.close();
+        let issued = made.map_err(|refusal| Failure::Failed(format!("the key could not be made: {refusal:?}")))?;
+        Ok(json!({"api_key": issued.api_key.as_str(), "key_id": issued.key_id.to_string()}))
     }
 }
 

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     audit::What,
-    authn::{self, Caller, Origin},
+    authn::{self, Caller, Operator, Origin},
     clock::Instant,
     model::{ApiKey, EntityUid, KeyId},
 };
@@ -52,8 +52,30 @@ impl Wardkeep {
         expires_in_seconds: Option<u64>,
         purposes: Option<Vec<String>>,
     ) -> Result<Issued, Refusal> {
-        let writing = self.writing.lock();
+        let _writing = self.writing.lock();
         let grant = self.authorise_key(caller, origin, &holder)?;
+        self.issue_key(&grant, holder, expires_in_seconds, purposes)
+    }
+
+    /// The same for whoever holds the passphrase, at the machine itself: the way back when no administrator's key is left.
+    pub fn make_key_offline(
+        &self,
+        operator: &Operator,
+        holder: EntityUid,
+        expires_in_seconds: Option<u64>,
+        purposes: Option<Vec<String>>,
+    ) -> Result<Issued, Refusal> {
+        let _writing = self.writing.lock();
+        self.issue_key(&self.operator_grant(operator), holder, expires_in_seconds, purposes)
+    }
+
+    fn issue_key(
+        &self,
+        grant: &Grant<ManageCallers>,
+        holder: EntityUid,
+        expires_in_seconds: Option<u64>,
+        purposes: Option<Vec<String>>,
+    ) -> Result<Issued, Refusal> {
         let trail = grant.trail(self, What::MakeKey).target(&holder);
         if !self.world.read().policy.bundle.is_principal(&holder.ty) {
             let unfit = Refusal::invalid("type", "the schema has no such type among its principals");
@@ -64,15 +86,14 @@ impl Wardkeep {
         let (key, text) = authn::issue(holder, now, expires_at, purposes, self.store.ring(), self.entropy.as_ref())?;
         let change = self.store.put_api_key(&key, now)?;
         let key_id = key.key_id;
-        let effect = Box::new(move |world: &mut World| world.keys.insert(key));
+        let effect = Box::new(move |world: &mut World| world.keys.write().insert(key));
         self.journal.change(Intent { changes: vec![change], effect }, trail.detail(key_id.to_string()))?;
-        drop(writing);
         Ok(Issued { api_key: text, key_id, expires_at })
     }
 
     /// Every key, without its secret.
     pub fn keys(&self, grant: &Grant<ManageCallers>) -> Result<Vec<Listed>, Refusal> {
-        let listed: Vec<_> = self.world.read().keys.list().into_iter().map(listed).collect();
+        let listed: Vec<_> = self.keys.read().list().into_iter().map(listed).collect();
         self.journal.note(grant.trail(self, What::ReadKeys).done(listed.len()))?;
         Ok(listed)
     }
@@ -83,7 +104,7 @@ impl Wardkeep {
         let (grant, id, holder) = self.may_revoke(caller, origin, id)?;
         let trail = grant.trail(self, What::RevokeKey).target(&holder).detail(id.to_string());
         let change = self.store.remove_api_key(&id, self.clock.now());
-        let effect = Box::new(move |world: &mut World| drop(world.keys.remove(id)));
+        let effect = Box::new(move |world: &mut World| drop(world.keys.write().remove(id)));
         self.journal.change(Intent { changes: vec![change], effect }, trail)?;
         drop(writing);
         Ok(())
@@ -98,7 +119,7 @@ impl Wardkeep {
         id: Option<KeyId>,
     ) -> Result<(Grant<ManageCallers>, KeyId, EntityUid), Refusal> {
         let nobody = EntityUid::new("", "");
-        let held = id.and_then(|id| Some((id, self.world.read().keys.find(id)?.caller.clone())));
+        let held = id.and_then(|id| Some((id, self.keys.read().find(id)?.caller.clone())));
         let Some((id, holder)) = held else {
             let grant = self.authorise_key(caller, origin, &nobody)?;
             return self.told(grant.trail(self, What::RevokeKey), Err(Refusal::Absent));

@@ -4,7 +4,7 @@
 //! `@max_records` and `@max_patients`. Without caps on patients this is a matching with capacities, decided exactly and fast;
 //! with them it is a search, bounded by a budget beyond which the record is withheld: never more than the caps allow.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use crate::{
     model::EntityUid,
@@ -18,13 +18,26 @@ const SEARCH_BUDGET: usize = 20_000;
 pub(super) struct Allotment {
     caps: BTreeMap<PolicyName, Limit>,
     released: Vec<Claim>,
+    loads: BTreeMap<PolicyName, Load>,
     patients: HashMap<EntityUid, usize>,
+    /// What was refused once: more is released all the time, so it is refused for good.
+    refused: HashSet<(Vec<PolicyName>, Whose)>,
 }
 
 #[derive(Clone, Copy)]
 struct Limit {
     records: Option<u64>,
     patients: Option<u64>,
+}
+
+/// Whose record it is, as far as caps on patients can tell.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Whose {
+    Nobodys,
+    /// A patient of whom something was released.
+    Known(usize),
+    /// Any other: they are all alike.
+    New,
 }
 
 /// A released record that some capped permit must answer for.
@@ -42,6 +55,17 @@ struct Load {
     patients: BTreeMap<usize, u64>,
 }
 
+/// What a permit still has room for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Room {
+    /// Nothing.
+    None,
+    /// Records of patients that it answers for already, and records of nobody.
+    KnownPatients,
+    /// Anything.
+    Any,
+}
+
 impl Allotment {
     pub(super) fn new(caps: &Caps) -> Self {
         let caps = caps
@@ -49,31 +73,79 @@ impl Allotment {
             .iter()
             .map(|p| (p.name.clone(), Limit { records: p.max_records, patients: p.max_patients }))
             .collect();
-        Self { caps, released: Vec::new(), patients: HashMap::new() }
+        Self { caps, released: Vec::new(), loads: BTreeMap::new(), patients: HashMap::new(), refused: HashSet::new() }
     }
 
     /// Whether the next record of the ranking, granted by `permits`, may be released.
     pub(super) fn admit(&mut self, permits: &[PolicyName], patient: Option<&EntityUid>) -> bool {
-        let unbounded =
-            |name: &PolicyName| self.caps.get(name).is_some_and(|l| l.records.is_none() && l.patients.is_none());
-        if permits.iter().any(unbounded) {
+        if permits.iter().any(|name| self.caps.get(name).is_some_and(|l| l.records.is_none() && l.patients.is_none())) {
             return true;
         }
         let known = permits.iter().filter(|name| self.caps.contains_key(*name));
         let permits: Vec<PolicyName> = known.cloned().collect::<BTreeSet<_>>().into_iter().collect();
-        let patient = patient.map(|uid| {
-            let next = self.patients.len();
-            *self.patients.entry(uid.clone()).or_insert(next)
-        });
-        let mut claims = self.released.clone();
-        let mut budget = SEARCH_BUDGET;
-        let mut loads = loads(&claims);
-        let admitted = self.place(&mut claims, &mut loads, &permits, patient, &mut BTreeSet::new(), &mut budget)
-            || self.search(&mut claims, &permits, patient, &mut budget);
-        if admitted {
-            self.released = claims;
+        let whose = match patient {
+            None => Whose::Nobodys,
+            Some(uid) => self.patients.get(uid).map_or(Whose::New, |at| Whose::Known(*at)),
+        };
+        let admitted = self.make_room(&permits, whose);
+        if let (true, Whose::New, Some(uid)) = (admitted, whose, patient) {
+            self.patients.insert(uid.clone(), self.patients.len());
         }
         admitted
+    }
+
+    /// What a permit alone could still grant, now and so ever after.
+    pub(super) fn room(&self, name: &PolicyName) -> Room {
+        let alone = std::slice::from_ref(name);
+        if self.rearranged(alone, None).is_none() {
+            Room::None
+        } else if self.rearranged(alone, Some(self.patients.len())).is_none() {
+            Room::KnownPatients
+        } else {
+            Room::Any
+        }
+    }
+
+    /// The patients of whom something was released.
+    pub(super) fn known_patients(&self) -> impl Iterator<Item = &EntityUid> {
+        self.patients.keys()
+    }
+
+    fn make_room(&mut self, permits: &[PolicyName], whose: Whose) -> bool {
+        let patient = match whose {
+            Whose::Nobodys => None,
+            Whose::Known(at) => Some(at),
+            Whose::New => Some(self.patients.len()),
+        };
+        if let Some(name) = permits.iter().find(|name| self.fits(name, self.loads.get(*name), patient)) {
+            add(&mut self.loads, name, patient);
+            self.released.push(Claim { permits: permits.to_vec(), patient, assigned: name.clone() });
+            return true;
+        }
+        let counts_patients = self.caps.values().any(|limit| limit.patients.is_some());
+        let key = (permits.to_vec(), if counts_patients { whose } else { Whose::Nobodys });
+        if self.refused.contains(&key) {
+            return false;
+        }
+        match self.rearranged(permits, patient) {
+            Some(claims) => {
+                self.loads = loads(&claims);
+                self.released = claims;
+                true
+            }
+            None => {
+                self.refused.insert(key);
+                false
+            }
+        }
+    }
+
+    /// Everything released and one claim more, assigned together; `None` if that cannot be, or is not found within the budget.
+    fn rearranged(&self, permits: &[PolicyName], patient: Option<usize>) -> Option<Vec<Claim>> {
+        let (mut claims, mut loads, mut budget) = (self.released.clone(), self.loads.clone(), SEARCH_BUDGET);
+        let placed = self.place(&mut claims, &mut loads, permits, patient, &mut BTreeSet::new(), &mut budget)
+            || self.search(&mut claims, permits, patient, &mut budget);
+        placed.then_some(claims)
     }
 
     /// Places one claim, moving earlier ones out of its way along an augmenting path.

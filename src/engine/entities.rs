@@ -99,7 +99,7 @@ impl Wardkeep {
                 more: serde_json::json!({ "referrers": referrers }),
             });
         }
-        let withdrawn = world.has_records(uid);
+        let withdrawn = world.is_in_use(uid);
         drop(world);
         let (gone, now) = (uid.clone(), self.clock.now());
         // Its records would imply it anew, bare: a forbid that rested on what it was would be lifted by removing it.
@@ -217,7 +217,7 @@ impl World {
         let links =
             self.policy.bundle.source().links.iter().filter(|link| link.values.values().any(|v| v == uid)).count()
                 as u64;
-        let keys = u64::from(self.keys.speak_for(uid));
+        let keys = u64::from(self.keys.read().speak_for(uid));
         records + entities + links + keys
     }
 }

@@ -1,5 +1,7 @@
 //! Records out, for good: from results, index and columns at once, and their keys where nothing else lies under them.
 
+use std::collections::BTreeSet;
+
 use roaring::RoaringBitmap;
 
 use super::{
@@ -65,8 +67,9 @@ fn named(world: &World, holding: &Holding, erasure: &Erasure) -> (Vec<RecordId>,
     let all = |slots: RoaringBitmap| (slots.iter().filter_map(|s| Some(holding.row(Slot(s))?.id.clone())).collect(), 0);
     match erasure {
         Erasure::Records(ids) => {
-            let there: Vec<_> = ids.iter().filter(|id| holding.find(id).is_some()).cloned().collect();
-            let missing = ids.len() - there.len();
+            let asked: BTreeSet<_> = ids.iter().collect();
+            let there: Vec<_> = asked.iter().filter(|id| holding.find(id).is_some()).map(|id| (*id).clone()).collect();
+            let missing = asked.len() - there.len();
             (there, missing)
         }
         Erasure::Document(document) => all(holding.of_document(document)),

@@ -7,7 +7,7 @@ use roaring::RoaringBitmap;
 
 use super::{
     Refusal, Wardkeep,
-    cap::{self, Allotment, Bound},
+    cap::{self, Allotment, Bound, Room},
     grant::{Asked, Grant, deny_code},
     world::{Holding, World},
 };
@@ -19,6 +19,9 @@ use crate::{
 /// First round of candidates beyond the limit; each later round asks for four times as many.
 const ROUND_GROWTH: usize = 4;
 
+/// Candidates of one round, most.
+const ROUND_MAX: usize = 4_096;
+
 /// What one caller may see of one collection, under one bundle, for one request.
 pub struct Scope {
     /// `None` where the schema never lets this type of caller do this: the sets are empty then.
@@ -28,6 +31,8 @@ pub struct Scope {
     allowed: RoaringBitmap,
     /// To be asked of Cedar when reached.
     ask: RoaringBitmap,
+    /// What each permit may grant, if all of them carry caps: what is used up need not be searched any more.
+    capped: Option<Vec<(PolicyName, RoaringBitmap)>>,
 }
 
 /// One record on its way out.
@@ -67,6 +72,7 @@ impl Scope {
         let planned = bundle.plan(&inquiry, &holding.columns, &world.directory);
         let caps = bundle.caps(&inquiry, &world.directory);
         let (mut allowed, mut ask) = (planned.allowed, planned.ask);
+        let capped = planned.all_capped.then_some(planned.capped);
         for set in [&mut allowed, &mut ask] {
             *set &= holding.index.live();
             *set -= &holding.invalid;
@@ -78,11 +84,12 @@ impl Scope {
             allowed &= &rows;
             ask &= &rows;
         }
-        Ok(Self { inquiry: Some(inquiry), caps, allowed, ask })
+        Ok(Self { inquiry: Some(inquiry), caps, allowed, ask, capped })
     }
 
     fn nothing() -> Self {
-        Self { inquiry: None, caps: Caps::default(), allowed: RoaringBitmap::new(), ask: RoaringBitmap::new() }
+        let (allowed, ask) = (RoaringBitmap::new(), RoaringBitmap::new());
+        Self { inquiry: None, caps: Caps::default(), allowed, ask, capped: None }
     }
 
     /// A scope of one record, to be asked of Cedar: what a read by id needs, without planning for all others.
@@ -90,7 +97,7 @@ impl Scope {
         let caps = world.policy.bundle.caps(&inquiry, &world.directory);
         let mut ask = RoaringBitmap::from_iter([slot.0]);
         ask -= &holding.invalid;
-        Self { inquiry: Some(inquiry), caps, allowed: RoaringBitmap::new(), ask }
+        Self { inquiry: Some(inquiry), caps, allowed: RoaringBitmap::new(), ask, capped: None }
     }
 
     /// Leaves only `rows`.
@@ -132,7 +139,7 @@ pub(super) fn nearest(
     requested: usize,
 ) -> Result<Release, Refusal> {
     let mut walk = Walk::new(engine, world, holding, scope, requested);
-    let searchable = scope.searchable();
+    let mut searchable = scope.searchable();
     let tie = |a, b| holding.by_id(a, b);
     let mut wanted = walk.release.bound.applied;
     while !walk.full() {
@@ -142,7 +149,10 @@ pub(super) fn nearest(
         if found.hits.len() < wanted {
             break;
         }
-        wanted = wanted.saturating_mul(ROUND_GROWTH);
+        // What was looked at is done with, and so is what only used-up permits may grant.
+        searchable -= found.hits.iter().map(|hit| hit.slot.0).collect::<RoaringBitmap>();
+        walk.narrow(&mut searchable);
+        wanted = wanted.saturating_mul(ROUND_GROWTH).min(ROUND_MAX);
     }
     Ok(walk.release)
 }
@@ -275,6 +285,26 @@ impl<'a> Walk<'a> {
             return;
         }
         self.release.records.push(Released { record, score, permits, patient, vector: false });
+    }
+
+    /// Leaves of what is to be searched what some permit still has room for.
+    fn narrow(&self, searchable: &mut RoaringBitmap) {
+        let Some(capped) = &self.scope.capped else { return };
+        let mut open = RoaringBitmap::new();
+        for (name, may_grant) in capped {
+            match self.allotment.room(name) {
+                Room::None => {}
+                Room::Any => open |= may_grant,
+                Room::KnownPatients => open |= may_grant & &self.known_or_nobodys(),
+            }
+        }
+        *searchable &= open;
+    }
+
+    fn known_or_nobodys(&self) -> RoaringBitmap {
+        let mut rows = self.holding.of_nobody();
+        self.allotment.known_patients().for_each(|patient| rows |= self.holding.of_patient(patient));
+        rows
     }
 
     fn name(&self) -> &CollectionName {

@@ -27,6 +27,11 @@ macro_rules! asked {
     )*};
 }
 
+/// What the operator may do at the machine itself, whatever the policies in force say.
+pub trait Offline: Asked {}
+impl Offline for ManagePolicies {}
+impl Offline for ManageCallers {}
+
 asked!(Search, Read, Ingest, Erase, ManagePolicies, ManageEntities, ManageCollections, ManageCallers, ReadAudit);
 
 /// Proof that the caller may do `A` under the circumstances it was asked for.
@@ -44,7 +49,7 @@ pub struct Grant<A> {
 impl Wardkeep {
     /// The way back after a lockout: whoever holds the passphrase may set policies, whatever those in force say. `None` of them
     /// decided, and the entry says so.
-    pub fn operator_grant(&self, operator: &Operator) -> Grant<ManagePolicies> {
+    pub fn operator_grant<A: Offline>(&self, operator: &Operator) -> Grant<A> {
         Grant {
             caller: operator.caller().clone(),
             origin: operator.origin(),
@@ -178,9 +183,7 @@ impl Wardkeep {
         grant: &Grant<A>,
         details: impl Iterator<Item = Detail>,
     ) -> Result<(), Refusal> {
-        let world = self.world.read();
-        let accepted = world.keys.still_accepts(&grant.caller, self.clock.now());
-        drop(world);
+        let accepted = self.keys.read().still_accepts(&grant.caller, self.clock.now());
         if !accepted {
             let trail = Trail::new(self, What::Refused, Some(&grant.caller), &grant.origin);
             let trail = trail.action(A::ACTION).circumstances(&grant.circumstances);

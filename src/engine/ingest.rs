@@ -14,7 +14,7 @@ use super::{
     world::{Arrival, Holding, World},
 };
 use crate::{
-    audit::What,
+    audit::{Outcome, What},
     clock::Instant,
     model::{Collection, CollectionName, DocumentId, Embedding, Entity, EntityUid, Phi, Record, RecordId, limits},
     policy::{AttributeType, Bundle},
@@ -119,13 +119,17 @@ impl Wardkeep {
             }
             // Asked before anything is said about what is there.
             self.renew(grant, self.details(&rules, &built).into_iter())?;
+            if whole && !rejected.is_empty() {
+                // Faults of form alone: together with them, what is there could be asked after without writing anything.
+                return Err(Refusal::Invalid(rejected));
+            }
             let (fitting, misplaced) = self.place_all(&rules, built, mode)?;
             rejected.extend(misplaced);
             rejected.sort_by_key(|fault| fault.line);
             if whole && !rejected.is_empty() {
                 return Err(Refusal::Invalid(rejected));
             }
-            let accepted = self.write(grant, &rules, fitting)?;
+            let accepted = self.write(grant, &rules, fitting, &rejected)?;
             drop(writing);
             return Ok(Ingested { accepted, rejected_count: rejected.len(), rejected });
         }
@@ -168,15 +172,24 @@ impl Wardkeep {
         Ok((fitting, faults))
     }
 
-    fn write(&self, grant: &Grant<Ingest>, rules: &Rules, fitting: Vec<Built>) -> Result<usize, Refusal> {
+    fn write(
+        &self,
+        grant: &Grant<Ingest>,
+        rules: &Rules,
+        fitting: Vec<Built>,
+        rejected: &[Fault],
+    ) -> Result<usize, Refusal> {
         let accepted = fitting.len();
+        let trail = grant.trail(self, What::Ingest).asked(accepted + rejected.len()).done(accepted);
+        if let (0, Some(first)) = (accepted, rejected.first()) {
+            // What was refused line by line may have told that an id is taken.
+            self.journal.note(trail.outcome(Outcome::Invalid).detail(first.code))?;
+            return Ok(0);
+        }
         if accepted == 0 {
             return Ok(0);
         }
-        let trail = grant
-            .trail(self, What::Ingest)
-            .asked(accepted)
-            .done(accepted)
+        let trail = trail
             .records(fitting.iter().map(|c| &c.record.id))
             .patients(fitting.iter().filter_map(|c| c.patient.as_ref()));
         let name = rules.spec.name.clone();

@@ -34,8 +34,8 @@ pub use entities::Written;
 pub use erase::{Erased, Erasure};
 pub use gate::{Release, Released, Scope};
 pub use grant::{
-    Asked, Detail, Erase, Grant, Ingest, ManageCallers, ManageCollections, ManageEntities, ManagePolicies, Operation,
-    Read, ReadAudit, Search,
+    Asked, Detail, Erase, Grant, Ingest, ManageCallers, ManageCollections, ManageEntities, ManagePolicies, Offline,
+    Operation, Read, ReadAudit, Search,
 };
 pub use ingest::{Draft, Ingested, Line, Mode};
 pub use journal::Receipt;
@@ -47,7 +47,7 @@ pub use retrieve::{Listing, Question, Reading};
 
 use crate::{
     audit::BundleRef,
-    authn::Operator,
+    authn::{Keys, Operator},
     clock::Clock,
     crypto::{Entropy, EntropyError},
     store::Store,
@@ -79,6 +79,8 @@ impl Default for Settings {
 pub struct Wardkeep {
     store: Arc<Store>,
     world: Arc<RwLock<World>>,
+    /// Under a lock of their own, so that signing in never waits for a search or a change.
+    keys: Arc<RwLock<Keys>>,
     journal: Journal,
     graphs: graphs::Graphs,
     /// One change at a time is checked and written, so that what was checked still holds when it is written.

@@ -42,8 +42,14 @@ pub struct Activated {
     pub warnings: Vec<String>,
 }
 
-/// Faults of stored data under a schema: by entity type and attribute.
-type Misfits = BTreeMap<String, u64>;
+/// What is stored and does not fit a schema.
+#[derive(Default)]
+pub(super) struct Misfits {
+    /// How many, by entity type and attribute.
+    pub(super) counts: BTreeMap<String, u64>,
+    pub(super) entities: Vec<EntityUid>,
+    pub(super) records: Vec<(CollectionName, RoaringBitmap)>,
+}
 
 impl Wardkeep {
     /// Whether a bundle compiles; changes nothing.
@@ -88,15 +94,19 @@ impl Wardkeep {
             return Err(Refusal::Outdated { current });
         }
         self.guard(&bundle, &old, grant.caller(), allow)?;
-        let (misfits, invalid) = self.misfits(&bundle)?;
-        if !misfits.is_empty() && !allow.invalid {
+        let misfits = self.misfits(&bundle)?;
+        if !misfits.counts.is_empty() && !allow.invalid {
             return Err(Refusal::Conflict {
                 code: "stored_data_invalid",
                 detail: "stored records or entities do not fit the new schema; mend them, or pass `allow_invalid=true` to deny those records".into(),
-                more: json!({ "misfits": misfits }),
+                more: json!({ "misfits": misfits.counts }),
             });
         }
-        let source = BundleSource { tolerates_misfits: !misfits.is_empty(), ..source };
+        if misfits.entities.contains(grant.caller().uid()) && !allow.lockout {
+            let detail = "your own entity does not fit the new schema, so you could no longer do anything; pass `allow_lockout=true` if that is meant";
+            return Err(Refusal::conflict("lockout", detail));
+        }
+        let source = BundleSource { tolerates_misfits: !misfits.counts.is_empty(), ..source };
         if source.tolerates_misfits {
             bundle = Arc::new(compile(&source)?);
         }
@@ -110,11 +120,7 @@ impl Wardkeep {
         let effect = Box::new(move |world: &mut World| {
             world.policy = InForce { version, bundle };
             world.imply_all();
-            for (name, slots) in invalid {
-                if let Some(holding) = world.collections.get_mut(&name) {
-                    holding.invalid = slots;
-                }
-            }
+            world.deny(misfits);
         });
         self.journal.change(Intent { changes: vec![change], effect }, trail)?;
         drop(writing);
@@ -147,17 +153,18 @@ impl Wardkeep {
     }
 
     /// Holds everything that is stored against a bundle's schema.
-    pub(super) fn misfits(&self, bundle: &Bundle) -> Result<(Misfits, Vec<(CollectionName, RoaringBitmap)>), Refusal> {
-        let mut misfits = Misfits::new();
+    pub(super) fn misfits(&self, bundle: &Bundle) -> Result<Misfits, Refusal> {
+        let mut misfits = Misfits::default();
         for entity in self.store.entities()?.into_iter().filter(|entity| !entity.is_withdrawn()) {
-            tally(&mut misfits, bundle, &entity);
+            if !tally(&mut misfits.counts, bundle, &entity) {
+                misfits.entities.push(entity.uid);
+            }
         }
         let names: Vec<CollectionName> = self.world.read().collections.keys().cloned().collect();
-        let mut invalid = Vec::with_capacity(names.len());
         for name in names {
             let mut ids = Vec::new();
             self.store.records(&name, &mut |stored| {
-                if !tally(&mut misfits, bundle, &stored.record.entity(&name)) {
+                if !tally(&mut misfits.counts, bundle, &stored.record.entity(&name)) {
                     ids.push(stored.record.id.clone());
                 }
                 Ok(())
@@ -167,14 +174,14 @@ impl Wardkeep {
                 Some(holding) => ids.iter().filter_map(|id| Some(holding.find(id)?.0.0)).collect(),
                 None => RoaringBitmap::new(),
             };
-            invalid.push((name, slots));
+            misfits.records.push((name, slots));
         }
-        Ok((misfits, invalid))
+        Ok(misfits)
     }
 }
 
 /// Counts an entity that does not fit, under its type and what is wrong; says whether it fits.
-fn tally(misfits: &mut Misfits, bundle: &Bundle, entity: &Entity) -> bool {
+fn tally(misfits: &mut BTreeMap<String, u64>, bundle: &Bundle, entity: &Entity) -> bool {
     match bundle.check(entity) {
         Ok(()) => true,
         Err(fault) => {

@@ -128,7 +128,7 @@ impl Wardkeep {
         ];
         let effect = Box::new(move |world: &mut World| {
             world.directory.upsert(root);
-            world.keys.insert(key);
+            world.keys.write().insert(key);
         });
         let trail = self.own_trail(What::MakeKey).target(&authn::root()).detail(key_id.to_string());
         self.journal.change(Intent { changes, effect }, trail).map_err(|_| OpenError::Unwritable)?;
@@ -176,11 +176,13 @@ impl Wardkeep {
         settings: Settings,
         environment: Environment,
     ) -> Result<Self, OpenError> {
+        let keys = Arc::clone(&world.keys);
         let world = Arc::new(RwLock::new(world));
         let journal = Journal::start(Arc::clone(&store), log, Arc::clone(&world))?;
         Ok(Self {
             graphs: Graphs::start(Arc::clone(&world))?,
             journal,
+            keys,
             world,
             writing: Mutex::new(()),
             failures: Failures::default(),
@@ -195,13 +197,8 @@ impl Wardkeep {
     fn deny_misfits(&self) -> Result<(), OpenError> {
         let bundle = Arc::clone(&self.world.read().policy.bundle);
         if bundle.source().tolerates_misfits {
-            let (_, invalid) = self.misfits(&bundle).map_err(|_| OpenError::Bundle)?;
-            let mut world = self.world.write();
-            for (name, slots) in invalid {
-                if let Some(holding) = world.collections.get_mut(&name) {
-                    holding.invalid = slots;
-                }
-            }
+            let misfits = self.misfits(&bundle).map_err(|_| OpenError::Bundle)?;
+            self.world.write().deny(misfits);
         }
         Ok(())
     }

@@ -69,7 +69,7 @@ impl Wardkeep {
     /// The caller whom a credential speaks for.
     pub fn sign_in(&self, credential: Option<&Credential>, origin: &Origin) -> Result<Caller, Refusal> {
         let now = self.clock.now();
-        let accepted = credential.and_then(|c| self.world.read().keys.authenticate(c, now, self.store.ring()).ok());
+        let accepted = credential.and_then(|c| self.keys.read().authenticate(c, now, self.store.ring()).ok());
         accepted.ok_or_else(|| {
             self.failures.note(origin.address, now);
             Refusal::Unauthenticated

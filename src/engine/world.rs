@@ -5,8 +5,10 @@ use std::{
     sync::Arc,
 };
 
+use parking_lot::RwLock;
 use roaring::RoaringBitmap;
 
+use super::policies::Misfits;
 use crate::{
     authn::Keys,
     index::VectorIndex,
@@ -25,10 +27,12 @@ pub(super) struct InForce {
 pub(super) struct World {
     pub(super) policy: InForce,
     pub(super) directory: Directory,
-    pub(super) keys: Keys,
+    pub(super) keys: Arc<RwLock<Keys>>,
     pub(super) collections: BTreeMap<CollectionName, Holding>,
     /// How many records refer to an entity: what must not be deleted without force.
     pub(super) referred: HashMap<EntityUid, u64>,
+    /// Entities that do not fit the schema in force (`allow_invalid`), until one comes that they fit.
+    set_aside: Vec<Entity>,
     /// Entities that nobody wrote: stored because records are.
     implied: HashSet<EntityUid>,
     /// Documents and collections that were deleted while they had records: not stored until somebody writes them again.
@@ -71,9 +75,10 @@ impl World {
         let mut world = Self {
             policy,
             directory,
-            keys,
+            keys: Arc::new(RwLock::new(keys)),
             collections: BTreeMap::new(),
             referred: HashMap::new(),
+            set_aside: Vec::new(),
             implied: HashSet::new(),
             withdrawn: HashSet::new(),
         };
@@ -114,6 +119,7 @@ impl World {
     pub(super) fn put_entity(&mut self, entity: Entity) {
         self.implied.remove(&entity.uid);
         self.withdrawn.remove(&entity.uid);
+        self.set_aside.retain(|aside| aside.uid != entity.uid);
         self.directory.upsert(entity);
     }
 
@@ -123,6 +129,26 @@ impl World {
             self.withdraw_entity(&entity.uid);
         } else {
             self.put_entity(entity);
+        }
+    }
+
+    /// Puts in force what `allow_invalid` means: records that do not fit are denied, and entities that do not fit count as not stored, so
+    /// that whatever looks at them denies.
+    pub(super) fn deny(&mut self, misfits: Misfits) {
+        for entity in std::mem::take(&mut self.set_aside) {
+            self.put_entity(entity);
+        }
+        for uid in misfits.entities {
+            if let Some(entity) = self.directory.get(&uid).map(|e| e.as_ref().clone()) {
+                self.directory.remove(&uid);
+                self.withdrawn.insert(uid);
+                self.set_aside.push(entity);
+            }
+        }
+        for (name, slots) in misfits.records {
+            if let Some(holding) = self.collections.get_mut(&name) {
+                holding.invalid = slots;
+            }
         }
     }
 
@@ -137,11 +163,12 @@ impl World {
         self.withdrawn.contains(uid)
     }
 
-    /// Whether it is the collection or the document of a record that is there.
-    pub(super) fn has_records(&self, uid: &EntityUid) -> bool {
+    /// Whether it is a collection, or the document of a record, that is there.
+    pub(super) fn is_in_use(&self, uid: &EntityUid) -> bool {
         let holding = |name: &str| self.holding(&name.parse().ok()?);
         match (uid.ty.as_ref(), uid.id.split_once('/')) {
-            ("Collection", _) => holding(&uid.id).is_some_and(|h| !h.is_empty()),
+            // from its making on: a forbid may keep the first record out
+            ("Collection", _) => holding(&uid.id).is_some(),
             ("Document", Some((name, id))) => {
                 let document = id.parse::<DocumentId>().ok();
                 holding(name).zip(document).is_some_and(|(h, document)| h.by_document.contains_key(&document))
@@ -248,6 +275,13 @@ impl Holding {
 
     pub(super) fn of_patient(&self, patient: &EntityUid) -> RoaringBitmap {
         self.by_patient.get(patient).cloned().unwrap_or_default()
+    }
+
+    /// Records without a patient.
+    pub(super) fn of_nobody(&self) -> RoaringBitmap {
+        let mut rows = self.index.live().clone();
+        self.by_patient.values().for_each(|of_patient| rows -= of_patient);
+        rows
     }
 
     pub(super) fn of_document(&self, document: &DocumentId) -> RoaringBitmap {

@@ -11,6 +11,8 @@ use super::{
 
 /// How often summed failures of sign-in are looked at.
 const TICK: Duration = Duration::from_secs(5);
+/// How long requests under way are waited for at the end.
+const GRACE: Duration = Duration::from_secs(30);
 
 /// A server that listens.
 pub struct Running {
@@ -33,8 +35,18 @@ impl Running {
     pub async fn until(self, stop: impl Future<Output = ()> + Send + 'static) -> std::io::Result<()> {
         let ticking = tokio::spawn(tick(Arc::clone(&self.app)));
         let service = router(Arc::clone(&self.app)).into_make_service_with_connect_info::<Peer>();
-        let served =
-            axum::serve(Listening::new(self.listener, Patience::default()), service).with_graceful_shutdown(stop).await;
+        let (ending, ended) = tokio::sync::oneshot::channel::<()>();
+        let stop = async move {
+            stop.await;
+            let _ = ending.send(());
+        };
+        let serving =
+            axum::serve(Listening::new(self.listener, Patience::default()), service).with_graceful_shutdown(stop);
+        // A client that never finishes must not keep the store from being closed.
+        let served = tokio::select! {
+            served = serving => served,
+            () = async { let _ = ended.await; tokio::time::sleep(GRACE).await } => Ok(()),
+        };
         ticking.abort();
         let engine = Arc::clone(&self.app.engine);
         let closed = tokio::task::spawn_blocking(move || engine.close()).await;

@@ -63,6 +63,8 @@ pub struct VectorIndex {
     kernel: Kernel,
     rows: Rows,
     live: RoaringBitmap,
+    /// Wiped slots to be used again, so that rewriting records takes no more memory. Only where no graph will ever name a slot.
+    free: Vec<u32>,
     graph: Option<Graph>,
     /// Tells a graph of these rows from that of others.
     lineage: Arc<()>,
@@ -77,14 +79,22 @@ impl VectorIndex {
             kernel: Kernel::new(metric),
             rows: Rows::new(dimension),
             live: RoaringBitmap::new(),
+            free: Vec::new(),
             graph: None,
             lineage: Arc::new(()),
         }
     }
 
-    /// Appends a row: slots are dense, ascending and never used again. A vector of another length than the
-    /// collection's takes a slot that is never live.
+    /// Takes a row in: into a slot that was wiped, where the collection never has a graph, else into the next one. A vector of another
+    /// length than the collection's takes a slot that is never live.
     pub fn push(&mut self, embedding: &Embedding) -> Slot {
+        if embedding.components().len() == self.rows.dimension()
+            && let Some(slot) = self.free.pop()
+        {
+            self.rows.replace(slot, embedding.components());
+            self.live.insert(slot);
+            return Slot(slot);
+        }
         let slot = self.rows.push(embedding.components());
         if embedding.components().len() == self.rows.dimension() {
             self.live.insert(slot);
@@ -96,6 +106,9 @@ impl VectorIndex {
     pub fn remove(&mut self, slot: Slot) {
         if self.live.remove(slot.0) {
             self.rows.wipe(slot.0);
+            if planner::never(self.isolation, self.metric).is_some() {
+                self.free.push(slot.0);
+            }
             if let Some(graph) = &mut self.graph {
                 graph.remove(slot.0, &self.live);
             }

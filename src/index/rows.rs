@@ -70,6 +70,18 @@ impl Rows {
         }
     }
 
+    /// Puts another row in the place of one that was wiped.
+    pub(super) fn replace(&mut self, number: u32, row: &[f32]) {
+        let (chunk, at) = self.place(number);
+        let dimension = self.dimension;
+        if row.len() == dimension
+            && let Some(chunk) = self.chunks.get_mut(chunk)
+            && let Some(place) = Arc::make_mut(chunk).rows_mut().get_mut(at..at + dimension)
+        {
+            place.copy_from_slice(row);
+        }
+    }
+
     /// Overwrites a row. A snapshot taken before keeps its own copy of the chunk, wiped when the snapshot goes.
     pub(super) fn wipe(&mut self, number: u32) {
         self.fill(number, 0.0);

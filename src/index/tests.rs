@@ -74,8 +74,22 @@ fn the_nearest_permitted_live_rows_are_found_in_order() {
 }
 
 #[test]
-fn a_removed_row_is_wiped_and_its_slot_is_not_used_again() {
+fn rewriting_rows_takes_no_more_memory_where_there_is_no_graph() {
     let mut index = VectorIndex::new(3, Metric::Cosine, Isolation::Strict);
+    let slots: Vec<Slot> = (0..1_000).map(|i| index.push(&embed(vec![1.0, i as f32, 3.0], Metric::Cosine))).collect();
+    let bytes = index.memory_bytes();
+    for round in 0..50 {
+        for slot in &slots {
+            index.remove(*slot);
+            assert_eq!(index.push(&embed(vec![round as f32, 1.0, 3.0], Metric::Cosine)), *slot);
+        }
+    }
+    assert_eq!((index.memory_bytes(), index.live().len()), (bytes, 1_000));
+}
+
+#[test]
+fn a_removed_row_is_wiped_and_a_graph_never_sees_its_slot_used_again() {
+    let mut index = VectorIndex::new(3, Metric::Cosine, Isolation::Fast);
     let one = index.push(&embed(vec![1.0, 2.0, 3.0], Metric::Cosine));
     index.remove(one);
     index.remove(one);

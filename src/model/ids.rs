@@ -249,7 +249,7 @@ impl fmt::Display for RetrievalId {
     }
 }
 
-/// A row of a collection in memory: stable while the process lives, never reused, never told to anyone.
+/// A row of a collection in memory: stable while its record is there, never told to anyone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Slot(pub u32);
 

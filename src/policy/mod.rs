@@ -116,6 +116,10 @@ pub struct Scope {
     pub allowed: RoaringBitmap,
     /// To be decided one by one.
     pub ask: RoaringBitmap,
+    /// What each permit that carries a cap may grant, by name: where all that a record has are used up, it need not be looked at.
+    pub capped: Vec<(PolicyName, RoaringBitmap)>,
+    /// Whether all that may be granted may be granted by capped permits alone; otherwise `capped` says nothing about the rest.
+    pub all_capped: bool,
     /// How often Cedar's evaluator was asked for it: constants and distinct values, never records.
     pub evaluations: u64,
 }

@@ -2,10 +2,13 @@
 //! three outcomes (true, false, bad: it errs or looks at something missing) over bitmaps of slots; what a bitmap cannot say is
 //! in all three, and so ends in `ask`.
 
-use std::{cell::Cell, collections::HashSet};
+use std::{
+    cell::Cell,
+    collections::{BTreeMap, HashSet},
+};
 
 use super::{
-    Bundle, Columns, Directory, Inquiry, Scope,
+    Bundle, Columns, Directory, Inquiry, PolicyName, Scope,
     bind::Binder,
     bits::{Bits, Tri},
     compile::{Constraint, Policy},
@@ -69,6 +72,10 @@ struct Tally {
     may_forbid: Bits,
     bad: Bits,
     may_bad: Bits,
+    /// Of permits with caps: what each may grant.
+    capped: BTreeMap<PolicyName, Bits>,
+    /// A permit without caps may grant something.
+    uncapped: bool,
 }
 
 impl Tally {
@@ -80,6 +87,14 @@ impl Tally {
             true => (&mut self.permitted, &mut self.may_permit),
             false => (&mut self.forbidden, &mut self.may_forbid),
         };
+        if policy.permits && !t.is_none() {
+            if policy.max_records.is_some() || policy.max_patients.is_some() {
+                let of_name = self.capped.entry(policy.name.clone()).or_default();
+                *of_name = std::mem::take(of_name).or(&t);
+            } else {
+                self.uncapped = true;
+            }
+        }
         *sure = std::mem::take(sure).or(&certain);
         *may = std::mem::take(may).or(&t);
         self.bad = std::mem::take(&mut self.bad).or(&surely_bad);
@@ -90,7 +105,8 @@ impl Tally {
         let allowed = self.permitted.minus(&self.may_forbid).minus(&self.may_bad);
         let possible = self.may_permit.minus(&self.forbidden).minus(&self.bad);
         let (allowed, possible) = (allowed.over(columns.live()), possible.over(columns.live()));
-        Scope { ask: possible - &allowed, allowed, evaluations }
+        let capped = self.capped.into_iter().map(|(name, may)| (name, may.over(columns.live()))).collect();
+        Scope { ask: possible - &allowed, allowed, capped, all_capped: !self.uncapped, evaluations }
     }
 }
 
