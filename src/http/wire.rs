@@ -212,30 +212,29 @@ impl AsyncWrite for Connection {
 mod tests {
     use std::io::{Read, Write};
 
-    use axum::{Router, extract::ConnectInfo, routing::get};
+    use axum::{extract::ConnectInfo, handler::HandlerWithoutStateExt, http::Uri};
 
     use super::*;
 
-    /// Serves with so little patience that nobody has to wait: `/` answers at once, `/slow` after several times the patience, `/large`
-    /// with more than any buffer of a socket holds.
+    /// Serves with so little patience that nobody has to wait: `/slow` answers after several times the patience, all else with more
+    /// than any buffer of a socket holds.
     fn serve() -> (tokio::runtime::Runtime, SocketAddr) {
         const PATIENCE: Duration = Duration::from_millis(100);
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let socket = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = socket.local_addr().unwrap();
-        let at_once = |ConnectInfo(peer): ConnectInfo<Peer>| async move { drop(peer.request()) };
-        let slow = |ConnectInfo(peer): ConnectInfo<Peer>| async move {
+        let handler = |ConnectInfo(peer): ConnectInfo<Peer>, uri: Uri| async move {
             let _under_way = peer.request();
-            sleep(PATIENCE * 5).await;
-            "done"
+            match uri.path() {
+                "/slow" => {
+                    sleep(PATIENCE * 5).await;
+                    b"done".to_vec()
+                }
+                _ => vec![0_u8; 64 << 20],
+            }
         };
-        let large = |ConnectInfo(peer): ConnectInfo<Peer>| async move {
-            let _under_way = peer.request();
-            vec![0_u8; 64 << 20]
-        };
-        let router = Router::new().route("/", get(at_once)).route("/slow", get(slow)).route("/large", get(large));
         let listening = Listening::new(socket, Patience { head: PATIENCE, answer: PATIENCE });
-        let service = router.into_make_service_with_connect_info::<Peer>();
+        let service = handler.into_make_service_with_connect_info::<Peer>();
         runtime.spawn(async move { axum::serve(listening, service).await });
         (runtime, address)
     }
