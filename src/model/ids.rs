@@ -94,6 +94,15 @@ pub struct EntityUid {
 }
 
 impl EntityUid {
+    /// Whether the id has the form that ids have. Records and documents are named behind their collection, which may add 65 bytes.
+    pub fn check(&self) -> Result<(), IdError> {
+        let within = match (self.ty.as_ref(), self.id.split_once('/')) {
+            ("Record" | "Document", Some((collection, id))) if check_collection(collection).is_ok() => id,
+            _ => self.id.as_ref(),
+        };
+        check_id(within)
+    }
+
     /// A uid of any type; whether the type exists is the schema's business.
     pub fn new(ty: impl Into<Arc<str>>, id: impl Into<Arc<str>>) -> Self {
         Self { ty: ty.into(), id: id.into() }
@@ -265,6 +274,15 @@ mod tests {
         assert!("a\u{7}b".parse::<DocumentId>().is_err());
         assert!("é".repeat(128).parse::<RecordId>().is_ok());
         assert!("é".repeat(129).parse::<RecordId>().is_err());
+    }
+
+    #[test]
+    fn records_and_documents_may_have_the_name_of_their_collection_before_a_full_id() {
+        let (ward, id) = ("x".repeat(64), "y".repeat(256));
+        assert!(EntityUid::new("Record", format!("{ward}/{id}")).check().is_ok());
+        assert!(EntityUid::new("Document", format!("{ward}/{id}y")).check().is_err());
+        assert!(EntityUid::new("Document", format!("{ward}/")).check().is_err());
+        assert!(EntityUid::new("Patient", format!("{ward}/{id}")).check().is_err());
     }
 
     #[test]

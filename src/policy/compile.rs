@@ -101,10 +101,7 @@ pub(super) fn compile(source: &BundleSource) -> Result<Bundle, Faults> {
 fn check_bounds(source: &BundleSource) -> Result<(), Faults> {
     let texts =
         [(&source.schema, Text::Schema), (&source.policies, Text::Policies), (&source.templates, Text::Policies)];
-    let faults: Faults = texts
-        .into_iter()
-        .filter_map(|(text, kind)| bounds::check(text, kind).and_then(|()| bounds::check_words(text)).err())
-        .collect();
+    let faults: Faults = texts.into_iter().filter_map(|(text, kind)| bounds::check(text, kind).err()).collect();
     if faults.is_empty() { Ok(()) } else { Err(faults) }
 }
 
@@ -208,7 +205,7 @@ fn validated(schema: &Schema, set: &PolicySet, warnings: &mut Vec<String>) -> Fa
     let result = Validator::new(schema.clone()).validate(set, ValidationMode::Strict);
     warnings.extend(result.validation_warnings().map(ToString::to_string));
     let mut faults: Faults =
-        result.validation_errors().map(|error| BundleFault::new("invalid_policy", error.to_string())).collect();
+        result.validation_errors().map(|error| BundleFault::new("invalid_policy", brief(&error.to_string()))).collect();
     // the same fault is found once for every combination of types
     faults.sort_by(|a, b| a.message.cmp(&b.message));
     faults.dedup();
@@ -362,7 +359,23 @@ fn told(error: &ffi::DetailedError) -> String {
     for part in error.source_locations.iter().filter_map(|label| label.label.as_ref()).chain(&error.help) {
         message = format!("{message}; {part}");
     }
-    message
+    brief(&message)
+}
+
+/// Characters of Cedar's words that are passed on: they may repeat a token of any length.
+const MESSAGE_CHARS: usize = 500;
+
+/// Cedar's words without the texts that a token held, and not longer than a person reads.
+fn brief(message: &str) -> String {
+    let parts = message.split('`').enumerate().map(|(at, part)| match (at % 2, part.starts_with('"')) {
+        (1, true) => "\"…\"",
+        _ => part,
+    });
+    let told = parts.collect::<Vec<_>>().join("`");
+    match told.char_indices().nth(MESSAGE_CHARS) {
+        Some((end, _)) => format!("{}…", told.get(..end).unwrap_or_default()),
+        None => told,
+    }
 }
 
 fn line_of(text: &str, error: &ffi::DetailedError) -> Option<usize> {
@@ -396,6 +409,13 @@ fn digest(source: &BundleSource) -> [u8; 32] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn messages_are_brief_and_hold_no_text_of_a_policy() {
+        assert_eq!(brief("unexpected token `\"jane doe\"`; expected `@`"), "unexpected token `\"…\"`; expected `@`");
+        assert_eq!(brief(&"é".repeat(501)).chars().count(), 501);
+        assert_eq!(brief("unexpected `)`"), "unexpected `)`");
+    }
 
     #[test]
     fn words_that_are_nearly_a_known_annotation_are_warned_of() {

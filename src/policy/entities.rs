@@ -7,7 +7,7 @@ use super::{
     Bundle, EntityFault, convert,
     schema::{AttributeType, EntityType},
 };
-use crate::model::{Entity, EntityUid, Value, ids::check_id, limits};
+use crate::model::{Entity, EntityUid, Value, limits};
 
 /// An entity in Cedar's JSON form.
 pub(super) fn read(bundle: &Bundle, json: &Json) -> Result<Entity, EntityFault> {
@@ -75,7 +75,15 @@ fn model(uid: &EntityUid, cedar: &CedarEntity) -> Result<Entity, EntityFault> {
     };
     let parents = json.get("parents").and_then(Json::as_array).into_iter().flatten();
     let parents = parents.map(self::uid).collect::<Option<_>>().ok_or_else(invalid)?;
-    Ok(Entity { uid: uid.clone(), attrs: values("attrs")?, tags: values("tags")?, parents })
+    let entity = Entity { uid: uid.clone(), attrs: values("attrs")?, tags: values("tags")?, parents };
+    // Cedar takes any text for an id; ours have a form wherever they stand
+    match entity.references().into_iter().all(|uid| uid.check().is_ok()) {
+        true => Ok(entity),
+        false => Err(EntityFault::new(
+            "bad_id",
+            "an id that an attribute refers to must be 1 to 256 bytes of UTF-8 without control characters",
+        )),
+    }
 }
 
 /// A stored entity against the schema.
@@ -113,7 +121,7 @@ fn invalid() -> EntityFault {
 }
 
 fn declared<'a>(bundle: &'a Bundle, uid: &EntityUid) -> Result<&'a EntityType, EntityFault> {
-    if check_id(&uid.id).is_err() {
+    if uid.check().is_err() {
         return Err(EntityFault::new(
             "bad_id",
             "an entity's id must be 1 to 256 bytes of UTF-8 without control characters",
@@ -131,7 +139,7 @@ fn declared<'a>(bundle: &'a Bundle, uid: &EntityUid) -> Result<&'a EntityType, E
 }
 
 fn may_have(ty: &EntityType, uid: &EntityUid, parent: &EntityUid) -> Result<(), EntityFault> {
-    if check_id(&parent.id).is_err() {
+    if parent.check().is_err() {
         return Err(EntityFault::new(
             "bad_id",
             "a parent's id must be 1 to 256 bytes of UTF-8 without control characters",
@@ -191,7 +199,7 @@ fn misfit(path: &str, json: &Json, ty: &AttributeType) -> Option<EntityFault> {
     let fits = match (ty, json) {
         (AttributeType::Bool, Json::Bool(_)) | (AttributeType::Text, Json::String(_)) => true,
         (AttributeType::Long, Json::Number(n)) => n.is_i64(),
-        (AttributeType::Entity(ty), json) => uid(json).is_some_and(|uid| uid.ty == *ty && check_id(&uid.id).is_ok()),
+        (AttributeType::Entity(ty), json) => uid(json).is_some_and(|uid| uid.ty == *ty && uid.check().is_ok()),
         (AttributeType::Set(item), Json::Array(items)) => {
             return items.iter().find_map(|json| misfit(path, json, item));
         }

@@ -720,6 +720,27 @@ fn records() -> Vec<Case> {
             "wrong_type",
             "Patient",
         ),
+        case(
+            "an entity with an empty id",
+            attribute("patient", json!({"__entity": {"type": "Patient", "id": ""}})),
+            422,
+            "bad_id",
+            "256",
+        ),
+        case(
+            "a reference of 257 bytes",
+            attribute("patient", json!({"type": "Patient", "id": "x".repeat(257)})),
+            422,
+            "bad_id",
+            "256",
+        ),
+        case(
+            "a reference with a line end",
+            attribute("patient", json!({"type": "Patient", "id": format!("{CANARY}\n")})),
+            422,
+            "bad_id",
+            "control",
+        ),
         case("an entity as a text", attribute("patient", json!(CANARY)), 422, "wrong_type", "Patient"),
         case(
             "none of the choices",
@@ -1017,8 +1038,24 @@ fn bundles() -> Vec<Case> {
             "syntax",
             "resource",
         ),
+        case("a policy that is nothing", policies(&said), 422, "syntax", "unexpected"),
         case("a string without an end", when(&format!("\"{CANARY}")), 422, "syntax", "invalid token"),
         case("an unknown attribute in a policy", when(&format!("resource.colur == {said}")), 422, invalid, "colur"),
+        case(
+            "a very long attribute in a policy",
+            when(&format!("context.{}", "x".repeat(100_000))),
+            422,
+            invalid,
+            "xxx",
+        ),
+        case("a very long token in a policy", when(&format!("true {}", "x".repeat(100_000))), 422, "syntax", "xxx"),
+        case(
+            "a very long type in a schema",
+            schema(SCHEMA.replace("level?: Long,", &format!("level?: {},", "X".repeat(100_000)))),
+            422,
+            "schema",
+            "XXX",
+        ),
         case(
             "a comparison of two types",
             when(&format!("context.purpose == 7 && {said} == {said}")),
@@ -1300,6 +1337,13 @@ fn bundles() -> Vec<Case> {
         case("a version that is not there", get("/v1/policies?version=99"), 404, "not_found", "no such"),
         case("a version that is no number", get(format!("/v1/policies?version={CANARY}")), 422, "query", "`version`"),
         case(
+            "validate what does not parse",
+            post("/v1/policies/validate", bundle(SCHEMA, &said)),
+            422,
+            "syntax",
+            "unexpected",
+        ),
+        case(
             "validate what nests too deep",
             post("/v1/policies/validate", bundle(SCHEMA, &"(".repeat(1_000))),
             422,
@@ -1338,6 +1382,8 @@ fn nesting(n: usize) -> Vec<Case> {
         deep("else-ifs", wrap("if true then true else ", "true", "")),
         deep("if-ifs", wrap("if ", "true", " then true else true")),
         deep("then-ifs", wrap("if true then ", "true", " else true")),
+        deep("else-ifs behind comments that hold a semicolon", wrap("if true then true else //;\n", "true", "")),
+        deep("else-ifs behind texts that hold a semicolon", wrap("if \";\" like \";\" then true else ", "true", "")),
         deep("parentheses in a schema's type", typed("(", ")")),
         deep("sets in a schema", typed("Set<", ">")),
         deep("records in a schema", typed("{a: ", "}")),
@@ -1608,6 +1654,14 @@ fn bounds_hold_at_the_limit_and_one_past_it() {
     let check = |name: &str, build: &dyn Fn(usize) -> Request, limit: usize, status: u16, code: &str| {
         bound(&process, name, &build(limit), &build(limit + 1), status, code);
     };
+    check("ID_BYTES of a record", &|n| one(&record("id", json!(text(n)))), limits::ID_BYTES, 422, "id");
+    check(
+        "ID_BYTES of a document",
+        &|n| one(&with(record("document", json!(text(n))), "id", json!("other"))),
+        limits::ID_BYTES,
+        422,
+        "document",
+    );
     check("ID_BYTES of an entity", &|n| entities(json!([group(&text(n), &[])])), limits::ID_BYTES, 422, "bad_id");
     check("ID_BYTES of a purpose", &|n| search("purpose", json!(text(n))), limits::ID_BYTES, 422, "purpose");
     let sized = |n: usize| put(&format!("/v1/collections/of-{n}"), json!({"dimension": n, "metric": "cosine"}));
