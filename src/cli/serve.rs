@@ -7,6 +7,10 @@ use clap::Args;
 use super::{Outcome, config::Config, offline, passphrase::PassphraseArgument};
 use crate::http::{App, serve};
 
+/// Address space for each thread's stack: enough for Cedar's evaluator at the bounds of a bundle, so that none has to be mapped for each
+/// decision. Memory is taken only as it is touched.
+const THREAD_STACK: usize = 64 << 20;
+
 #[derive(Args)]
 pub(super) struct Serve {
     /// The store's directory
@@ -30,7 +34,8 @@ impl Serve {
         let engine = offline::open(&self.data, &self.passphrase, config.settings())?;
         let listen = self.listen.unwrap_or_else(|| config.listen());
         let app = App::new(Arc::new(engine), config.trusted_proxies());
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(THREAD_STACK).build()?;
         runtime.block_on(async {
             let running = serve(app, listen).await?;
             println!("wardkeep listening on http://{}", running.address()?);

@@ -1,6 +1,6 @@
 //! What may leave: a release with the receipt of its audit entry. The only type of an answer with content that can be written as JSON.
 
-use serde::Serialize;
+use serde::{Serialize, ser::SerializeMap as _};
 use serde_json::{Map, Value as Json, json};
 
 use super::{
@@ -114,29 +114,22 @@ impl Disclosure {
 
 impl Serialize for Disclosure {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let bound = &self.release.bound;
-        let records: Vec<_> = self.release.records.iter().map(|r| self.show(r)).collect();
-        let mut answer = json!({
-            "retrieval_id": self.retrieval.to_string(),
-            "policy_version": self.frame.policy_version,
-        });
-        if let Some(fields) = answer.as_object_mut() {
-            let next = self.release.records.last().map(|r| r.record.id.as_str());
-            match self.frame.count {
-                None => {
-                    fields.insert("results".into(), json!(records));
-                }
-                Some(count) => {
-                    fields.insert("next".into(), next.map_or(Json::Null, Json::from));
-                    fields.insert("records".into(), json!(records));
-                    fields.insert("count".into(), count.into());
-                }
+        let release = &self.release;
+        let bound = &release.bound;
+        let records: Vec<Map<String, Json>> = release.records.iter().map(|r| self.show(r)).collect();
+        let mut answer = serializer.serialize_map(None)?;
+        answer.serialize_entry("retrieval_id", &self.retrieval.to_string())?;
+        answer.serialize_entry("policy_version", &self.frame.policy_version)?;
+        match self.frame.count {
+            None => answer.serialize_entry("results", &records)?,
+            Some(count) => {
+                answer.serialize_entry("records", &records)?;
+                answer.serialize_entry("next", &release.records.last().map(|r| r.record.id.as_str()))?;
+                answer.serialize_entry("count", &count)?;
             }
-            fields.insert(
-                "limit".into(),
-                json!({"requested": bound.requested, "applied": bound.applied, "bound_by": bound.bound_by}),
-            );
         }
-        answer.serialize(serializer)
+        let limit = json!({"requested": bound.requested, "applied": bound.applied, "bound_by": bound.bound_by});
+        answer.serialize_entry("limit", &limit)?;
+        answer.end()
     }
 }
