@@ -21,6 +21,9 @@ use crate::{
     store::StoredRecord,
 };
 
+/// Attempts to build a batch beside other writers before it is built under their lock.
+const ATTEMPTS_APART: u32 = 2;
+
 /// A record as a client sends it: parsed, not yet believed.
 #[derive(Debug, Clone)]
 pub struct Draft {
@@ -105,14 +108,16 @@ impl Wardkeep {
     }
 
     fn take_in(&self, grant: &Grant<Ingest>, lines: &[Line], mode: Mode, whole: bool) -> Result<Ingested, Refusal> {
-        loop {
+        for attempt in 0.. {
+            // Where bundles change faster than a batch is built, it is built while nothing else may change.
+            let early = (attempt >= ATTEMPTS_APART).then(|| self.writing.lock());
             let Some(rules) = self.rules(grant)? else {
                 // Asked like one that is there, so that whoever may not write to it learns nothing.
                 self.renew(grant, as_sent(grant.collection()?, lines).into_iter())?;
                 return Err(Refusal::Absent);
             };
             let (built, mut rejected) = build_all(&rules, grant, lines);
-            let writing = self.writing.lock();
+            let writing = early.unwrap_or_else(|| self.writing.lock());
             // Built without the lock: another bundle meanwhile means to build again.
             if self.world.read().policy.version != rules.version {
                 continue;
@@ -133,6 +138,7 @@ impl Wardkeep {
             drop(writing);
             return Ok(Ingested { accepted, rejected_count: rejected.len(), rejected });
         }
+        Ok(Ingested::default())
     }
 
     /// `None` where the collection is not there.
