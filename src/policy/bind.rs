@@ -3,18 +3,19 @@
 
 use std::{
     cell::Cell,
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{BTreeSet, HashSet},
     sync::Arc,
 };
 
 use cedar_policy::{Entities, Request};
-use roaring::{MultiOps, RoaringBitmap};
+use roaring::RoaringBitmap;
 
 use super::{
     bits::{Bits, Tri},
+    columns::Column,
     convert,
     decide::Session,
-    derived::{Ground, Outcome},
+    derived::{Ground, Judged, Outcome},
     trace::{Halt, Trace},
     tree::{Binary, Kind, Node, Root, Step},
     world::Stored,
@@ -162,7 +163,7 @@ impl Binder<'_> {
             return None;
         }
         Some(self.ground.column(path, |column| {
-            let slots = |b| Bits::some(column.slots(&Value::Bool(b)).cloned().unwrap_or_default());
+            let slots = |b| Bits::some(column.having([&Value::Bool(b)]));
             Tri::true_false(slots(true), slots(false)).unsure_of(&column.unsure)
         }))
     }
@@ -194,7 +195,7 @@ impl Binder<'_> {
             ([], Value::Entity(uid)) => self.is_one_of([uid]),
             ([], _) => Tri::no(),
             (path, value) => self.ground.column(path, |column| {
-                let t = Bits::some(column.slots(value).cloned().unwrap_or_default());
+                let t = Bits::some(column.having([value]));
                 Tri::true_false(t, Bits::some(column.present.clone())).unsure_of(&column.unsure)
             }),
         };
@@ -216,10 +217,10 @@ impl Binder<'_> {
             Err(tri) => return tri,
         };
         if path.is_empty() {
-            return Some(self.is_one_of(items.iter().filter_map(entity)));
+            return Some(self.is_one_of(items.iter().filter_map(Value::entity)));
         }
         Some(self.ground.column(path, |column| {
-            let t = items.iter().filter_map(|item| column.slots(item)).union();
+            let t = column.having(&items);
             Tri::true_false(Bits::some(t), Bits::some(column.present.clone())).unsure_of(&column.unsure)
         }))
     }
@@ -231,12 +232,12 @@ impl Binder<'_> {
             Constant::Opaque => return None,
             Constant::Bad => return Some(Tri::bad()),
         };
-        self.sets(path, |column| column.holding(&item).cloned().unwrap_or_default())
+        self.sets(path, |column| column.holding([&item]))
     }
 
     fn holds_any(&self, path: &[Step], set: &Node) -> Option<Tri> {
         match self.set(set) {
-            Ok(items) => self.sets(path, |column| items.iter().filter_map(|item| column.holding(item)).union()),
+            Ok(items) => self.sets(path, |column| column.holding(&items)),
             Err(tri) => tri,
         }
     }
@@ -245,19 +246,14 @@ impl Binder<'_> {
         match self.set(set) {
             Ok(items) => self.sets(path, |column| {
                 let mut all = column.sets.clone();
-                for item in &items {
-                    match column.holding(item) {
-                        Some(slots) => all &= slots,
-                        None => all.clear(),
-                    }
-                }
+                items.iter().for_each(|item| all &= column.holding([item]));
                 all
             }),
             Err(tri) => tri,
         }
     }
 
-    fn sets(&self, path: &[Step], t: impl FnOnce(&super::columns::Column) -> RoaringBitmap) -> Option<Tri> {
+    fn sets(&self, path: &[Step], t: impl FnOnce(&Column) -> RoaringBitmap) -> Option<Tri> {
         if path.is_empty() {
             return None;
         }
@@ -283,16 +279,13 @@ impl Binder<'_> {
 
     /// The record is one of these or below one.
     pub(super) fn within_record<'u>(&self, uids: impl IntoIterator<Item = &'u EntityUid>) -> Tri {
-        let kin = self.ground.kin(&[]);
-        let mut t = RoaringBitmap::new();
-        for uid in uids {
-            t.extend(self.ground.own(uid));
-            if let Some(slots) = kin.below.get(uid) {
-                t |= slots;
-            }
-        }
+        let uids: Vec<Value> = uids.into_iter().cloned().map(Value::Entity).collect();
+        let above = self.ground.above(&[]);
+        let mut t = self.ground.columns.parents().holding(&uids);
+        t |= above.holding(&uids);
+        t.extend(uids.iter().filter_map(Value::entity).filter_map(|uid| self.ground.own(uid)));
         // a record whose ancestor is another record of the collection is left to the full decision
-        Tri::true_bad(Bits::some(t), Bits::some(kin.broken.clone()))
+        Tri::true_bad(Bits::some(t), Bits::some(above.broken.clone()))
     }
 
     /// `resource.patient in principal.assigned`, `resource in X`.
@@ -307,33 +300,14 @@ impl Binder<'_> {
             return Some(Tri::bad());
         }
         if path.is_empty() {
-            return Some(self.within_record(items.iter().filter_map(entity)));
+            return Some(self.within_record(items.iter().filter_map(Value::entity)));
         }
-        let kin = self.ground.kin(path);
-        Some(self.ground.column(path, |column| {
-            let mut t = items.iter().filter_map(|item| column.slots(item)).union();
-            t |= items.iter().filter_map(entity).filter_map(|uid| kin.below.get(uid)).union();
-            t -= &kin.unstored;
-            let f = &column.entities - &kin.unstored - &kin.broken;
-            let own = self.own_references(column);
-            Tri::true_false(Bits::some(t), Bits::some(f)).unsure_of(&(own | &column.unsure))
-        }))
-    }
-
-    /// Slots whose value is their own record: it counts as stored for them alone.
-    fn own_references(&self, column: &super::columns::Column) -> RoaringBitmap {
-        let records = |ty: &&Arc<str>| self.ground.columns.of_type(ty).is_some();
-        if !column.types.keys().any(|ty| records(&ty)) {
-            return RoaringBitmap::new();
-        }
-        let mut own = RoaringBitmap::new();
-        for (value, slots) in column.values() {
-            if let Some(slot) = entity(value).and_then(|uid| self.ground.own(uid)).filter(|slot| slots.contains(*slot))
-            {
-                own.insert(slot);
-            }
-        }
-        own
+        let above = self.ground.above(path);
+        let mut t = self.ground.column(path, |column| column.having(&items));
+        t |= above.holding(&items);
+        t &= &above.present;
+        let f = &above.present - &above.broken;
+        Some(Tri::true_false(Bits::some(t), Bits::some(f)).unsure_of(&above.unsure))
     }
 
     /// `principal in resource.teams`.
@@ -358,9 +332,8 @@ impl Binder<'_> {
             let mut t = RoaringBitmap::new();
             for uid in above.into_iter().chain([uid]) {
                 let value = Value::Entity(uid);
-                for slots in [column.slots(&value), column.holding(&value)].into_iter().flatten() {
-                    t |= slots;
-                }
+                t |= column.having([&value]);
+                t |= column.holding([&value]);
             }
             let fit = &column.entities | &column.entity_sets;
             t &= &fit;
@@ -375,52 +348,30 @@ impl Binder<'_> {
         reads_of(node, &mut reads)?;
         let mut reads = reads.into_iter();
         let (Some(step), None) = (reads.next(), reads.next()) else { return None };
-        let mut known = if node.on_request { HashMap::new() } else { self.ground.outcomes(node.serial) };
         let path = [step.clone()];
-        let tri = self.ground.column(&path, |column| {
-            let new: Vec<Option<Value>> = column
-                .values()
-                .map(|(value, _)| Some(value.clone()))
-                .chain([None])
-                .filter(|value| !known.contains_key(value))
-                .collect();
-            for batch in new.chunks(BATCH) {
-                for (value, outcome) in batch.iter().zip(self.represented(node, &step, batch)?) {
-                    known.insert(value.clone(), outcome);
-                }
-            }
-            let mut sets = [RoaringBitmap::new(), RoaringBitmap::new(), RoaringBitmap::new()];
-            let mut unsure = RoaringBitmap::new();
-            let [t, f, b] = &mut sets;
-            for (value, slots) in column.values() {
-                let mut uids = Vec::new();
-                value.entities(&mut uids);
-                unsure.extend(
-                    uids.into_iter().filter_map(|uid| self.ground.own(uid)).filter(|slot| slots.contains(*slot)),
-                );
-                match known.get(&Some(value.clone()))? {
-                    Outcome::True => *t |= slots,
-                    Outcome::False => *f |= slots,
-                    Outcome::Bad => *b |= slots,
-                }
-            }
-            let absent = Bits::but(column.present.clone());
-            let [mut t, mut f, mut b] = sets.map(Bits::some);
-            match known.get(&None)? {
-                Outcome::True => t = t.or(&absent),
-                Outcome::False => f = f.or(&absent),
-                Outcome::Bad => b = b.or(&absent),
-            }
-            Some(Tri { t, f, b }.unsure_of(&unsure))
-        });
-        if !node.on_request {
-            self.ground.keep(node.serial, known);
-        }
-        tri
+        let mut judge = |values: &[Option<Value>]| {
+            let batches = values.chunks(BATCH).map(|batch| self.represented(node, &step, batch));
+            Some(batches.collect::<Option<Vec<_>>>()?.into_iter().flatten().collect())
+        };
+        let (column, absent) = if node.on_request {
+            self.ground.column(&path, |from| self.ground.truth_once(from, &mut judge))?
+        } else {
+            self.ground.truth(node.serial, &path, &mut judge)?
+        };
+        let slots = |b| Bits::some(column.having([&Value::Bool(b)]));
+        let judged = Tri { t: slots(true), f: slots(false), b: Bits::some(column.broken.clone()) };
+        let present = self.ground.column(&path, |from| from.present.clone());
+        let rest = Bits::but(present);
+        let judged = match absent {
+            Outcome::True => Tri { t: judged.t.or(&rest), ..judged },
+            Outcome::False => Tri { f: judged.f.or(&rest), ..judged },
+            Outcome::Bad => Tri { b: judged.b.or(&rest), ..judged },
+        };
+        Some(judged.unsure_of(&column.unsure))
     }
 
     /// Cedar's answers for records that have nothing but this value.
-    fn represented(&self, node: &Node, step: &Step, values: &[Option<Value>]) -> Option<Vec<Outcome>> {
+    fn represented(&self, node: &Node, step: &Step, values: &[Option<Value>]) -> Option<Vec<Judged>> {
         let stand_in = |(at, value): (usize, &Option<Value>)| {
             let mut entity = Entity::bare(EntityUid::new("Record", format!("\u{0}{at}")));
             match (step, value) {
@@ -444,20 +395,14 @@ impl Binder<'_> {
             let request = self.session.inquiry.request(convert::uid(&entity.uid)?)?;
             let world = self.session.world(entity);
             let trace = Trace { world, request: &request, entities: &entities, evaluations: self.evaluations };
-            Some(match trace.truth(node) {
+            let outcome = match trace.truth(node) {
                 Ok(true) => Outcome::True,
                 Ok(false) => Outcome::False,
                 Err(Halt::Missing | Halt::Erred) => Outcome::Bad,
-            })
+            };
+            Some(Judged { outcome, looked_at: self.session.looked_at(&sites, entity) })
         };
         stand_ins.iter().map(outcome).collect()
-    }
-}
-
-fn entity(value: &Value) -> Option<&EntityUid> {
-    match value {
-        Value::Entity(uid) => Some(uid),
-        _ => None,
     }
 }
 

@@ -62,6 +62,8 @@ pub type PolicyName = Arc<str>;
 pub struct Bundle {
     source: BundleSource,
     digest: [u8; 32],
+    /// SHA-256 of the schema alone: what is made of columns and entities depends on no policy.
+    ground: [u8; 32],
     schema: Schema,
     facts: Facts,
     policies: Vec<Policy>,
