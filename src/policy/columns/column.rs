@@ -50,6 +50,7 @@ impl Column {
     }
 
     /// How many distinct values there are.
+    #[cfg(test)]
     pub(in crate::policy) fn distinct(&self) -> usize {
         self.values.len()
     }

@@ -93,11 +93,6 @@ impl Columns {
         self.tags.get(key)
     }
 
-    /// Keys of tags that some record has.
-    pub(super) fn tag_keys(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.tags.keys()
-    }
-
     pub(super) fn slot(&self, uid: &EntityUid) -> Option<u32> {
         self.names.slot(uid)
     }
@@ -153,7 +148,7 @@ mod tests {
         for id in 0..100 {
             columns.remove(Slot(id));
         }
-        assert!(columns.live().is_empty() && columns.tag_keys().next().is_none());
+        assert!(columns.live().is_empty() && columns.tags.is_empty());
         assert!(columns.of_type("Record").is_none());
         for name in ["kind", "labels", "author"] {
             let column = columns.attribute(name).unwrap();

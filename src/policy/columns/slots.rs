@@ -27,15 +27,6 @@ impl Slots {
         }
     }
 
-    pub(in crate::policy) fn contains(&self, slot: u32) -> bool {
-        match self {
-            Self::None => false,
-            Self::One(one) => *one == slot,
-            Self::Few(slots) => slots.binary_search(&slot).is_ok(),
-            Self::Many(slots) => slots.contains(slot),
-        }
-    }
-
     /// Puts them all into `set`.
     pub(in crate::policy) fn add_to(&self, set: &mut RoaringBitmap) {
         match self {
@@ -133,7 +124,6 @@ mod tests {
             }
             assert_eq!(slots.to_bitmap(), plain);
             assert_eq!(slots.is_empty(), plain.is_empty());
-            assert_eq!(slots.contains(slot), plain.contains(slot));
         }
         for count in [1, FEW as u32, FEW as u32 + 1, 100] {
             let more: RoaringBitmap = (200..200 + count).collect();
