@@ -51,7 +51,7 @@ enum Way {
 
 /// What the state of columns and directory was when something was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Moment {
+pub(super) struct Moment {
     columns: u64,
     directory: Mark,
 }
@@ -189,7 +189,8 @@ impl<'a> Ground<'a> {
         }
     }
 
-    fn moment(&self) -> Moment {
+    /// The present state.
+    pub(super) fn moment(&self) -> Moment {
         Moment { columns: self.columns.changes().mark(), directory: self.directory.mark() }
     }
 

@@ -20,6 +20,7 @@ mod inquiry;
 mod plan;
 mod required;
 mod schema;
+mod scopes;
 mod slices;
 mod trace;
 mod tree;
@@ -252,7 +253,7 @@ impl Bundle {
     }
 
     /// For every live slot: certainly allowed, to be asked, or (in neither set) denied. Never allows what `decide` denies.
-    pub fn plan(&self, inquiry: &Inquiry, columns: &Columns, directory: &Directory) -> Scope {
+    pub fn plan(&self, inquiry: &Inquiry, columns: &Columns, directory: &Directory) -> Arc<Scope> {
         on_large_stack(|| plan::plan(self, inquiry, columns, directory))
     }
 

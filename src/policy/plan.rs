@@ -5,6 +5,7 @@
 use std::{
     cell::Cell,
     collections::{BTreeMap, HashSet},
+    sync::Arc,
 };
 
 use super::{
@@ -14,12 +15,29 @@ use super::{
     compile::{Constraint, Policy},
     decide::Session,
     derived::Ground,
+    scopes::Key,
     slices::Matched,
 };
 use crate::model::{Entity, EntityUid};
 
-/// The plan of one request. A caller whose entity is not stored sees nothing.
-pub(super) fn plan(bundle: &Bundle, inquiry: &Inquiry, columns: &Columns, directory: &Directory) -> Scope {
+/// The plan of one request, or the one that was made of the same before. What depends on the time is never the same.
+pub(super) fn plan(bundle: &Bundle, inquiry: &Inquiry, columns: &Columns, directory: &Directory) -> Arc<Scope> {
+    let reads = bundle.slices.reads(inquiry.action());
+    if reads.holds("now") {
+        return Arc::new(bind(bundle, inquiry, columns, directory));
+    }
+    let now = Ground { bundle, columns, directory }.moment();
+    let key = Key::new(bundle.digest, inquiry, reads.of(inquiry.context()));
+    if let Some(scope) = columns.scopes.lock().find(now, &key) {
+        return scope;
+    }
+    let scope = Arc::new(bind(bundle, inquiry, columns, directory));
+    columns.scopes.lock().keep(now, key, &scope);
+    scope
+}
+
+/// A caller whose entity is not stored sees nothing.
+fn bind(bundle: &Bundle, inquiry: &Inquiry, columns: &Columns, directory: &Directory) -> Scope {
     let Some(principal) = directory.get(inquiry.principal()) else { return Scope::default() };
     let (ancestors, whole) = directory.ancestors(principal);
     let Matched { certain, undecided } =

@@ -273,6 +273,57 @@ impl Node {
     }
 }
 
+/// Which attributes of the context are read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum ContextReads {
+    These(BTreeSet<Arc<str>>),
+    /// The context is used as a whole.
+    All,
+}
+
+impl Default for ContextReads {
+    fn default() -> Self {
+        Self::These(BTreeSet::new())
+    }
+}
+
+impl ContextReads {
+    /// Adds what an expression reads.
+    pub(super) fn add(&mut self, node: &Node) {
+        let on_context = |e: &Node| matches!(e.kind, Kind::Var(Root::Context));
+        let read = match &node.kind {
+            Kind::Var(Root::Context) => None,
+            Kind::Attr(e, name) if on_context(e) => Some(name),
+            Kind::Has(e, names) if on_context(e) => names.first(),
+            kind => return kind.children().into_iter().for_each(|child| self.add(child)),
+        };
+        match (self, read) {
+            (Self::These(names), Some(name)) => names.extend([Arc::clone(name)]),
+            (whole, None) => *whole = Self::All,
+            (Self::All, Some(_)) => {}
+        }
+    }
+
+    /// The part of a context that is read.
+    pub(super) fn of(&self, context: &Value) -> Value {
+        match (self, context) {
+            (Self::These(names), Value::Record(fields)) => {
+                let read = fields.iter().filter(|(name, _)| names.contains(*name));
+                Value::Record(read.map(|(name, value)| (Arc::clone(name), value.clone())).collect())
+            }
+            (Self::These(_) | Self::All, whole) => whole.clone(),
+        }
+    }
+
+    /// Whether an attribute is read.
+    pub(super) fn holds(&self, name: &str) -> bool {
+        match self {
+            Self::These(names) => names.contains(name),
+            Self::All => true,
+        }
+    }
+}
+
 /// What an expression may be: the value at the end of a path, or a record literal.
 enum Form<'a> {
     Path(Path),

@@ -19,7 +19,7 @@ use roaring::RoaringBitmap;
 
 use self::names::Names;
 pub(super) use self::{column::Column, dictionary::Code, journal::Changes};
-use super::derived::Memories;
+use super::{derived::Memories, scopes::Scopes};
 use crate::model::{Entity, EntityUid, Slot, Value, entity::Attributes};
 
 /// One collection's columns.
@@ -34,6 +34,7 @@ pub struct Columns {
     types: HashMap<Arc<str>, RoaringBitmap>,
     changes: Changes<u32>,
     pub(super) memories: Mutex<Memories>,
+    pub(super) scopes: Mutex<Scopes>,
 }
 
 impl Columns {
@@ -73,6 +74,17 @@ impl Columns {
         self.attrs.values_mut().chain(self.tags.values_mut()).for_each(|column| column.clear(slot));
         self.tags.retain(|_, column| !column.present.is_empty());
         self.parents.clear(slot);
+    }
+
+    /// Forgets every plan: the next one is bound anew. For measuring.
+    pub fn forget_plans(&self) {
+        *self.scopes.lock() = Scopes::default();
+    }
+
+    /// Forgets everything that was made of the columns: the next plan begins from nothing. For measuring.
+    pub fn forget_all(&self) {
+        self.forget_plans();
+        *self.memories.lock() = Memories::default();
     }
 
     /// The slots in use.
