@@ -15,6 +15,7 @@ mod decide;
 mod derived;
 mod directory;
 mod entities;
+mod explain;
 mod fault;
 mod inquiry;
 mod plan;
@@ -48,6 +49,7 @@ use serde_json::Value as Json;
 pub use self::{
     columns::Columns,
     directory::Directory,
+    explain::{Account, Effect, Elsewhere, Explanation, Join, Met, Place, Requirement, Standing, Stumble},
     fault::{BundleFault, EntityFault, InquiryError},
     inquiry::Inquiry,
     schema::{Attribute, AttributeType},
@@ -266,6 +268,11 @@ impl Bundle {
     /// The full decision about each of several resources, as if each were asked alone.
     pub fn decide_many(&self, inquiry: &Inquiry, resources: &[Entity], directory: &Directory) -> Vec<Verdict> {
         on_large_stack(|| decide::decide_many(self, inquiry, resources, directory))
+    }
+
+    /// The full decision about one resource, with what every policy that concerns it says, in words that tell no value of an attribute.
+    pub fn explain(&self, inquiry: &Inquiry, resource: &Entity, directory: &Directory) -> Explanation {
+        on_large_stack(|| explain::explain(self, inquiry, resource, directory))
     }
 
     /// The permits whose principal and action match the caller, with their caps.
