@@ -224,6 +224,11 @@ impl Bundle {
         self.facts.actions.values().any(|action| action.principals.contains(ty))
     }
 
+    /// The types of principal that the schema lets do this.
+    pub fn principals(&self, action: Action) -> impl Iterator<Item = &Arc<str>> {
+        self.facts.actions.get(action.name()).into_iter().flat_map(|declared| &declared.principals)
+    }
+
     /// Whether the schema lets `child` have `parent` as a direct parent.
     pub fn may_have_parent(&self, child: &str, parent: &str) -> bool {
         self.facts.types.get(child).is_some_and(|ty| ty.parents.contains(parent))
