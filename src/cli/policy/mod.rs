@@ -6,6 +6,7 @@ mod explain;
 mod refused;
 mod set;
 pub(super) mod source;
+mod trial;
 
 use clap::Subcommand;
 
@@ -21,6 +22,8 @@ pub(super) enum Policy {
     Explain(explain::Explain),
     /// Put a bundle into force
     Set(set::Set),
+    /// Hold a bundle against cases kept as data; exit 3 names those that are decided otherwise
+    Test(trial::Test),
 }
 
 impl Policy {
@@ -30,6 +33,7 @@ impl Policy {
             Self::Diff(verb) => verb.run(),
             Self::Explain(verb) => verb.run(),
             Self::Set(verb) => verb.run(),
+            Self::Test(verb) => verb.run(),
         }
     }
 }
