@@ -17,6 +17,7 @@ use crate::{
 };
 
 #[derive(Args)]
+#[command(disable_version_flag = true)]
 pub(in crate::cli) struct Diff {
     /// One directory: what it would change against the policies in force. Two: OLD and NEW
     #[arg(value_name = "OLD] [NEW", num_args = 1..=2, required = true)]

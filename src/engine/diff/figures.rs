@@ -82,8 +82,7 @@ impl Figures {
     }
 }
 
-/// Something by key, first come first, up to a bound; the rest is counted.
-#[derive(Default)]
+/// First come first, up to a bound; the rest is counted.
 pub(super) struct Rows<T> {
     pub(super) kept: Vec<T>,
     pub(super) omitted: u64,
@@ -110,3 +109,21 @@ pub(super) fn shown(uid: &crate::model::EntityUid) -> String {
 
 /// Counts by key.
 pub(super) type Counts<K> = BTreeMap<K, u64>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_kept_up_to_the_bound_and_counted_beyond_it() {
+        let mut rows = Rows::new();
+        (0..3).for_each(|row| rows.push(row, 2));
+        assert_eq!((rows.kept, rows.omitted), (vec![0, 1], 1));
+    }
+
+    #[test]
+    fn what_both_actions_have_in_common_is_told_once() {
+        assert_eq!(by_action(&1, &1), [(vec![Action::Retrieve, Action::Read], 1)]);
+        assert_eq!(by_action(&1, &2), [(vec![Action::Retrieve], 1), (vec![Action::Read], 2)]);
+    }
+}

@@ -114,17 +114,14 @@ impl Present<'_> {
     pub(super) fn callers(&self) -> Result<Vec<Who>, Refusal> {
         let world = self.engine.world.read();
         let found: Vec<Who> = match &self.comparison.callers {
-            Some(named) => named.iter().map(|uid| self.named(&world, uid)).collect::<Result<_, _>>()?,
+            Some(named) => {
+                let once: BTreeSet<&EntityUid> = named.iter().collect();
+                once.into_iter().map(|uid| self.named(&world, uid)).collect::<Result<_, _>>()?
+            }
             None => self.all(&world),
         };
         let collections = self.collections_in(&world)?.len();
-        if found.len() * self.purposes.len() * collections > limits::DIFF_COMPARISONS {
-            let detail = format!(
-                "callers x purposes x collections are more than {}; name some of them",
-                limits::DIFF_COMPARISONS
-            );
-            return Err(Refusal::invalid("too_many_comparisons", detail));
-        }
+        bounded(found.len(), self.purposes.len(), collections)?;
         Ok(found)
     }
 
@@ -135,20 +132,20 @@ impl Present<'_> {
     }
 
     fn all(&self, world: &World) -> Vec<Who> {
-        let mut found: BTreeMap<(String, EntityUid), ()> = BTreeMap::new();
-        let mut seen: BTreeSet<&EntityUid> = BTreeSet::new();
-        for side in [self.old, self.new] {
-            let types: BTreeSet<_> = [self.old, self.new]
-                .into_iter()
-                .flat_map(|side| ACTIONS.into_iter().flat_map(|action| side.bundle.principals(action)))
-                .collect();
-            for entity in types.into_iter().flat_map(|ty| side.directory(world).of_type(ty)) {
-                if seen.insert(&entity.uid) {
-                    found.insert((role(entity), entity.uid.clone()), ());
-                }
+        let sides = [self.old, self.new];
+        let types: BTreeSet<_> = sides
+            .iter()
+            .flat_map(|side| ACTIONS.into_iter().flat_map(|action| side.bundle.principals(action)))
+            .collect();
+        let mut found: BTreeMap<&EntityUid, String> = BTreeMap::new();
+        for side in sides {
+            for entity in types.iter().flat_map(|ty| side.directory(world).of_type(ty)) {
+                found.entry(&entity.uid).or_insert_with(|| role(entity));
             }
         }
-        found.into_keys().map(|(role, uid)| Who { uid, role }).collect()
+        let mut found: Vec<Who> = found.into_iter().map(|(uid, role)| Who { uid: uid.clone(), role }).collect();
+        found.sort_by(|a, b| (&a.role, &a.uid).cmp(&(&b.role, &b.uid)));
+        found
     }
 
     pub(super) fn collections(&self) -> Result<Vec<CollectionName>, Refusal> {
@@ -158,7 +155,10 @@ impl Present<'_> {
     fn collections_in(&self, world: &World) -> Result<Vec<CollectionName>, Refusal> {
         match &self.comparison.collections {
             None => Ok(world.collections.keys().cloned().collect()),
-            Some(named) if named.iter().all(|name| world.holding(name).is_some()) => Ok(named.clone()),
+            Some(named) if named.iter().all(|name| world.holding(name).is_some()) => {
+                let once: BTreeSet<&CollectionName> = named.iter().collect();
+                Ok(once.into_iter().cloned().collect())
+            }
             Some(_) => Err(Refusal::Absent),
         }
     }
@@ -263,6 +263,16 @@ impl Present<'_> {
             lost: figures(&seen.change.lost),
         }
     }
+}
+
+/// Refuses more than one comparison may be.
+fn bounded(callers: usize, purposes: usize, collections: usize) -> Result<(), Refusal> {
+    if callers.saturating_mul(purposes).saturating_mul(collections) <= limits::DIFF_COMPARISONS {
+        return Ok(());
+    }
+    let most = limits::DIFF_COMPARISONS;
+    let detail = format!("callers x purposes x collections are more than {most}; name some of them");
+    Err(Refusal::invalid("too_many_comparisons", detail))
 }
 
 /// The type, and the direct parents.
@@ -392,5 +402,28 @@ impl Tally {
                 lost: count(&self.may_not),
             });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn comparisons_are_bounded_at_the_limit_and_one_past_it() {
+        assert!(bounded(limits::DIFF_COMPARISONS, 1, 1).is_ok());
+        assert!(bounded(limits::DIFF_COMPARISONS / 4, 2, 2).is_ok());
+        assert!(bounded(limits::DIFF_COMPARISONS + 1, 1, 1).is_err());
+        assert!(bounded(usize::MAX, 2, 2).is_err());
+    }
+
+    #[test]
+    fn a_role_names_the_type_and_a_few_parents() {
+        let mut entity = Entity::bare(EntityUid::new("Clinician", "x"));
+        assert_eq!(role(&entity), "Clinician");
+        entity.parents.insert(EntityUid::new("Role", "nurse"));
+        assert_eq!(role(&entity), "Clinician in Role::\"nurse\"");
+        entity.parents.extend((0..PARENTS_NAMED).map(|n| EntityUid::new("Team", n.to_string())));
+        assert!(role(&entity).ends_with(" and 1 more"), "{}", role(&entity));
     }
 }

@@ -97,6 +97,7 @@ impl Test {
         if self.write {
             let text = matrix::written(&found, golden.as_deref());
             fs::write(path, text).map_err(|e| unwritable(path, &e))?;
+            eprintln!("{} is written; have its diff reviewed line by line", path.display());
             return Ok(vec![]);
         }
         Ok(matrix::held(&name(path), &golden.unwrap_or_default(), &found))
