@@ -18,4 +18,5 @@ mod plain;
 mod refusals;
 mod smoke;
 mod stream;
+mod trial;
 mod ward;

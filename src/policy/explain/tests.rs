@@ -159,3 +159,50 @@ fn the_standings_of_policies_make_the_verdict_for_every_caller_and_kind_of_recor
     }
     assert!(seen.len() >= 2, "{seen:?}");
 }
+
+#[test]
+fn parts_are_found_in_templates_and_in_any_shape_and_told_in_cedars_own_words_where_the_text_is_not_found() {
+    let compiled = |policies: &str, templates: &str| {
+        let link = crate::model::TemplateLink {
+            template: "shared".into(),
+            id: "shared-nurse".into(),
+            values: [("principal".to_owned(), EntityUid::new("Clinician", "nurse"))].into(),
+        };
+        let source = crate::model::BundleSource {
+            schema: crate::policy::samples::schema(""),
+            policies: policies.into(),
+            templates: templates.into(),
+            links: vec![link],
+            ..Default::default()
+        };
+        Bundle::compile(&source).unwrap_or_else(|faults| panic!("{faults:?}"))
+    };
+    let bundle = compiled(
+        r#"@id("shapes") permit (principal, action == Action::"Retrieve", resource is Record)
+           when { (resource.kind != "lab" || principal is Clinician in Team::"a") && !(resource has sealed) }
+           when { if resource has patient then resource.sensitivity >= 1 else false };
+           @id("od\u{64}") permit (principal, action == Action::"Retrieve", resource is Record) when { resource.kind like "l*" };"#,
+        r#"@id("shared") permit (principal == ?principal, action == Action::"Retrieve", resource is Record)
+           when { resource.department == "surgery" };"#,
+    );
+    let explanation =
+        bundle.explain(&ask(&bundle, "nurse"), &record(&bundle, "r", "p1", "lab", &[]), &directory(&bundle));
+    let shared = account(&explanation, "shared");
+    assert_eq!((shared.link.as_deref(), shared.standing), (Some("shared-nurse"), Standing::Fails));
+    assert_eq!(shared.requires[0].place, Some(Place { line: 2, column: 19 }));
+    let shapes = account(&explanation, "shapes");
+    let expected = [
+        ("`resource.kind != \"lab\" || principal is Clinician in Team::\"a\"`".to_owned(), Met::No),
+        ("not `resource has sealed`".to_owned(), Met::Yes),
+        ("`if resource has patient then resource.sensitivity >= 1 else false`".to_owned(), Met::Yes),
+    ];
+    assert_eq!(words(shapes), expected);
+    assert_eq!((shapes.requires[0].join, shapes.requires[0].parts.len()), (Some(Join::Any), 2));
+    assert_eq!(
+        shapes.change.as_deref(),
+        Some("would hold if `resource.kind != \"lab\"` or `principal is Clinician in Team::\"a\"`")
+    );
+    let odd = account(&explanation, "odd");
+    assert_eq!((odd.requires[0].place, odd.standing), (None, Standing::Holds));
+    assert!(odd.requires[0].text.contains("like"), "{odd:?}");
+}
