@@ -408,7 +408,7 @@ impl Stage {
             "ManageCollections" => client.get("/v1/collections").status,
             "ReadAudit" => client.get("/v1/audit?limit=1").status,
             "Explain" => {
-                let record = self.vectors.keys().next().unwrap();
+                let record = self.study.records.keys().next().unwrap();
                 let body =
                     json!({"caller": case["caller"], "collection": collection, "record": record, "action": "Read"});
                 client.post("/v1/policies/explain", &body).status

@@ -17,7 +17,7 @@ pub struct Figures {
     pub records: u64,
     /// Of how many patients.
     pub patients: u64,
-    /// Some of them.
+    /// The first of them by id.
     pub sample: Vec<RecordId>,
 }
 
@@ -74,12 +74,19 @@ impl Figures {
     pub(super) fn of(holding: &Holding, slots: &RoaringBitmap, samples: usize) -> Self {
         let rows = || slots.iter().filter_map(|slot| holding.row(Slot(slot)));
         let patients: HashSet<_> = rows().filter_map(|row| row.patient.as_ref()).collect();
-        Self {
-            records: slots.len(),
-            patients: patients.len() as u64,
-            sample: rows().take(samples).map(|row| row.id.clone()).collect(),
-        }
+        let mut ids: Vec<&RecordId> = rows().map(|row| &row.id).collect();
+        Self { records: slots.len(), patients: patients.len() as u64, sample: first(&mut ids, samples) }
     }
+}
+
+/// The first ids in their order, whatever slots they happen to be in.
+fn first(ids: &mut [&RecordId], most: usize) -> Vec<RecordId> {
+    let (few, _) = match ids.len() > most {
+        true => ids.select_nth_unstable(most).0.split_at_mut(most),
+        false => ids.split_at_mut(ids.len()),
+    };
+    few.sort_unstable();
+    few.iter().map(|id| (*id).clone()).collect()
 }
 
 /// First come first, up to a bound; the rest is counted.
@@ -119,6 +126,17 @@ mod tests {
         let mut rows = Rows::new();
         (0..3).for_each(|row| rows.push(row, 2));
         assert_eq!((rows.kept, rows.omitted), (vec![0, 1], 1));
+    }
+
+    #[test]
+    fn a_sample_holds_the_first_ids_whatever_order_they_come_in() {
+        let ids: Vec<RecordId> = ["c", "a", "d", "b"].iter().filter_map(|id| id.parse().ok()).collect();
+        for (most, expected) in
+            [(0, "".to_owned()), (2, "ab".to_owned()), (4, "abcd".to_owned()), (9, "abcd".to_owned())]
+        {
+            let sample = first(&mut ids.iter().collect::<Vec<_>>(), most);
+            assert_eq!(sample.iter().map(RecordId::as_str).collect::<String>(), expected);
+        }
     }
 
     #[test]
