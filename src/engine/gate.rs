@@ -7,7 +7,7 @@ use roaring::RoaringBitmap;
 
 use super::{
     Refusal, Wardkeep,
-    cap::{self, Allotment, Bound, Room},
+    cap::{self, Allotment, Bound, Cut, Room},
     grant::{Asked, Grant, deny_code},
     world::{Holding, World},
 };
@@ -52,8 +52,8 @@ pub struct Release {
     pub(super) permitted: u64,
     /// How many were decided one by one.
     pub(super) decided: u64,
-    /// How many were allowed but withheld by a cap.
-    pub(super) withheld: u64,
+    /// What was allowed but withheld by caps.
+    pub(super) cut: Cut,
     /// How many the plan allowed and the full decision refused: an alarm.
     pub(super) disagreements: u64,
 }
@@ -154,7 +154,7 @@ pub(super) fn nearest(
         walk.narrow(&mut searchable);
         wanted = wanted.saturating_mul(ROUND_GROWTH).min(ROUND_MAX);
     }
-    Ok(walk.release)
+    Ok(walk.into_release())
 }
 
 /// What follows a record that the caps withhold.
@@ -183,7 +183,7 @@ pub(super) fn in_order(
         let round: Vec<_> = slots.by_ref().take(walk.room()).collect();
         walk.offer(&round)?;
     }
-    Ok(walk.release)
+    Ok(walk.into_release())
 }
 
 /// How many records of `scope` the caller may see: the certain ones, and of the others those that Cedar allows.
@@ -219,11 +219,15 @@ impl<'a> Walk<'a> {
             bound,
             permitted: scope.allowed.len() + scope.ask.len(),
             decided: 0,
-            withheld: 0,
+            cut: Cut::default(),
             disagreements: 0,
         };
         let (allotment, withheld) = (Allotment::new(&scope.caps), Withheld::Skipped);
         Self { engine, world, holding, scope, allotment, seen: HashSet::new(), withheld, release }
+    }
+
+    fn into_release(self) -> Release {
+        Release { cut: self.allotment.into_cut(), ..self.release }
     }
 
     fn room(&self) -> usize {
@@ -231,7 +235,7 @@ impl<'a> Walk<'a> {
     }
 
     fn full(&self) -> bool {
-        self.room() == 0 || (self.withheld == Withheld::EndsThePage && self.release.withheld > 0)
+        self.room() == 0 || (self.withheld == Withheld::EndsThePage && self.allotment.withheld() > 0)
     }
 
     /// Takes candidates in order: opens them, decides them in full, releases what the caps leave room for.
@@ -281,14 +285,13 @@ impl<'a> Walk<'a> {
         };
         let patient = record.patient(&self.holding.spec.subject_attribute).cloned();
         if self.full() || !self.allotment.admit(&permits, patient.as_ref()) {
-            self.release.withheld += 1;
             return;
         }
         self.release.records.push(Released { record, score, permits, patient, vector: false });
     }
 
     /// Leaves of what is to be searched what some permit still has room for.
-    fn narrow(&self, searchable: &mut RoaringBitmap) {
+    fn narrow(&mut self, searchable: &mut RoaringBitmap) {
         let Some(capped) = &self.scope.capped else { return };
         let mut open = RoaringBitmap::new();
         for (name, may_grant) in capped {

@@ -140,7 +140,7 @@ impl Trail {
         self.entry.policies.extend(granting);
         if release.disagreements > 0 {
             self.entry.detail = Some("gate_disagreement".to_owned());
-        } else if release.withheld > 0 {
+        } else if release.cut.records > 0 {
             self.entry.detail = Some("cut_by_cap".to_owned());
         }
         let returned = release.records.len();
