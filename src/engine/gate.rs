@@ -227,7 +227,11 @@ impl<'a> Walk<'a> {
     }
 
     fn into_release(self) -> Release {
-        Release { cut: self.allotment.into_cut(), ..self.release }
+        let cut = self.allotment.into_cut();
+        if cut.undecided > 0 {
+            tracing::warn!(records = cut.undecided, "withheld: the search for a place within the caps ended undecided");
+        }
+        Release { cut, ..self.release }
     }
 
     fn room(&self) -> usize {

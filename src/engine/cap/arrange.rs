@@ -102,7 +102,9 @@ impl Reduced {
             changed |= lift(&mut self.patients, at, patients);
         }
         let free = |g: &Group| {
-            g.permits.iter().find(|at| unbounded(&self.records, *at) && (g.patient.is_none() || unbounded(&self.patients, *at)))
+            g.permits
+                .iter()
+                .find(|at| unbounded(&self.records, *at) && (g.patient.is_none() || unbounded(&self.patients, *at)))
         };
         for group in self.groups.iter_mut().filter(|g| g.settled.is_none()) {
             group.settled = free(group);
@@ -296,13 +298,7 @@ impl Puzzle {
         self.book(place, state, |places| places + taken, |records, each| records - each * taken);
     }
 
-    fn book(
-        &self,
-        place: Place,
-        state: &mut State,
-        places: impl Fn(u64) -> u64,
-        records: impl Fn(u64, u64) -> u64,
-    ) {
+    fn book(&self, place: Place, state: &mut State, places: impl Fn(u64) -> u64, records: impl Fn(u64, u64) -> u64) {
         let option = self.option(place);
         for at in option.iter() {
             if let Some(left) = state.patients.get_mut(at) {
@@ -446,7 +442,8 @@ fn parts(reduced: &Reduced) -> Vec<(usize, Vec<usize>, Vec<(Set, u64)>)> {
     for (number, group) in reduced.groups.iter().enumerate().filter(|(_, g)| g.settled.is_none()) {
         let Some(patient) = group.patient else { continue };
         let parts = of_patient.entry(patient).or_default();
-        let (touched, apart): (Vec<_>, Vec<_>) = std::mem::take(parts).into_iter().partition(|(set, _)| set.meets(group.permits));
+        let (touched, apart): (Vec<_>, Vec<_>) =
+            std::mem::take(parts).into_iter().partition(|(set, _)| set.meets(group.permits));
         let mut joined = (group.permits, vec![number]);
         for (set, numbers) in touched {
             joined.0 = joined.0.or(set);

@@ -7,8 +7,12 @@ use super::{
     Limit,
     arrange::{self, Answer, Demand},
     flow::{Network, UNBOUNDED},
+    mend::mend,
     work::{Spent, Work},
 };
+
+/// Steps of the search before the quick way is tried.
+const GLANCE: u64 = 5_000;
 
 /// Released records, by whose they are and which permits grant them, and how they are assigned.
 pub(super) struct Ledger {
@@ -28,11 +32,15 @@ struct Group {
 
 /// What one permit answers for.
 #[derive(Default, Clone)]
-struct Load {
+pub(super) struct Load {
     records: u64,
     patients: HashMap<usize, u64>,
     groups: BTreeMap<usize, u64>,
 }
+
+/// Records on their way from one permit to another: group, from, to, how many.
+#[derive(Clone)]
+pub(super) struct Move(Vec<(usize, usize, usize, u64)>);
 
 /// Which caps a line of moves has to keep.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -129,8 +137,102 @@ impl Ledger {
         Line::Full(came_by.into_keys().collect())
     }
 
+    /// How things stand, to be put back by `take_out`.
+    pub(super) fn loads(&self) -> Vec<Load> {
+        self.loads.clone()
+    }
+
+    /// Takes in one record more of a group, over the caps if need be.
+    pub(super) fn let_in(&mut self, group: usize, at: usize) {
+        self.count_in(group);
+        self.add(group, at);
+    }
+
+    /// Takes back what `let_in` took in and everything that was moved since.
+    pub(super) fn take_out(&mut self, group: usize, before: Vec<Load>) {
+        self.loads = before;
+        if let Some(group) = self.groups.get_mut(group) {
+            group.records -= 1;
+        }
+    }
+
+    /// The permits that are over a cap.
+    pub(super) fn over(&self) -> Vec<usize> {
+        let pairs = self.loads.iter().zip(&self.limits).enumerate();
+        pairs.filter(|(_, (load, limit))| limit.excess(load) > 0).map(|(at, _)| at).collect()
+    }
+
+    /// How much is over all caps together.
+    pub(super) fn excess(&self) -> u64 {
+        self.loads.iter().zip(&self.limits).map(|(load, limit)| limit.excess(load)).sum()
+    }
+
+    /// What could move away from a permit: one record, or all of one patient's.
+    pub(super) fn moves_from(&self, at: usize) -> Vec<Move> {
+        let Some(load) = self.loads.get(at) else { return Vec::new() };
+        let mut moves = Vec::new();
+        let mut of_patient: BTreeMap<usize, Vec<(usize, u64)>> = BTreeMap::new();
+        for (number, records) in &load.groups {
+            let Some(group) = self.groups.get(*number) else { continue };
+            let others = group.permits.iter().filter(|to| **to != at);
+            moves.extend(others.map(|to| Move(vec![(*number, at, *to, 1)])));
+            if let Some(patient) = group.patient {
+                of_patient.entry(patient).or_default().push((*number, *records));
+            }
+        }
+        for (patient, held) in of_patient.into_iter().filter(|(_, held)| held.iter().map(|(_, n)| n).sum::<u64>() > 1) {
+            let ends: BTreeSet<usize> =
+                held.iter().filter_map(|(n, _)| self.groups.get(*n)).flat_map(|g| &g.permits).copied().collect();
+            moves.extend(ends.into_iter().filter(|to| *to != at).filter_map(|to| self.all_to(&held, patient, at, to)));
+        }
+        moves
+    }
+
+    /// All records that a permit answers for of a patient: to `to` where that grants them, else to where the patient is already, else anywhere.
+    fn all_to(&self, held: &[(usize, u64)], patient: usize, at: usize, to: usize) -> Option<Move> {
+        let end = |number: &usize| {
+            let permits = &self.groups.get(*number)?.permits;
+            let there = |end: &&usize| self.loads.get(**end).is_some_and(|load| load.patients.contains_key(&patient));
+            let others = || permits.iter().filter(|end| **end != at);
+            others().find(|end| **end == to).or_else(|| others().find(there)).or_else(|| others().next()).copied()
+        };
+        held.iter()
+            .map(|(number, records)| Some((*number, at, end(number)?, *records)))
+            .collect::<Option<_>>()
+            .map(Move)
+    }
+
+    pub(super) fn make(&mut self, one: &Move) {
+        for (group, from, to, records) in &one.0 {
+            self.take_many(*group, *from, *records);
+            self.add_many(*group, *to, *records);
+        }
+    }
+
+    pub(super) fn unmake(&mut self, one: &Move) {
+        for (group, from, to, records) in &one.0 {
+            self.take_many(*group, *to, *records);
+            self.add_many(*group, *from, *records);
+        }
+    }
+
     /// Whether one record more of a group can come in at all, however many others have to move; if so it is in.
-    pub(super) fn rearrange(&mut self, group: usize, work: &mut Work) -> Answer {
+    pub(super) fn rearrange(&mut self, group: usize, first: &[usize], work: &mut Work) -> Answer {
+        let given = work.share(GLANCE);
+        let mut glance = given;
+        let quick = self.begin_afresh(group, &mut glance);
+        work.settle(given, glance);
+        if quick != Answer::Undecided {
+            return quick;
+        }
+        match mend(self, group, first, work) {
+            Ok(true) => Answer::Yes(Vec::new()),
+            Ok(false) => self.begin_afresh(group, work),
+            Err(Spent) => Answer::Undecided,
+        }
+    }
+
+    fn begin_afresh(&mut self, group: usize, work: &mut Work) -> Answer {
         let members = self.connected(group);
         let demands: Vec<Demand<'_>> = members
             .iter()
@@ -246,9 +348,13 @@ impl Ledger {
     }
 
     fn remove(&mut self, group: usize, at: usize) {
+        self.take_many(group, at, 1);
+    }
+
+    fn take_many(&mut self, group: usize, at: usize, records: u64) {
         let Some(load) = self.loads.get_mut(at) else { return };
         let patient = self.groups.get(group).and_then(|g| g.patient);
-        load.take(group, patient, 1);
+        load.take(group, patient, records);
     }
 
     fn clear(&mut self, group: usize) {
@@ -278,8 +384,12 @@ impl Load {
 
 impl Limit {
     fn allows(&self, load: &Load) -> bool {
-        self.records.is_none_or(|most| load.records <= most)
-            && self.patients.is_none_or(|most| load.patients.len() as u64 <= most)
+        self.excess(load) == 0
+    }
+
+    fn excess(&self, load: &Load) -> u64 {
+        let over = |cap: Option<u64>, is: u64| cap.map_or(0, |most| is.saturating_sub(most));
+        over(self.records, load.records) + 2 * over(self.patients, load.patients.len() as u64)
     }
 }
 

@@ -2,12 +2,14 @@
 //!
 //! A record is released if it and all released before it can be assigned to permits that grant them, each permit within its
 //! `@max_records` and `@max_patients`. Without caps on patients this is a matching with capacities; with them it is NP-hard in general
-//! (see `arrange`), and still decided exactly: first as things are (`ledger`), then along a line of moves, then by a complete search. Work
-//! is bounded, far beyond what any sensible bundle needs; a record that is undecided by then is withheld and counted as such.
+//! (see `arrange`), and still decided exactly: first as things are (`ledger`), then along a line of moves, then by mending what is over
+//! (`mend`), and by a complete search (`arrange`), which alone says no. Work is bounded, beyond what any sensible bundle needs; a record
+//! that is undecided by then is withheld and counted as such.
 
 mod arrange;
 mod flow;
 mod ledger;
+mod mend;
 mod set;
 #[cfg(test)]
 mod tests;
@@ -26,10 +28,10 @@ use arrange::Answer;
 use ledger::{Heed, Ledger, Line};
 use work::Work;
 
-/// Steps of searching for one answer, some hundredths of a microsecond each.
-const WORK: u64 = 20_000_000;
+/// Steps of searching for one answer, some hundredths of a microsecond each: a few tenths of a second.
+const WORK: u64 = 8_000_000;
 /// Steps for one record of it.
-const WORK_PER_RECORD: u64 = 4_000_000;
+const WORK_PER_RECORD: u64 = 1_000_000;
 
 /// Walks a ranking and says of each record whether it may be released with those before it.
 pub(super) struct Allotment {
@@ -209,7 +211,7 @@ impl Allotment {
             self.refused.to_all.extend(full);
             return false;
         }
-        let answer = self.within_share(|ledger, work| ledger.rearrange(group, work));
+        let answer = self.within_share(|ledger, work| ledger.rearrange(group, &open, work));
         self.remember(&open, whose, profile, &answer);
         matches!(answer, Answer::Yes(_))
     }
@@ -239,9 +241,9 @@ impl Allotment {
     fn profile(&self, whose: Whose) -> Option<Profile> {
         match whose {
             Whose::Nobodys | Whose::New => None,
-            Whose::Known(at) => {
-                Some(self.ledger.profile(at).into_iter().map(|(permits, records)| (permits.to_vec(), records)).collect())
-            }
+            Whose::Known(at) => Some(
+                self.ledger.profile(at).into_iter().map(|(permits, records)| (permits.to_vec(), records)).collect(),
+            ),
         }
     }
 

@@ -38,7 +38,8 @@ fn name(at: usize) -> PolicyName {
 }
 
 fn caps(pairs: &[CapPair]) -> Caps {
-    let cap = |(at, &(max_records, max_patients)): (usize, &CapPair)| PermitCap { name: name(at), max_records, max_patients };
+    let cap =
+        |(at, &(max_records, max_patients)): (usize, &CapPair)| PermitCap { name: name(at), max_records, max_patients };
     Caps { permits: pairs.iter().enumerate().map(cap).collect() }
 }
 
@@ -214,7 +215,7 @@ fn planted(dice: &mut Dice, permits: u64, patients_each: u64, records_each: u64)
         for record in 0..records_each as usize {
             let whose = if record < own.len() { own[record] } else { own[dice.below(patients_each) as usize] };
             let mut set: BTreeSet<usize> = BTreeSet::from([at]);
-            (0..dice.below(3)).for_each(|_| drop(set.insert(dice.below(permits) as usize)));
+            set.extend((0..dice.below(3)).map(|_| dice.below(permits) as usize));
             rows.push((Some(whose), set.into_iter().collect()));
         }
     }
@@ -232,5 +233,53 @@ fn whatever_was_made_from_an_assignment_that_fits_is_released_whole() {
         let (admitted, _) = walk(&pairs, &ranking);
         let withheld = admitted.iter().filter(|a| !**a).count();
         assert_eq!(withheld, 0, "seed {seed}: {permits} permits of {records} records of {patients} patients");
+    }
+}
+
+#[test]
+#[ignore]
+fn measure() {
+    for (n, permits, patients, per) in [
+        (20, 3, 5, 2),
+        (20, 4, 10, 2),
+        (20, 6, 5, 3),
+        (20, 6, 10, 3),
+        (20, 8, 10, 2),
+        (10, 10, 20, 3),
+        (3, 30, 20, 3),
+        (1, 200, 20, 2),
+    ] {
+        for extra in [0, 1] {
+            let (mut withheld, mut undecided, mut steps, mut worst) = (0, 0, 0, 0);
+            let t = std::time::Instant::now();
+            let mut tw = 0.0f64;
+            for seed in 0..n {
+                let mut dice = Dice(3_000_000 + seed);
+                let (pairs, mut ranking) = planted(&mut dice, permits, patients, patients * per + extra);
+                if extra == 1 {
+                    // a whole other crowd mixed in
+                    let (_, more) = planted(&mut dice, permits, patients, patients * per);
+                    ranking.extend(more);
+                    dice.shuffle(&mut ranking);
+                }
+                let t1 = std::time::Instant::now();
+                let mut allotment = Allotment::new(&caps(&pairs));
+                for (w, p) in &ranking {
+                    admit(&mut allotment, *w, p);
+                }
+                tw = tw.max(t1.elapsed().as_secs_f64());
+                let used = WORK - allotment.work.left();
+                steps += used;
+                worst = worst.max(used);
+                let cut = allotment.into_cut();
+                withheld += cut.records;
+                undecided += cut.undecided;
+            }
+            println!(
+                "permits {permits} patients {patients} per {per} extra {extra}: withheld {withheld} undecided {undecided} steps {} worst {worst} time {:?} worst {tw:.3}",
+                steps / n,
+                t.elapsed()
+            );
+        }
     }
 }
