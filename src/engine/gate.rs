@@ -144,6 +144,7 @@ pub(super) fn nearest(
     let mut wanted = walk.release.bound.applied;
     while !walk.full() {
         let found = holding.index.search(query, &searchable, wanted, &tie);
+        engine.graphs.count(found.path);
         let more: Vec<_> = found.hits.iter().map(|hit| (hit.slot, Some(hit.score))).collect();
         walk.offer(&more)?;
         if found.hits.len() < wanted {

@@ -18,6 +18,8 @@ mod recover;
 mod refusal;
 mod retrieve;
 mod sign_in;
+#[cfg(test)]
+mod tests;
 mod trail;
 mod world;
 

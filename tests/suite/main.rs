@@ -4,10 +4,12 @@
 
 mod absence;
 mod bad_input;
+mod caps;
 mod cases;
 mod crash;
 mod deletions;
 mod disk;
+mod fast;
 mod harness;
 mod immediacy;
 mod law_firm;
