@@ -45,7 +45,15 @@ pub(super) enum Answer {
 pub(super) fn arrange(demands: &[Demand<'_>], limits: &[Limit], work: &mut Work) -> Answer {
     let Some(names) = names(demands) else { return Answer::Undecided };
     let mut reduced = Reduced::new(demands, limits, &names);
-    while reduced.step() {}
+    loop {
+        // Each step looks at every demand for every permit.
+        if work.spend(names.len() * demands.len() / 8) == Err(Spent) {
+            return Answer::Undecided;
+        }
+        if !reduced.step() {
+            break;
+        }
+    }
     let puzzle = Puzzle::new(&reduced);
     match puzzle.solve(work) {
         Ok(Some(open)) => Answer::Yes(reduced.ways(&open, &names)),

@@ -11,8 +11,8 @@ use super::{
     work::{Spent, Work},
 };
 
-/// Steps of the search before the quick way is tried.
-const GLANCE: u64 = 5_000;
+/// Steps of the searches between which the quick way is tried, each time more often: one may find soon what the other does not.
+const SEARCHES: [u64; 3] = [5_000, 50_000, 200_000];
 
 /// Released records, by whose they are and which permits grant them, and how they are assigned.
 pub(super) struct Ledger {
@@ -106,7 +106,7 @@ impl Ledger {
     }
 
     /// Looks for a line of moves, each of one record from a permit to another, that lets one record more of a group in at one of `first`.
-    pub(super) fn shift(&mut self, group: usize, first: &[usize], heed: Heed) -> Line {
+    pub(super) fn shift(&mut self, group: usize, first: &[usize], heed: Heed, work: &mut Work) -> Line {
         let patient = self.groups.get(group).and_then(|g| g.patient);
         let mut came_by: BTreeMap<usize, Step> = BTreeMap::new();
         let mut next = VecDeque::new();
@@ -123,6 +123,8 @@ impl Ledger {
                 self.move_along(&came_by, at, group);
                 return Line::Taken;
             }
+            // Counted, and always brought to an end: what it proves is for good.
+            let _ = work.spend(self.loads.get(at).map_or(0, |load| load.groups.len()));
             for number in self.loads.get(at).into_iter().flat_map(|load| load.groups.keys()) {
                 let Some(other) = self.groups.get(*number) else { continue };
                 for to in &other.permits {
@@ -135,6 +137,11 @@ impl Ledger {
             }
         }
         Line::Full(came_by.into_keys().collect())
+    }
+
+    /// How many groups there are.
+    pub(super) fn len(&self) -> usize {
+        self.groups.len()
     }
 
     /// How things stand, to be put back by `take_out`.
@@ -218,21 +225,29 @@ impl Ledger {
 
     /// Whether one record more of a group can come in at all, however many others have to move; if so it is in.
     pub(super) fn rearrange(&mut self, group: usize, first: &[usize], work: &mut Work) -> Answer {
-        let given = work.share(GLANCE);
-        let mut glance = given;
-        let quick = self.begin_afresh(group, &mut glance);
-        work.settle(given, glance);
-        if quick != Answer::Undecided {
-            return quick;
+        for (attempt, steps) in SEARCHES.into_iter().enumerate() {
+            let given = work.share(steps);
+            let mut left = given;
+            let found = self.begin_afresh(group, &mut left);
+            work.settle(given, left);
+            if found != Answer::Undecided {
+                return found;
+            }
+            for turn in 0..=2 * attempt as u64 {
+                match mend(self, group, first, turn + 8 * attempt as u64, work) {
+                    Ok(true) => return Answer::Yes(Vec::new()),
+                    Ok(false) => {}
+                    Err(Spent) => return Answer::Undecided,
+                }
+            }
         }
-        match mend(self, group, first, work) {
-            Ok(true) => Answer::Yes(Vec::new()),
-            Ok(false) => self.begin_afresh(group, work),
-            Err(Spent) => Answer::Undecided,
-        }
+        self.begin_afresh(group, work)
     }
 
     fn begin_afresh(&mut self, group: usize, work: &mut Work) -> Answer {
+        if work.spend(self.groups.len()) == Err(Spent) {
+            return Answer::Undecided;
+        }
         let members = self.connected(group);
         let demands: Vec<Demand<'_>> = members
             .iter()

@@ -26,9 +26,16 @@ impl Turns {
 }
 
 /// Lets one record more of a group in at one of `first` and moves others until all caps hold; else everything is as it was.
-pub(super) fn mend(ledger: &mut Ledger, group: usize, first: &[usize], work: &mut Work) -> Result<bool, Spent> {
+pub(super) fn mend(
+    ledger: &mut Ledger,
+    group: usize,
+    first: &[usize],
+    attempt: u64,
+    work: &mut Work,
+) -> Result<bool, Spent> {
+    work.spend(ledger.len())?;
     let before = ledger.loads();
-    let mut turns = Turns(0x2545_f491_4f6c_dd1d);
+    let mut turns = Turns(0x2545_f491_4f6c_dd1d ^ (attempt << 20));
     let Some(at) = first.get(turns.below(first.len())) else { return Ok(false) };
     ledger.let_in(group, *at);
     let mended = move_on(ledger, &mut turns, work);

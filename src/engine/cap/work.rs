@@ -21,6 +21,10 @@ impl Work {
         if enough { Ok(()) } else { Err(Spent) }
     }
 
+    pub(super) fn is_spent(&self) -> bool {
+        self.left == 0
+    }
+
     /// What may still be done.
     #[cfg(test)]
     pub(super) fn left(&self) -> u64 {
