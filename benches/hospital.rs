@@ -109,6 +109,7 @@ struct Hospital {
     directory: Directory,
     columns: Columns,
     records: usize,
+    columns_mib: f64,
 }
 
 fn uid(ty: &str, id: impl std::fmt::Display) -> EntityUid {
@@ -156,13 +157,12 @@ impl Hospital {
             directory.upsert(entity(uid("Clinician", name), &attrs, &[uid("Role", role)]));
         }
         directory.imply(uid("Collection", "ward"));
-        let mut columns = Columns::new();
         for n in 0..records {
-            let record = record(n, patients);
-            record.parents.iter().for_each(|parent| directory.imply(parent.clone()));
-            columns.insert(Slot(n as u32), &record);
+            directory.imply(document(n, patients));
         }
-        Self { directory, columns, records }
+        let (mut columns, before) = (Columns::new(), resident_mib());
+        (0..records).for_each(|n| columns.insert(Slot(n as u32), &record(n, patients)));
+        Self { directory, columns, records, columns_mib: resident_mib() - before }
     }
 }
 
@@ -203,8 +203,13 @@ fn record(n: usize, patients: usize) -> Entity {
         ("created_at", Value::Extension { function: "datetime".into(), arguments: vec![Value::text(rfc3339(at))] }),
         ("source", Value::text(format!("source-{}", n % 40))),
     ];
-    let document = uid("Document", format!("ward/{p}-{}", n % 2));
-    entity(uid("Record", format!("ward/rec-{n:07}")), &attrs, &[document, uid("Collection", "ward")])
+    let parents = [document(n, patients), uid("Collection", "ward")];
+    entity(uid("Record", format!("ward/rec-{n:07}")), &attrs, &parents)
+}
+
+/// Two documents a patient.
+fn document(n: usize, patients: usize) -> EntityUid {
+    uid("Document", format!("ward/{}-{}", (n / RECORDS_PER_PATIENT) % patients, n % 2))
 }
 
 fn rfc3339(at_ms: i64) -> String {
@@ -245,8 +250,8 @@ fn table(head: &[&str]) -> Table {
     table
 }
 
-/// Resident memory in MiB.
-fn resident() -> f64 {
+/// Resident memory.
+fn resident_mib() -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|l| l.starts_with("VmRSS")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1024.0
@@ -304,7 +309,7 @@ fn bind(hospital: &mut Hospital) {
             ]);
         }
     }
-    println!("\n{} records\n{rows}", hospital.records);
+    println!("\n{} records, {:.0} MiB of columns\n{rows}", hospital.records, hospital.columns_mib);
 }
 
 /// What asking Cedar about every record would take, from a sample.
@@ -341,8 +346,8 @@ fn follow(hospital: &mut Hospital, rows: &mut Table) {
         }
     };
     measure(hospital, &mut |hospital, round| {
-        let record = record(round * 19, patients);
-        hospital.columns.insert(Slot((round * 19) as u32), &record);
+        let next = hospital.records + round;
+        hospital.columns.insert(Slot(next as u32), &record(next, patients));
     });
     measure(hospital, &mut |hospital, round| {
         hospital.directory.upsert(team("nurse", 7 + round % 2, patients));

@@ -33,6 +33,8 @@ pub(super) struct Binder<'a> {
     pub(super) request: &'a Request,
     pub(super) entities: &'a Entities,
     pub(super) evaluations: &'a Cell<u64>,
+    /// The only slots that matter: what is said of others is not used. `None`: all live ones.
+    pub(super) bounds: Option<&'a RoaringBitmap>,
 }
 
 /// What an expression without `resource` comes to.
@@ -60,6 +62,40 @@ impl Binder<'_> {
             Kind::If(c, t, e) => self.bind(c).choose(|| self.bind(t), || self.bind(e)),
             _ => self.shape(node).or_else(|| self.by_value(node)).unwrap_or_else(Tri::unknown),
         }
+    }
+
+    /// Slots of a column as a set.
+    fn bits(&self, slots: &RoaringBitmap) -> Bits {
+        // what columns hold is live
+        if slots.len() == self.ground.columns.live().len() {
+            return if slots.is_empty() { Bits::None } else { Bits::All };
+        }
+        match self.bounds {
+            None => Bits::some(slots.clone()),
+            Some(bounds) => self.bounded(slots & bounds),
+        }
+    }
+
+    /// Slots that lie within the bounds already.
+    fn bounded(&self, slots: RoaringBitmap) -> Bits {
+        let all = self.bounds.unwrap_or(self.ground.columns.live()).len();
+        if slots.is_empty() {
+            Bits::None
+        } else if slots.len() == all {
+            Bits::All
+        } else {
+            Bits::Some(slots)
+        }
+    }
+
+    /// Slots with one of these values.
+    fn having<'v>(&self, column: &Column, values: impl IntoIterator<Item = &'v Value>) -> Bits {
+        self.bounded(column.having(values, self.bounds))
+    }
+
+    /// Slots with a set that holds one of these.
+    fn holding<'v>(&self, column: &Column, elements: impl IntoIterator<Item = &'v Value>) -> Bits {
+        self.bounded(column.holding(elements, self.bounds))
     }
 
     fn trace(&self) -> Trace<'_> {
@@ -128,8 +164,8 @@ impl Binder<'_> {
             Kind::Is(e, ty) => Some(match self.path(e)?.as_slice() {
                 [] => self.record_is(ty),
                 path => self.ground.column(path, |column| {
-                    let of_type = Bits::some(column.types.get(ty).cloned().unwrap_or_default());
-                    Tri::true_false(of_type, Bits::some(column.entities.clone())).unsure_of(&column.unsure)
+                    let of_type = column.types.get(ty).map_or(Bits::None, |slots| self.bits(slots));
+                    Tri::true_false(of_type, self.bits(&column.entities)).unsure_of(&column.unsure)
                 }),
             }),
             Kind::In(l, r) => match (self.path(l), self.path(r)) {
@@ -163,7 +199,7 @@ impl Binder<'_> {
             return None;
         }
         Some(self.ground.column(path, |column| {
-            let slots = |b| Bits::some(column.having([&Value::Bool(b)]));
+            let slots = |b| self.having(column, [&Value::Bool(b)]);
             Tri::true_false(slots(true), slots(false)).unsure_of(&column.unsure)
         }))
     }
@@ -176,12 +212,12 @@ impl Binder<'_> {
     fn has_step(&self, path: &[Step], steps: Vec<Step>) -> Option<Tri> {
         let here = match path {
             [] => Bits::All,
-            path => self.ground.column(path, |column| Bits::some(column.present.clone())),
+            path => self.ground.column(path, |column| self.bits(&column.present)),
         };
         let whole: Vec<Step> = path.iter().cloned().chain(steps).collect();
         Some(self.ground.column(&whole, |column| {
-            let f = here.minus(&Bits::some(column.broken.clone()));
-            Tri::true_false(Bits::some(column.present.clone()), f).unsure_of(&column.unsure)
+            let f = here.minus(&self.bits(&column.broken));
+            Tri::true_false(self.bits(&column.present), f).unsure_of(&column.unsure)
         }))
     }
 
@@ -195,8 +231,8 @@ impl Binder<'_> {
             ([], Value::Entity(uid)) => self.is_one_of([uid]),
             ([], _) => Tri::no(),
             (path, value) => self.ground.column(path, |column| {
-                let t = Bits::some(column.having([value]));
-                Tri::true_false(t, Bits::some(column.present.clone())).unsure_of(&column.unsure)
+                let t = self.having(column, [value]);
+                Tri::true_false(t, self.bits(&column.present)).unsure_of(&column.unsure)
             }),
         };
         Some(if op == Binary::NotEq { equal.not() } else { equal })
@@ -220,8 +256,8 @@ impl Binder<'_> {
             return Some(self.is_one_of(items.iter().filter_map(Value::entity)));
         }
         Some(self.ground.column(path, |column| {
-            let t = column.having(&items);
-            Tri::true_false(Bits::some(t), Bits::some(column.present.clone())).unsure_of(&column.unsure)
+            let t = self.having(column, &items);
+            Tri::true_false(t, self.bits(&column.present)).unsure_of(&column.unsure)
         }))
     }
 
@@ -232,12 +268,12 @@ impl Binder<'_> {
             Constant::Opaque => return None,
             Constant::Bad => return Some(Tri::bad()),
         };
-        self.sets(path, |column| column.holding([&item]))
+        self.sets(path, |column| self.holding(column, [&item]))
     }
 
     fn holds_any(&self, path: &[Step], set: &Node) -> Option<Tri> {
         match self.set(set) {
-            Ok(items) => self.sets(path, |column| column.holding(&items)),
+            Ok(items) => self.sets(path, |column| self.holding(column, &items)),
             Err(tri) => tri,
         }
     }
@@ -245,34 +281,33 @@ impl Binder<'_> {
     fn holds_all(&self, path: &[Step], set: &Node) -> Option<Tri> {
         match self.set(set) {
             Ok(items) => self.sets(path, |column| {
-                let mut all = column.sets.clone();
-                items.iter().for_each(|item| all &= column.holding([item]));
-                all
+                let all = self.bits(&column.sets);
+                items.iter().fold(all, |all, item| all.and(&self.holding(column, [item])))
             }),
             Err(tri) => tri,
         }
     }
 
-    fn sets(&self, path: &[Step], t: impl FnOnce(&Column) -> RoaringBitmap) -> Option<Tri> {
+    fn sets(&self, path: &[Step], t: impl FnOnce(&Column) -> Bits) -> Option<Tri> {
         if path.is_empty() {
             return None;
         }
-        Some(self.ground.column(path, |column| {
-            Tri::true_false(Bits::some(t(column)), Bits::some(column.sets.clone())).unsure_of(&column.unsure)
-        }))
+        Some(
+            self.ground
+                .column(path, |column| Tri::true_false(t(column), self.bits(&column.sets)).unsure_of(&column.unsure)),
+        )
     }
 
     /// The record is one of these.
     pub(super) fn is_one_of<'u>(&self, uids: impl IntoIterator<Item = &'u EntityUid>) -> Tri {
-        let slots = uids.into_iter().filter_map(|uid| self.ground.own(uid)).collect();
-        Tri::true_bad(Bits::some(slots), Bits::None)
+        let slots: RoaringBitmap = uids.into_iter().filter_map(|uid| self.ground.own(uid)).collect();
+        Tri::true_bad(self.bits(&slots), Bits::None)
     }
 
     /// The record is of this type.
     pub(super) fn record_is(&self, ty: &str) -> Tri {
         match self.ground.columns.of_type(ty) {
-            Some(slots) if slots.len() == self.ground.columns.live().len() => Tri::yes(),
-            Some(slots) => Tri::true_bad(Bits::some(slots.clone()), Bits::None),
+            Some(slots) => Tri::true_bad(self.bits(slots), Bits::None),
             None => Tri::no(),
         }
     }
@@ -281,11 +316,11 @@ impl Binder<'_> {
     pub(super) fn within_record<'u>(&self, uids: impl IntoIterator<Item = &'u EntityUid>) -> Tri {
         let uids: Vec<Value> = uids.into_iter().cloned().map(Value::Entity).collect();
         let above = self.ground.above(&[]);
-        let mut t = self.ground.columns.parents().holding(&uids);
-        t |= above.holding(&uids);
-        t.extend(uids.iter().filter_map(Value::entity).filter_map(|uid| self.ground.own(uid)));
+        let own: RoaringBitmap = uids.iter().filter_map(Value::entity).filter_map(|uid| self.ground.own(uid)).collect();
+        let parents = self.holding(self.ground.columns.parents(), &uids);
+        let t = parents.or(&self.holding(&above, &uids)).or(&self.bits(&own));
         // a record whose ancestor is another record of the collection is left to the full decision
-        Tri::true_bad(Bits::some(t), Bits::some(above.broken.clone()))
+        Tri::true_bad(t, self.bits(&above.broken))
     }
 
     /// `resource.patient in principal.assigned`, `resource in X`.
@@ -303,11 +338,11 @@ impl Binder<'_> {
             return Some(self.within_record(items.iter().filter_map(Value::entity)));
         }
         let above = self.ground.above(path);
-        let mut t = self.ground.column(path, |column| column.having(&items));
-        t |= above.holding(&items);
-        t &= &above.present;
-        let f = &above.present - &above.broken;
-        Some(Tri::true_false(Bits::some(t), Bits::some(f)).unsure_of(&above.unsure))
+        let present = self.bits(&above.present);
+        let t = self.ground.column(path, |column| self.having(column, &items));
+        let t = t.or(&self.holding(&above, &items)).and(&present);
+        let f = present.minus(&self.bits(&above.broken));
+        Some(Tri::true_false(t, f).unsure_of(&above.unsure))
     }
 
     /// `principal in resource.teams`.
@@ -329,16 +364,11 @@ impl Binder<'_> {
             Stored::No => return Some(Tri::bad()),
         };
         Some(self.ground.column(path, |column| {
-            let mut t = RoaringBitmap::new();
-            for uid in above.into_iter().chain([uid]) {
-                let value = Value::Entity(uid);
-                t |= column.having([&value]);
-                t |= column.holding([&value]);
-            }
-            let fit = &column.entities | &column.entity_sets;
-            t &= &fit;
-            let f = if whole { fit } else { RoaringBitmap::new() };
-            Tri::true_false(Bits::some(t), Bits::some(f)).unsure_of(&column.unsure)
+            let uids: Vec<Value> = above.into_iter().chain([uid]).map(Value::Entity).collect();
+            let fit = self.bits(&column.entities).or(&self.bits(&column.entity_sets));
+            let t = self.having(column, &uids).or(&self.holding(column, &uids)).and(&fit);
+            let f = if whole { fit } else { Bits::None };
+            Tri::true_false(t, f).unsure_of(&column.unsure)
         }))
     }
 
@@ -358,10 +388,9 @@ impl Binder<'_> {
         } else {
             self.ground.truth(node.serial, &path, &mut judge)?
         };
-        let slots = |b| Bits::some(column.having([&Value::Bool(b)]));
-        let judged = Tri { t: slots(true), f: slots(false), b: Bits::some(column.broken.clone()) };
-        let present = self.ground.column(&path, |from| from.present.clone());
-        let rest = Bits::but(present);
+        let slots = |b| self.having(&column, [&Value::Bool(b)]);
+        let judged = Tri { t: slots(true), f: slots(false), b: self.bits(&column.broken) };
+        let rest = self.ground.column(&path, |from| self.bits(&from.present)).not();
         let judged = match absent {
             Outcome::True => Tri { t: judged.t.or(&rest), ..judged },
             Outcome::False => Tri { f: judged.f.or(&rest), ..judged },

@@ -37,6 +37,27 @@ impl Slots {
         }
     }
 
+    /// Puts those of them that lie within `bounds` into `set`.
+    pub(in crate::policy) fn add_within(&self, bounds: &RoaringBitmap, set: &mut RoaringBitmap) {
+        match self {
+            Self::None => {}
+            Self::One(one) => set.extend(Some(*one).filter(|slot| bounds.contains(*slot))),
+            Self::Few(slots) => set.extend(slots.iter().copied().filter(|slot| bounds.contains(*slot))),
+            Self::Many(slots) => *set |= slots.as_ref() & bounds,
+        }
+    }
+
+    pub(in crate::policy) fn iter(&self) -> impl Iterator<Item = u32> {
+        let (one, few, many) = match self {
+            Self::None => (None, None, None),
+            Self::One(one) => (Some(*one), None, None),
+            Self::Few(slots) => (None, Some(slots.iter().copied()), None),
+            Self::Many(slots) => (None, None, Some(slots.iter())),
+        };
+        one.into_iter().chain(few.into_iter().flatten()).chain(many.into_iter().flatten())
+    }
+
+    #[cfg(test)]
     pub(in crate::policy) fn to_bitmap(&self) -> RoaringBitmap {
         match self {
             Self::Many(slots) => slots.as_ref().clone(),
