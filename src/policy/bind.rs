@@ -3,6 +3,7 @@
 
 use std::{
     cell::Cell,
+    cmp::Ordering,
     collections::{BTreeSet, HashSet},
     sync::Arc,
 };
@@ -15,7 +16,8 @@ use super::{
     columns::Column,
     convert,
     decide::Session,
-    derived::{Ground, Judged, Outcome},
+    derived::{Ground, Group, Judged, Outcome, groups, groups_of},
+    ordinal::{Order, Ordinal, order},
     trace::{Halt, Trace},
     tree::{Binary, Kind, Node, Root, Step},
     world::Stored,
@@ -24,6 +26,10 @@ use crate::model::{Entity, EntityUid, Value};
 
 /// Representatives that Cedar is told of at a time.
 const BATCH: usize = 512;
+/// Distinct values that Cedar is asked about for one request: some 10 ms.
+const VALUES_ASKED: usize = 4_096;
+/// Distinct values that Cedar is asked about once, to be remembered.
+const VALUES_REMEMBERED: usize = 1 << 17;
 
 /// One request over one collection.
 pub(super) struct Binder<'a> {
@@ -56,12 +62,37 @@ impl Binder<'_> {
             };
         }
         match &node.kind {
-            Kind::And(l, r) => self.bind(l).and(|| self.bind(r)),
-            Kind::Or(l, r) => self.bind(l).or(|| self.bind(r)),
+            Kind::And(l, r) => {
+                let left = self.bind(l);
+                let matters = left.t.clone();
+                left.and(|| self.bind_within(&matters, r))
+            }
+            Kind::Or(l, r) => {
+                let left = self.bind(l);
+                let matters = left.f.clone();
+                left.or(|| self.bind_within(&matters, r))
+            }
             Kind::Not(e) => self.bind(e).not(),
-            Kind::If(c, t, e) => self.bind(c).choose(|| self.bind(t), || self.bind(e)),
+            Kind::If(c, t, e) => {
+                let condition = self.bind(c);
+                let (yes, no) = (condition.t.clone(), condition.f.clone());
+                condition.choose(|| self.bind_within(&yes, t), || self.bind_within(&no, e))
+            }
             _ => self.shape(node).or_else(|| self.by_value(node)).unwrap_or_else(Tri::unknown),
         }
+    }
+
+    /// Where only few slots matter, looks at no others.
+    pub(super) fn bind_within(&self, matters: &Bits, node: &Arc<Node>) -> Tri {
+        match matters {
+            Bits::Some(slots) if slots.len() * 2 < self.size() => Binder { bounds: Some(slots), ..*self }.bind(node),
+            Bits::None | Bits::All | Bits::Some(_) | Bits::But(_) => self.bind(node),
+        }
+    }
+
+    /// How many slots matter.
+    fn size(&self) -> u64 {
+        self.bounds.unwrap_or(self.ground.columns.live()).len()
     }
 
     /// Slots of a column as a set.
@@ -189,6 +220,8 @@ impl Binder<'_> {
             (Binary::ContainsAny, Some(path), None) if !r.on_resource => self.holds_any(&path, r),
             (Binary::ContainsAny, None, Some(path)) if !l.on_resource => self.holds_any(&path, l),
             (Binary::ContainsAll, Some(path), None) if !r.on_resource => self.holds_all(&path, r),
+            (_, Some(path), None) if !r.on_resource => self.ordered(&path, comparison(op)?, r),
+            (_, None, Some(path)) if !l.on_resource => self.ordered(&path, comparison(op)?.reversed(), l),
             _ => None,
         }
     }
@@ -372,7 +405,56 @@ impl Binder<'_> {
         }))
     }
 
-    /// By Cedar, once per distinct value of the one column that the atom reads. `None` if it reads more, or the record itself.
+    /// `resource.created_at < context.now`, without asking Cedar about each value.
+    fn ordered(&self, path: &[Step], wanted: Comparison, other: &Node) -> Option<Tri> {
+        if path.is_empty() {
+            return None;
+        }
+        let than = match self.constant(other) {
+            Constant::Value(value) => match order(&value) {
+                Order::Of(ordinal) => ordinal,
+                Order::Never => return Some(Tri::bad()),
+                Order::Unknown => return None,
+            },
+            Constant::Opaque => Ordinal::Moment(self.trace().millis(other)?),
+            Constant::Bad => return Some(Tri::bad()),
+        };
+        self.ground.column(path, |column| {
+            let (mut t, mut f) = (Vec::new(), Vec::new());
+            for group in self.groups(column) {
+                let holds = match order(&group.value) {
+                    Order::Of(ordinal) => ordinal.compare(than).map(|ordering| wanted.holds(ordering)),
+                    Order::Never => None,
+                    Order::Unknown => return None,
+                };
+                match holds {
+                    Some(true) => t.extend(group.slots),
+                    Some(false) => f.extend(group.slots),
+                    None => {}
+                }
+            }
+            let bits = |slots: Vec<u32>| self.bounded(slots.into_iter().collect());
+            Some(Tri::true_false(bits(t), bits(f)).unsure_of(&column.unsure))
+        })
+    }
+
+    /// The values of a column that matter, with those of their slots that do.
+    fn groups(&self, column: &Column) -> Vec<Group> {
+        match self.bounds {
+            Some(bounds) if bounds.len() < column.distinct() as u64 * 4 => groups_of(column, bounds),
+            Some(bounds) => {
+                let within = |group: &mut Group| {
+                    group.slots.retain(|slot| bounds.contains(*slot));
+                    !group.slots.is_empty()
+                };
+                groups(column).filter_map(|mut group| within(&mut group).then_some(group)).collect()
+            }
+            None => groups(column).collect(),
+        }
+    }
+
+    /// By Cedar, once per distinct value of the one column that the atom reads. `None` if it reads more, or the record itself, or has
+    /// so many values that asking about the records that are found in the end is cheaper.
     fn by_value(&self, node: &Arc<Node>) -> Option<Tri> {
         let mut reads = BTreeSet::new();
         reads_of(node, &mut reads)?;
@@ -383,10 +465,14 @@ impl Binder<'_> {
             let batches = values.chunks(BATCH).map(|batch| self.represented(node, &step, batch));
             Some(batches.collect::<Option<Vec<_>>>()?.into_iter().flatten().collect())
         };
-        let (column, absent) = if node.on_request {
-            self.ground.column(&path, |from| self.ground.truth_once(from, &mut judge))?
-        } else {
+        let distinct = self.ground.column(&path, Column::distinct);
+        let few = self.size() < distinct as u64 && self.size() <= VALUES_ASKED as u64;
+        let (column, absent) = if few || (node.on_request && distinct <= VALUES_ASKED) {
+            self.ground.column(&path, |from| self.ground.truth_of(self.groups(from), &mut judge))?
+        } else if !node.on_request && distinct <= VALUES_REMEMBERED {
             self.ground.truth(node.serial, &path, &mut judge)?
+        } else {
+            return None;
         };
         let slots = |b| self.having(&column, [&Value::Bool(b)]);
         let judged = Tri { t: slots(true), f: slots(false), b: self.bits(&column.broken) };
@@ -432,6 +518,46 @@ impl Binder<'_> {
             Some(Judged { outcome, looked_at: self.session.looked_at(&sites, entity) })
         };
         stand_ins.iter().map(outcome).collect()
+    }
+}
+
+/// What is asked of an order.
+#[derive(Clone, Copy)]
+enum Comparison {
+    Less,
+    LessEq,
+    Greater,
+    GreaterEq,
+}
+
+fn comparison(op: Binary) -> Option<Comparison> {
+    match op {
+        Binary::Less => Some(Comparison::Less),
+        Binary::LessEq => Some(Comparison::LessEq),
+        Binary::Greater => Some(Comparison::Greater),
+        Binary::GreaterEq => Some(Comparison::GreaterEq),
+        Binary::Eq | Binary::NotEq | Binary::Contains | Binary::ContainsAll | Binary::ContainsAny => None,
+    }
+}
+
+impl Comparison {
+    fn holds(self, ordering: Ordering) -> bool {
+        match self {
+            Self::Less => ordering.is_lt(),
+            Self::LessEq => ordering.is_le(),
+            Self::Greater => ordering.is_gt(),
+            Self::GreaterEq => ordering.is_ge(),
+        }
+    }
+
+    /// The same with the operands exchanged.
+    fn reversed(self) -> Self {
+        match self {
+            Self::Less => Self::Greater,
+            Self::LessEq => Self::GreaterEq,
+            Self::Greater => Self::Less,
+            Self::GreaterEq => Self::LessEq,
+        }
     }
 }
 

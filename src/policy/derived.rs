@@ -142,12 +142,11 @@ impl<'a> Ground<'a> {
         Some((column, absent))
     }
 
-    /// The same for a node that depends on the request too: good for this once.
-    pub(super) fn truth_once(&self, from: &Column, judge: &mut Judge<'_>) -> Option<(Arc<Column>, Outcome)> {
-        let (column, depends) = (Arc::default(), HashMap::new());
-        let mut made = Made { at: self.moment(), column, depends, absent: None };
-        self.follow(&Way::Truth(0, vec![]), from, None, &mut made, judge)?;
-        Some((made.column, made.absent?))
+    /// The same for some slots alone, good for this once.
+    pub(super) fn truth_of(&self, groups: Vec<Group>, judge: &mut Judge<'_>) -> Option<(Arc<Column>, Outcome)> {
+        let (mut column, mut depends) = (Column::default(), HashMap::new());
+        let absent = self.judge_all(groups, &mut column, &mut depends, judge)?;
+        Some((Arc::new(column), absent))
     }
 
     /// The slot of a record of this collection.
@@ -263,11 +262,11 @@ impl<'a> Ground<'a> {
         judge: &mut Judge<'_>,
     ) -> Option<()> {
         let to = Arc::make_mut(&mut made.column);
-        let groups: Vec<Group> = match behind {
+        let changed: Vec<Group> = match behind {
             None => {
                 to.broken.clone_from(&from.broken);
                 to.unsure.clone_from(&from.unsure);
-                from.values().map(|(code, value, slots)| Group { value, code, slots: slots.iter().collect() }).collect()
+                groups(from).collect()
             }
             Some(behind) => regroup(from, behind, to),
         };
@@ -275,27 +274,41 @@ impl<'a> Ground<'a> {
         match way {
             Way::Along(path) => {
                 let step = path.last()?;
-                groups.into_iter().for_each(|group| self.step(group, step, to, &mut next));
+                changed.into_iter().for_each(|group| self.step(group, step, to, &mut next));
             }
             Way::Above(path) => {
                 let from = if path.is_empty() { From::Parents } else { From::Value };
-                groups.into_iter().for_each(|group| self.climb(group, from, to, &mut next));
+                changed.into_iter().for_each(|group| self.climb(group, from, to, &mut next));
             }
             Way::Truth(..) => {
-                let mut asked: Vec<Option<Value>> = groups.iter().map(|group| Some(group.value.clone())).collect();
-                asked.push(None);
-                let mut judged = judge(&asked)?;
-                made.absent = Some(judged.pop()?.outcome);
-                for (group, judged) in groups.into_iter().zip(judged) {
-                    for uid in judged.looked_at {
-                        made.depends.entry(uid).or_default().insert(group.code);
-                    }
-                    self.judged(group, judged.outcome, to, &mut next);
-                }
+                made.absent = Some(self.judge_all(changed, to, &mut made.depends, judge)?);
             }
         }
         next.put_into(to);
         Some(())
+    }
+
+    /// What values come to; the outcome without a value.
+    fn judge_all(
+        &self,
+        groups: Vec<Group>,
+        to: &mut Column,
+        depends: &mut HashMap<EntityUid, HashSet<Code>>,
+        judge: &mut Judge<'_>,
+    ) -> Option<Outcome> {
+        let mut asked: Vec<Option<Value>> = groups.iter().map(|group| Some(group.value.clone())).collect();
+        asked.push(None);
+        let mut judged = judge(&asked)?;
+        let absent = judged.pop()?.outcome;
+        let mut next = Gathered::default();
+        for (group, judged) in groups.into_iter().zip(judged) {
+            for uid in judged.looked_at {
+                depends.entry(uid).or_default().insert(group.code);
+            }
+            self.judged(group, judged.outcome, to, &mut next);
+        }
+        next.put_into(to);
+        Some(absent)
     }
 
     /// One step on from the slots of a value.
@@ -391,15 +404,30 @@ enum From {
 }
 
 /// Slots with one value, in order.
-struct Group {
-    value: Value,
+pub(super) struct Group {
+    pub(super) value: Value,
     code: Code,
-    slots: Vec<u32>,
+    pub(super) slots: Vec<u32>,
+}
+
+/// Every value of a column with its slots.
+pub(super) fn groups(column: &Column) -> impl Iterator<Item = Group> {
+    column.values().map(|(code, value, slots)| Group { value, code, slots: slots.iter().collect() })
+}
+
+/// The values that some slots have.
+pub(super) fn groups_of(column: &Column, slots: &RoaringBitmap) -> Vec<Group> {
+    let mut groups: HashMap<Code, Vec<u32>> = HashMap::new();
+    for slot in slots {
+        if let Some(code) = column.code(slot) {
+            groups.entry(code).or_default().push(slot);
+        }
+    }
+    groups.into_iter().filter_map(|(code, slots)| Some(Group { value: column.value(code)?, code, slots })).collect()
 }
 
 /// Takes `behind` out of `to`, and says by value what they have now.
 fn regroup(from: &Column, behind: &RoaringBitmap, to: &mut Column) -> Vec<Group> {
-    let mut groups: HashMap<Code, Vec<u32>> = HashMap::new();
     for slot in behind {
         to.clear(slot);
         if from.broken.contains(slot) {
@@ -408,11 +436,8 @@ fn regroup(from: &Column, behind: &RoaringBitmap, to: &mut Column) -> Vec<Group>
         if from.unsure.contains(slot) {
             to.unsure.insert(slot);
         }
-        if let Some(code) = from.code(slot) {
-            groups.entry(code).or_default().push(slot);
-        }
     }
-    groups.into_iter().filter_map(|(code, slots)| Some(Group { value: from.value(code)?, code, slots })).collect()
+    groups_of(from, behind)
 }
 
 /// Slots by the value that they get: many values of one column often lead to few of the next.

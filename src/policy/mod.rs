@@ -17,6 +17,7 @@ mod directory;
 mod entities;
 mod fault;
 mod inquiry;
+mod ordinal;
 mod plan;
 mod required;
 mod schema;

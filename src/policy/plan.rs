@@ -89,7 +89,10 @@ fn bound(binder: &Binder<'_>, policy: &Policy) -> Tri {
     let scope = resource_scope(binder, &policy.resource);
     match &policy.condition {
         Some(_) if scope.t.is_none() => scope,
-        Some(condition) => scope.and(|| binder.bind(condition)),
+        Some(condition) => {
+            let matters = scope.t.clone();
+            scope.and(|| binder.bind_within(&matters, condition))
+        }
         None => scope,
     }
 }

@@ -58,7 +58,6 @@ impl Column {
     }
 
     /// How many distinct values there are.
-    #[cfg(test)]
     pub(in crate::policy) fn distinct(&self) -> usize {
         self.values.len()
     }

@@ -52,7 +52,6 @@ impl Dictionary {
     }
 
     /// How many values are in use.
-    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.entries.len() - self.free.len()
     }
