@@ -89,6 +89,7 @@ pub(super) fn compile(source: &BundleSource) -> Result<Bundle, Faults> {
     Ok(Bundle {
         source: source.clone(),
         digest: digest(source),
+        ground: Sha256::digest(source.schema.as_bytes()).into(),
         slices: Slices::new(&schema, &policies),
         schema,
         facts,

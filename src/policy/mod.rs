@@ -17,9 +17,11 @@ mod directory;
 mod entities;
 mod fault;
 mod inquiry;
+mod ordinal;
 mod plan;
 mod required;
 mod schema;
+mod scopes;
 mod slices;
 mod trace;
 mod tree;
@@ -62,6 +64,8 @@ pub type PolicyName = Arc<str>;
 pub struct Bundle {
     source: BundleSource,
     digest: [u8; 32],
+    /// SHA-256 of the schema alone: what is made of columns and entities depends on no policy.
+    ground: [u8; 32],
     schema: Schema,
     facts: Facts,
     policies: Vec<Policy>,
@@ -250,7 +254,7 @@ impl Bundle {
     }
 
     /// For every live slot: certainly allowed, to be asked, or (in neither set) denied. Never allows what `decide` denies.
-    pub fn plan(&self, inquiry: &Inquiry, columns: &Columns, directory: &Directory) -> Scope {
+    pub fn plan(&self, inquiry: &Inquiry, columns: &Columns, directory: &Directory) -> Arc<Scope> {
         on_large_stack(|| plan::plan(self, inquiry, columns, directory))
     }
 
