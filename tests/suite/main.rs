@@ -8,6 +8,7 @@ mod cases;
 mod crash;
 mod deletions;
 mod disk;
+mod filter;
 mod harness;
 mod immediacy;
 mod law_firm;
