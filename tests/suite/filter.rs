@@ -86,6 +86,8 @@ const ACCEPTED: &[(&str, Holds)] = &[
     (r#"resource in Collection::"ward""#, |_, _| true),
     (r#"resource in Collection::"elsewhere""#, |_, _| false),
     (r#"resource is Record in Collection::"ward" && resource.sensitivity == 0"#, |r, _| sensitivity(r) == 0),
+    // nothing that the schema lets a record be in
+    (r#"resource in Department::"oncology""#, |_, _| false),
     // a document is a parent of a record that was sent as one
     (r#"resource in Document::"ward/m-P000028-lab_report""#, |_, _| false),
     (r#"resource == Record::"ward/rec-001500""#, |r, _| r["id"] == "rec-001500"),
@@ -282,14 +284,14 @@ const REFUSED: &[(&str, &str, Option<(u64, u64)>)] = &[
     ("doc_type == \"x\"", "filter_syntax", Some((1, 1))),
     ("true and false", "filter_syntax", Some((1, 6))),
     ("resource.sensitivity / 2 == 1", "filter_syntax", Some((1, 1))),
-    ("resource.sensitivity == 1.5", "filter_syntax", Some((1, 26))),
+    ("resource.sensitivity == 1.5", "filter_syntax", Some((1, 27))),
     ("resource.sensitivity == 9223372036854775808", "filter_syntax", Some((1, 25))),
     ("resource.doc_type in", "filter_syntax", Some((1, 21))),
-    ("a < b < c", "filter_syntax", Some((1, 1))),
+    ("a < b < c", "filter_syntax", Some((1, 5))),
     ("resource == ?resource", "filter_syntax", Some((1, 13))),
     ("unknown(\"x\")", "filter_syntax", Some((1, 1))),
     ("resource.doc_type.lower() == \"x\"", "filter_syntax", Some((1, 1))),
-    ("datetime() < context.now", "filter_syntax", Some((1, 1))),
+    ("datetime() < context.now", "filter_function", Some((1, 1))),
     ("{a: 1, a: 2} == {a: 1}", "filter_syntax", Some((1, 1))),
     ("principal == Clinician::\"m-nurse-000\"", "filter_variable", Some((1, 1))),
     ("true ||\n  principal in Role::\"nurse\"", "filter_variable", Some((2, 3))),
@@ -325,7 +327,6 @@ const REFUSED: &[(&str, &str, Option<(u64, u64)>)] = &[
     ("[1, \"x\"].contains(1)", "filter_type", Some((1, 1))),
     ("[].isEmpty()", "filter_type", Some((1, 1))),
     ("resource.created_at > \"2020-01-01\"", "filter_type", Some((1, 23))),
-    ("resource in Department::\"oncology\"", "filter_type", Some((1, 1))),
     ("resource.department == Nothing::\"x\"", "filter_entity", Some((1, 24))),
     ("resource.created_at > datetime(\"soon\")", "filter_function", Some((1, 23))),
     ("resource.created_at > datetime(resource.doc_type)", "filter_function", Some((1, 23))),
@@ -345,7 +346,11 @@ fn a_filter_that_says_what_it_must_not_is_refused_with_its_place_whoever_asks_an
     };
     let mut before = Vec::new();
     for (filter, code, place) in REFUSED {
-        let answer = nurse.search(&vector, filter, 10).expect(422);
+        let answer = nurse.search(&vector, filter, 10);
+        if answer.status != 422 {
+            wrong.push(format!("{filter:?}: {}", answer.status));
+            continue;
+        }
         let json = answer.json();
         let fault = json["errors"][0].clone();
         let found = fault["line"].as_u64().zip(fault["column"].as_u64());

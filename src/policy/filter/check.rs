@@ -33,6 +33,8 @@ pub(super) enum Flaw {
     Variable,
     /// It has a slot of a template, or a construct that this version does not know.
     Unknown,
+    /// It asks for tags, and records have none.
+    Tags,
     /// It names an attribute that the schema does not declare.
     Attribute,
     /// It looks at another entity.
@@ -48,6 +50,7 @@ impl Flaw {
                 FilterFault::new("filter_variable", "a filter speaks of `resource` and `context`, of nothing else")
             }
             Self::Unknown => FilterFault::new("filter_syntax", "this does not belong in a filter"),
+            Self::Tags => FilterFault::new("filter_attribute", "the schema gives records no tags"),
             Self::Attribute => {
                 FilterFault::new("filter_attribute", "the schema declares no attribute of this name here")
             }
@@ -111,12 +114,14 @@ impl<'a> Checker<'a> {
                     flaw
                 })
             }
-            pst::Expr::BinaryOp { op: BinaryOp::In | BinaryOp::GetTag | BinaryOp::HasTag, left, .. }
-            | pst::Expr::Is { expr: left, in_expr: Some(_), .. } => match self.base(left) {
-                Base::Own => None,
-                Base::Entity => Some(Flaw::Dereference),
-                Base::Fields(_) | Base::Written(_) | Base::Plain | Base::Unknown => Some(Flaw::Doubtful),
+            pst::Expr::BinaryOp { op: BinaryOp::GetTag | BinaryOp::HasTag, left, .. } => match self.base(left) {
+                Base::Own if self.record().is_some_and(|ty| ty.tags.is_some()) => None,
+                Base::Own => Some(Flaw::Tags),
+                base => Self::not_own(&base),
             },
+            pst::Expr::BinaryOp { op: BinaryOp::In, left, .. } | pst::Expr::Is { expr: left, in_expr: Some(_), .. } => {
+                Self::not_own(&self.base(left))
+            }
             pst::Expr::BinaryOp { .. }
             | pst::Expr::UnaryOp { .. }
             | pst::Expr::Like { .. }
@@ -125,6 +130,14 @@ impl<'a> Checker<'a> {
             | pst::Expr::Set(_)
             | pst::Expr::Record(_) => None,
             _ => Some(Flaw::Unknown),
+        }
+    }
+
+    fn not_own(base: &Base<'_>) -> Option<Flaw> {
+        match base {
+            Base::Own => None,
+            Base::Entity => Some(Flaw::Dereference),
+            Base::Fields(_) | Base::Written(_) | Base::Plain | Base::Unknown => Some(Flaw::Doubtful),
         }
     }
 
@@ -196,24 +209,31 @@ impl<'a> Checker<'a> {
         found.into_iter().map(|(at, flaw)| flaw.told().at(Place::of(text, at))).chain(lost).take(TOLD).collect()
     }
 
-    /// Looks at every part of an expression as it was written, the shortest first.
     fn places(&self, parsed: &Expression) -> Vec<(usize, Flaw)> {
-        let mut parts: Vec<_> = parsed
-            .as_ref()
-            .subexpressions()
-            .filter_map(|part| part.source_loc().map(|at| (at.end() - at.start(), at.start(), part)))
-            .collect();
-        parts.sort_by_key(|(length, start, _)| (*length, *start));
-        let mut left = SEARCHED_BYTES;
-        let mut found = Vec::new();
-        for (length, start, part) in parts {
-            let Some(rest) = left.checked_sub(length) else { break };
-            left = rest;
-            if let Ok(part) = pst::Expr::try_from(part.clone()) {
-                found.extend(self.flaw(&part).map(|flaw| (start, flaw)));
-            }
-        }
-        found
+        let flaw = |(start, part): (usize, Option<pst::Expr>)| Some((start, self.flaw(&part?)?));
+        parts(parsed).filter_map(flaw).collect()
+    }
+}
+
+/// Every part of an expression with the offset at which it was written, the shortest first; `None` for one that is no tree.
+fn parts(parsed: &Expression) -> impl Iterator<Item = (usize, Option<pst::Expr>)> {
+    let located = parsed.as_ref().subexpressions().filter_map(|part| Some((part.source_loc()?, part)));
+    let mut parts: Vec<_> = located.map(|(at, part)| (at.end() - at.start(), at.start(), part)).collect();
+    parts.sort_by_key(|(length, start, _)| (*length, *start));
+    let mut left = SEARCHED_BYTES;
+    let within = move |(length, start, part)| {
+        left = left.checked_sub(length)?;
+        Some((start, part))
+    };
+    parts.into_iter().map_while(within).map(|(start, part)| (start, pst::Expr::try_from(part.clone()).ok()))
+}
+
+/// What is a fault in an expression that is no tree: a call with other arguments than the function takes.
+pub(super) fn no_tree(text: &str, parsed: &Expression) -> FilterFault {
+    let fault = FilterFault::new("filter_function", "there is no such function, or it takes other arguments");
+    match parts(parsed).find(|(_, part)| part.is_none()) {
+        Some((start, _)) => fault.at(Place::of(text, start)),
+        None => fault,
     }
 }
 

@@ -108,7 +108,7 @@ impl Filter {
 /// The whole way. Call it on a large stack: nothing but the text's length bounds how deep a chain of operators nests.
 fn compile(bundle: &Bundle, text: &str, action: Action) -> Result<Filter, Faults> {
     let parsed: Expression = text.parse().map_err(|error| vec![unreadable(text, &error)])?;
-    let tree = pst::Expr::try_from(parsed.as_ref().clone()).map_err(|_| vec![Flaw::Unknown.told()])?;
+    let tree = pst::Expr::try_from(parsed.as_ref().clone()).map_err(|_| vec![check::no_tree(text, &parsed)])?;
     if check::too_deep(&tree) {
         return Err(vec![nesting::too_deep()]);
     }
