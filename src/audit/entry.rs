@@ -50,6 +50,9 @@ pub struct Entry {
     /// Keyed hash of the question, so that equal questions can be seen to be equal.
     #[serde(default, with = "in_hex::optional", skip_serializing_if = "Option::is_none")]
     pub question: Option<[u8; 16]>,
+    /// Keyed hash of the question's filter: it may hold what nobody should read here.
+    #[serde(default, with = "in_hex::optional", skip_serializing_if = "Option::is_none")]
+    pub filter: Option<[u8; 16]>,
     /// The bundle that decided.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bundle: Option<BundleRef>,
@@ -106,6 +109,7 @@ impl Entry {
             collection: None,
             target: None,
             question: None,
+            filter: None,
             bundle: None,
             policies: Vec::new(),
             counts: Counts::default(),

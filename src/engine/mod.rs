@@ -45,7 +45,7 @@ pub use log::{Page, Sieve};
 pub use policies::{Activated, Allow};
 pub use recover::{Environment, Founding, OpenError, Progress, origin_of};
 pub use refusal::{Fault, Refusal};
-pub use retrieve::{Listing, Question, Reading};
+pub use retrieve::{Listing, Question, Reading, Which};
 
 use crate::{
     audit::BundleRef,

@@ -16,6 +16,7 @@ mod derived;
 mod directory;
 mod entities;
 mod fault;
+mod filter;
 mod inquiry;
 mod ordinal;
 mod plan;
@@ -50,6 +51,7 @@ pub use self::{
     columns::Columns,
     directory::Directory,
     fault::{BundleFault, EntityFault, InquiryError},
+    filter::{Filter, FilterFault, Matching, Place, Rows, Work},
     inquiry::Inquiry,
     schema::{Attribute, AttributeType},
 };

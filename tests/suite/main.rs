@@ -10,6 +10,7 @@ mod crash;
 mod deletions;
 mod disk;
 mod fast;
+mod filter;
 mod harness;
 mod immediacy;
 mod law_firm;
