@@ -20,6 +20,8 @@ mod recover;
 mod refusal;
 mod retrieve;
 mod sign_in;
+#[cfg(test)]
+mod tests;
 mod trail;
 mod world;
 
@@ -32,8 +34,8 @@ pub use cap::Bound;
 pub use collections::Shown;
 pub use context::Circumstances;
 pub use diff::{
-    Asking, CallerRow, Compared, Comparison, Difference, Figures, Over, Past, PastRow, Right, RoleRow, Steps, Total,
-    Which,
+    Asking, CallerRow, Compared, Comparison, Difference, Figures, Over, Past, PastRow, Revision, Right, RoleRow, Steps,
+    Total,
 };
 pub use disclosure::{Disclosure, Include};
 pub use entities::Written;
@@ -50,7 +52,7 @@ pub use log::{Page, Sieve};
 pub use policies::{Activated, Allow};
 pub use recover::{Environment, Founding, OpenError, Progress, origin_of};
 pub use refusal::{Fault, Refusal};
-pub use retrieve::{Listing, Question, Reading};
+pub use retrieve::{Listing, Question, Reading, Which};
 
 use crate::{
     audit::BundleRef,

@@ -204,6 +204,6 @@ fn may_manage(world: &World, bundle: &Bundle, uploader: &Caller, engine: &Wardke
 }
 
 pub(super) fn compile(source: &BundleSource) -> Result<Bundle, Refusal> {
-    let fault = |f: BundleFault| Fault { line: f.line, id: None, code: f.code, detail: f.message };
+    let fault = |f: BundleFault| Fault { line: f.line, ..Fault::new(f.code, f.message) };
     Bundle::compile(source).map_err(|faults| Refusal::Invalid(faults.into_iter().map(fault).collect()))
 }

@@ -80,7 +80,11 @@ impl Problem {
 
 /// A fault as it stands in `errors` and in `rejected`.
 pub(super) fn fault_json(fault: &Fault) -> Json {
-    json!({"line": fault.line, "id": fault.id, "code": fault.code, "detail": fault.detail})
+    let mut json = json!({"line": fault.line, "id": fault.id, "code": fault.code, "detail": fault.detail});
+    if let (Some(column), Some(fields)) = (fault.column, json.as_object_mut()) {
+        fields.insert("column".into(), column.into());
+    }
+    json
 }
 
 impl From<Refusal> for Problem {

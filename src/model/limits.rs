@@ -44,6 +44,10 @@ pub const BUNDLE_BYTES: usize = 2 << 20;
 pub const BUNDLE_DEPTH: usize = 64;
 /// Policies, templates and links in one bundle.
 pub const BUNDLE_POLICIES: usize = 20_000;
+/// Bytes of a filter.
+pub const FILTER_BYTES: usize = 8 << 10;
+/// Nesting of a filter; a chain of one operator, `&&` or `||`, counts once.
+pub const FILTER_DEPTH: usize = 32;
 /// Bytes of a purpose, a note or a model name.
 pub const LABEL_BYTES: usize = 256;
 /// Collections in a store.

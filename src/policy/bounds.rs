@@ -94,13 +94,13 @@ impl Meter {
     }
 }
 
-fn after_comment(text: &[u8]) -> &[u8] {
+pub(super) fn after_comment(text: &[u8]) -> &[u8] {
     let end = text.iter().position(|b| *b == b'\n').unwrap_or(text.len());
     text.get(end..).unwrap_or_default()
 }
 
 /// The word that a text begins with, and what follows it.
-fn word(text: &[u8]) -> (&[u8], &[u8]) {
+pub(super) fn word(text: &[u8]) -> (&[u8], &[u8]) {
     let end = text.iter().position(|b| !b.is_ascii_alphanumeric() && *b != b'_').unwrap_or(text.len());
     text.split_at(end)
 }

@@ -17,7 +17,9 @@ mod directory;
 mod entities;
 mod explain;
 mod fault;
+mod filter;
 mod inquiry;
+mod ordinal;
 mod plan;
 mod required;
 mod schema;
@@ -49,8 +51,9 @@ use serde_json::Value as Json;
 pub use self::{
     columns::Columns,
     directory::Directory,
-    explain::{Account, Effect, Elsewhere, Explanation, Join, Met, Place, Requirement, Standing, Stumble},
+    explain::{Account, Effect, Elsewhere, Explanation, Join, Met, Requirement, Spot, Standing, Stumble},
     fault::{BundleFault, EntityFault, InquiryError},
+    filter::{Filter, FilterFault, Matching, Place, Rows, Work},
     inquiry::Inquiry,
     schema::{Attribute, AttributeType},
 };

@@ -60,6 +60,10 @@ pub(super) enum Binary {
     Contains,
     ContainsAll,
     ContainsAny,
+    Less,
+    LessEq,
+    Greater,
+    GreaterEq,
 }
 
 /// The shape of a node.
@@ -95,6 +99,7 @@ pub(super) struct Node {
     pub(super) serial: u64,
     source: Arc<pst::Expr>,
     cedar: OnceLock<Option<Expression>>,
+    millis: OnceLock<Option<Expression>>,
 }
 
 /// A construct that this version of the product does not know.
@@ -110,7 +115,15 @@ impl Node {
         let on_request =
             matches!(kind, Kind::Var(Root::Principal | Root::Action | Root::Context)) || any(|c| c.on_request);
         let serial = SERIALS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        Arc::new(Self { kind, on_resource, on_request, serial, source, cedar: OnceLock::new() })
+        Arc::new(Self {
+            kind,
+            on_resource,
+            on_request,
+            serial,
+            source,
+            cedar: OnceLock::new(),
+            millis: OnceLock::new(),
+        })
     }
 
     /// The conjunction of a policy's clauses, in their order; `None` if it has none.
@@ -209,6 +222,12 @@ impl Node {
     /// The node for Cedar's evaluator: made from its text when first asked for. `None` if it does not survive that.
     pub(super) fn cedar(&self) -> Option<&Expression> {
         self.cedar.get_or_init(|| self.source.to_string().parse().ok()).as_ref()
+    }
+
+    /// For Cedar's evaluator: the milliseconds since 1970 of a node that comes to a moment.
+    pub(super) fn millis(&self) -> Option<&Expression> {
+        let text = || format!("({}).durationSince(datetime(\"1970-01-01\")).toMilliseconds()", self.source);
+        self.millis.get_or_init(|| text().parse().ok()).as_ref()
     }
 
     /// Every entity that an evaluation may dereference, wherever short circuits would lead.
@@ -369,6 +388,10 @@ fn binary(op: pst::BinaryOp, l: Arc<Node>, r: Arc<Node>) -> Kind {
         pst::BinaryOp::Contains => Kind::Binary(Binary::Contains, l, r),
         pst::BinaryOp::ContainsAll => Kind::Binary(Binary::ContainsAll, l, r),
         pst::BinaryOp::ContainsAny => Kind::Binary(Binary::ContainsAny, l, r),
+        pst::BinaryOp::Less => Kind::Binary(Binary::Less, l, r),
+        pst::BinaryOp::LessEq => Kind::Binary(Binary::LessEq, l, r),
+        pst::BinaryOp::Greater => Kind::Binary(Binary::Greater, l, r),
+        pst::BinaryOp::GreaterEq => Kind::Binary(Binary::GreaterEq, l, r),
         // Cedar desugars `>` and `>=` with their operands in place; which one errs first makes no difference here
         _ => Kind::Strict(vec![l, r]),
     }

@@ -4,12 +4,15 @@
 
 mod absence;
 mod bad_input;
+mod caps;
 mod cases;
 mod crash;
 mod deletions;
 mod diff;
 mod disk;
 mod explain;
+mod fast;
+mod filter;
 mod harness;
 mod immediacy;
 mod law_firm;

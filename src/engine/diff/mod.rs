@@ -29,7 +29,7 @@ use crate::{
 
 /// One of the bundles.
 #[derive(Debug, Clone)]
-pub enum Which {
+pub enum Revision {
     /// The one in force.
     InForce,
     /// One that was in force, or is.
@@ -42,12 +42,12 @@ pub enum Which {
 #[derive(Debug, Clone)]
 pub struct Comparison {
     /// The bundle before.
-    pub old: Which,
+    pub old: Revision,
     /// The bundle after.
-    pub new: Which,
-    /// Which collections; all, if it is not said.
+    pub new: Revision,
+    /// Revision collections; all, if it is not said.
     pub collections: Option<Vec<CollectionName>>,
-    /// Which callers; every one that could be shown a record, if it is not said.
+    /// Revision callers; every one that could be shown a record, if it is not said.
     pub callers: Option<Vec<EntityUid>>,
     /// Purposes to compare under, besides those that the audit log shows.
     pub purposes: Vec<String>,
@@ -111,7 +111,7 @@ pub struct Compared {
 pub struct Over {
     /// How many callers.
     pub callers: usize,
-    /// Which collections.
+    /// Revision collections.
     pub collections: Vec<CollectionName>,
     /// How many records are in them.
     pub records: u64,

@@ -148,10 +148,11 @@ mod tests {
         for id in 0..100 {
             columns.insert(Slot(id), &record(id, &["d1"]));
         }
-        let kind = |columns: &Columns, value: &str| columns.attribute("kind").unwrap().having([&Value::text(value)]);
+        let kind =
+            |columns: &Columns, value: &str| columns.attribute("kind").unwrap().having([&Value::text(value)], None);
         assert_eq!(kind(&columns, "kind-1"), (0..100).filter(|id| id % 3 == 1).collect());
-        assert_eq!(columns.attribute("labels").unwrap().holding([&Value::Long(9)]).len(), 100);
-        assert_eq!(columns.attribute("labels").unwrap().holding([&Value::Long(0)]).len(), 50);
+        assert_eq!(columns.attribute("labels").unwrap().holding([&Value::Long(9)], None).len(), 100);
+        assert_eq!(columns.attribute("labels").unwrap().holding([&Value::Long(0)], None).len(), 50);
         assert_eq!(columns.slot(&EntityUid::new("Record", "ward/7")), Some(7));
         columns.insert(Slot(7), &record(300, &[]));
         assert_eq!(columns.slot(&EntityUid::new("Record", "ward/7")), None);

@@ -13,7 +13,7 @@ use std::{
 use serde::Serialize;
 
 pub use self::{
-    parts::{Join, Met, Place, Requirement},
+    parts::{Join, Met, Requirement, Spot},
     stumble::Stumble,
 };
 use super::{

@@ -39,7 +39,7 @@ pub enum Join {
 
 /// Where something stands in the text of a bundle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Place {
+pub struct Spot {
     /// From 1, in the bundle's policies as they were sent (in its templates, for what stands there).
     pub line: usize,
     /// From 1, in characters.
@@ -55,7 +55,7 @@ pub struct Requirement {
     pub negated: bool,
     /// Where it is written, if that is found.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub place: Option<Place>,
+    pub place: Option<Spot>,
     /// What it comes to.
     pub met: Met,
     /// How its parts make it, where it has parts.
@@ -255,7 +255,7 @@ impl Reader<'_, '_> {
     fn atom<'n>(&self, node: &'n Arc<Node>, negated: bool, piece: Option<Piece<'_>>) -> Part<'n> {
         let piece = piece.filter(|piece| node.is_written(&piece.words()));
         let text = shortened(piece.as_ref().map_or_else(|| node.text(), Piece::words));
-        let place = piece.map(|piece| piece.place()).map(|(line, column)| Place { line, column });
+        let place = piece.map(|piece| piece.place()).map(|(line, column)| Spot { line, column });
         let told = Requirement { text, negated, place, met: Met::NotReached, join: None, parts: vec![] };
         Part { node, parts: vec![], told }
     }
