@@ -19,8 +19,8 @@ use crate::{
 #[derive(Args)]
 #[command(disable_version_flag = true)]
 pub(in crate::cli) struct Diff {
-    /// One directory: what it would change against the policies in force. Two: OLD and NEW
-    #[arg(value_name = "OLD] [NEW", num_args = 1..=2, required = true)]
+    /// One directory: what it would change against the policies in force. Two: what NEW, the second, would change against OLD
+    #[arg(value_name = "DIR", num_args = 1..=2, required = true)]
     bundles: Vec<PathBuf>,
     /// Compare this version of the policies with NEW, instead of those in force
     #[arg(long, value_name = "N")]
