@@ -80,7 +80,12 @@ impl Problem {
 
 /// A fault as it stands in `errors` and in `rejected`.
 pub(super) fn fault_json(fault: &Fault) -> Json {
-    json!({"line": fault.line, "id": fault.id, "code": fault.code, "detail": fault.detail})
+    let mut json = json!({"line": fault.line, "id": fault.id, "code": fault.code, "detail": fault.detail});
+    if let (Some(place), Some(fields)) = (&fault.place, json.as_object_mut()) {
+        fields.insert("part".into(), place.part.name().into());
+        fields.insert("column".into(), place.column.into());
+    }
+    json
 }
 
 impl From<Refusal> for Problem {

@@ -44,6 +44,10 @@ pub const BUNDLE_BYTES: usize = 2 << 20;
 pub const BUNDLE_DEPTH: usize = 64;
 /// Policies, templates and links in one bundle.
 pub const BUNDLE_POLICIES: usize = 20_000;
+/// Faults, and warnings, of a bundle that one answer tells.
+pub const BUNDLE_FINDINGS: usize = 1_000;
+/// Versions of the bundle in one answer.
+pub const HISTORY_PAGE: usize = 100;
 /// Bytes of a purpose, a note or a model name.
 pub const LABEL_BYTES: usize = 256;
 /// Collections in a store.
