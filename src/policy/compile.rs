@@ -91,7 +91,7 @@ pub(super) fn compile(source: &BundleSource) -> Result<Bundle, Faults> {
     Ok(Bundle {
         digest: digest(source),
         slices: Slices::new(&schema, &policies),
-        templates: named.templates().map(|t| t.id().to_string().into()).collect(),
+        templates: named.templates().map(|t| AsRef::<str>::as_ref(t.id()).into()).collect(),
         annotations: annotations(&named),
         standing,
         schema,
@@ -106,7 +106,9 @@ pub(super) fn compile(source: &BundleSource) -> Result<Bundle, Faults> {
 
 /// In the order of their places, each once, and not more than a person mends at a time.
 fn told_at_most(mut faults: Faults) -> Faults {
-    faults.sort_by(|a, b| (&a.place, &a.message).cmp(&(&b.place, &b.message)));
+    // the validator tells the same fault once for every combination of types
+    let told = |fault: &BundleFault| fault.place.clone().map(|place| (place, fault.message.clone()));
+    faults.sort_by_cached_key(told);
     faults.dedup();
     faults.truncate(limits::BUNDLE_FINDINGS);
     faults
@@ -170,7 +172,7 @@ fn syntax<'a>(
 fn add_named(set: &mut PolicySet, parsed: &PolicySet, part: Part, standing: &mut Standing, faults: &mut Faults) {
     let statements = standing.statements(part);
     let mut name = |own: &PolicyId, id: Option<&str>| {
-        let number = own.to_string().strip_prefix("policy").and_then(|n| n.parse::<usize>().ok());
+        let number = plain(own).strip_prefix("policy").and_then(|n| n.parse::<usize>().ok());
         let statement = number.and_then(|n| statements.get(n));
         match id.filter(|id| !id.is_empty()) {
             Some(id) => {
@@ -214,11 +216,16 @@ fn add_named(set: &mut PolicySet, parsed: &PolicySet, part: Part, standing: &mut
     }
 }
 
+/// An id as it is written; its `Display` escapes.
+fn plain(id: &PolicyId) -> String {
+    AsRef::<str>::as_ref(id).to_owned()
+}
+
 /// The annotations of every policy and template, by name.
 fn annotations(set: &PolicySet) -> BTreeMap<PolicyName, BTreeMap<String, String>> {
     let own = |pairs: &mut dyn Iterator<Item = (&str, &str)>| pairs.map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
-    let policies = set.policies().filter(|p| p.is_static()).map(|p| (p.id().to_string(), own(&mut p.annotations())));
-    let templates = set.templates().map(|t| (t.id().to_string(), own(&mut t.annotations())));
+    let policies = set.policies().filter(|p| p.is_static()).map(|p| (plain(p.id()), own(&mut p.annotations())));
+    let templates = set.templates().map(|t| (plain(t.id()), own(&mut t.annotations())));
     policies.chain(templates).map(|(name, annotations)| (name.into(), annotations)).collect()
 }
 
@@ -254,7 +261,7 @@ fn validated(
     dead_links: &mut Faults,
 ) -> Faults {
     let result = Validator::new(schema.clone()).validate(set, ValidationMode::Strict);
-    let template = |id: &PolicyId| set.policy(id).and_then(CedarPolicy::template_id).map(ToString::to_string);
+    let template = |id: &PolicyId| set.policy(id).and_then(CedarPolicy::template_id).map(plain);
     let place = |name: &str, error: &ffi::DetailedError| {
         let place = standing.part(name).and_then(|part| place_of(standing, part, error));
         place.or_else(|| standing.effect(name))
@@ -268,7 +275,7 @@ fn validated(
                 dead_links.push(BundleFault::new("bad_link", message).of(&name).at(standing.effect(&name)));
             }
             name => {
-                let name = name.unwrap_or_else(|| id.to_string());
+                let name = name.unwrap_or_else(|| plain(id));
                 let place = place(&name, &error);
                 notes.push(Warning { code, policy: Some(name), place, message: message.into() });
             }
@@ -276,7 +283,7 @@ fn validated(
     }
     let fault = |error: &ValidationError| {
         let told_of = ffi::DetailedError::from(error);
-        let name = template(error.policy_id()).unwrap_or_else(|| error.policy_id().to_string());
+        let name = template(error.policy_id()).unwrap_or_else(|| plain(error.policy_id()));
         BundleFault::new("invalid_policy", told(&told_of)).at(place(&name, &told_of)).of(&name)
     };
     result.validation_errors().map(fault).collect()

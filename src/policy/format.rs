@@ -28,15 +28,32 @@ fn policies(text: &str, part: Part) -> Result<String, BundleFault> {
         let place = error.source_locations.first().map(|l| Place::new(part, text, l.loc.start..l.loc.end));
         return Err(BundleFault::new("syntax", super::compile::told(&error)).at(place));
     }
+    let (heading, text) = heading(text);
     if tokens(text).all(|token| token.kind == Kind::Comment) {
-        return Ok(tidied(text));
+        return Ok(tidied(&format!("{heading}{text}")));
     }
     let config = Config {
         line_width: LINE_WIDTH,
         indent_width: isize::try_from(INDENT).unwrap_or(2),
     };
     policies_str_to_pretty(text, &config)
+        .map(|text| if heading.trim().is_empty() { text } else { format!("{}\n{text}", tidied(heading)) })
         .map_err(|_| BundleFault::new("syntax", "the formatter could not keep the meaning of this text; it is left as it is"))
+}
+
+/// The comments that a file begins with, as far as a blank line parts them from what follows: Cedar's formatter would join them to
+/// the first policy's own.
+fn heading(text: &str) -> (&str, &str) {
+    let (mut end, mut at) = (0, 0);
+    for line in text.split_inclusive('\n') {
+        at += line.len();
+        match line.trim() {
+            "" => end = at,
+            comment if comment.starts_with("//") => {}
+            _ => break,
+        }
+    }
+    text.split_at_checked(end).unwrap_or(("", text))
 }
 
 fn schema(text: &str) -> Result<String, BundleFault> {

@@ -11,6 +11,7 @@ mod disk;
 mod harness;
 mod immediacy;
 mod law_firm;
+mod lifecycle;
 mod outage;
 mod plain;
 mod refusals;
