@@ -189,8 +189,7 @@ fn add_named(set: &mut PolicySet, parsed: &PolicySet, part: Part, standing: &mut
             }
         }
     };
-    let mut policies: Vec<_> =
-        parsed.policies().filter_map(|p| Some((p, name(p.id(), p.annotation("id"))?))).collect();
+    let mut policies: Vec<_> = parsed.policies().filter_map(|p| Some((p, name(p.id(), p.annotation("id"))?))).collect();
     let mut templates: Vec<_> =
         parsed.templates().filter_map(|t| Some((t, name(t.id(), t.annotation("id"))?))).collect();
     // of two with one name the second is told
@@ -223,7 +222,8 @@ fn plain(id: &PolicyId) -> String {
 
 /// The annotations of every policy and template, by name.
 fn annotations(set: &PolicySet) -> BTreeMap<PolicyName, BTreeMap<String, String>> {
-    let own = |pairs: &mut dyn Iterator<Item = (&str, &str)>| pairs.map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
+    let own =
+        |pairs: &mut dyn Iterator<Item = (&str, &str)>| pairs.map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
     let policies = set.policies().filter(|p| p.is_static()).map(|p| (plain(p.id()), own(&mut p.annotations())));
     let templates = set.templates().map(|t| (plain(t.id()), own(&mut t.annotations())));
     policies.chain(templates).map(|(name, annotations)| (name.into(), annotations)).collect()

@@ -2,14 +2,14 @@
 //! does not find may still be so.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
 use super::{
     Bundle,
     compile::{Constraint, Policy},
-    schema::{ActionType, Facts},
+    schema::Facts,
 };
 use crate::model::{Action, EntityUid};
 
@@ -32,9 +32,9 @@ impl<'a> Cover<'a> {
     /// The permits, or the forbids, that hold wherever `policy` does: the same or a wider scope, the same conditions or none.
     /// `policy` itself is one of them if it is of this bundle.
     pub(super) fn covering(&self, policy: &Policy, permits: bool) -> Vec<&'a Policy> {
-        let facts = &self.bundle.facts;
-        let principals = wider(&policy.principal, only(&reached(facts, policy, |action| &action.principals)));
-        let resources = wider(&policy.resource, only(&reached(facts, policy, |action| &action.resources)));
+        let reach = reach(&self.bundle.facts, policy);
+        let principals = wider(&policy.principal, only(reach.iter().map(|(_, types, _)| types)));
+        let resources = wider(&policy.resource, only(reach.iter().map(|(.., types)| types)));
         let mut clauses = vec![policy.clauses.as_str()];
         if !policy.clauses.is_empty() {
             clauses.push("");
@@ -47,7 +47,7 @@ impl<'a> Cover<'a> {
                 }
             }
         }
-        found.retain(|wide| policy.actions.is_subset(&wide.actions));
+        found.retain(|wide| reach.iter().all(|(action, ..)| wide.actions.contains(action)));
         found
     }
 }
@@ -77,23 +77,15 @@ fn wider(constraint: &Constraint, only: Option<Arc<str>>) -> Vec<Constraint> {
     all
 }
 
-fn only(types: &BTreeSet<Arc<str>>) -> Option<Arc<str>> {
-    types.first().filter(|_| types.len() == 1).cloned()
-}
-
-/// The types that the schema lets a policy's actions have on one side.
-fn reached(
-    facts: &Facts,
-    policy: &Policy,
-    side: impl Fn(&ActionType) -> &std::collections::HashSet<Arc<str>>,
-) -> BTreeSet<Arc<str>> {
-    let actions = policy.actions.iter().filter_map(|action| facts.actions.get(action.name()));
-    actions.flat_map(|action| side(action).iter().cloned()).collect()
+/// The one type, if there is but one.
+fn only<'t>(types: impl Iterator<Item = &'t BTreeSet<Arc<str>>>) -> Option<Arc<str>> {
+    let all: BTreeSet<&Arc<str>> = types.flatten().collect();
+    all.first().filter(|_| all.len() == 1).map(|ty| Arc::clone(ty))
 }
 
 /// The actions under which a policy's scope can match at all, with the types of principal and resource that it can have there.
 pub(super) fn reach(facts: &Facts, policy: &Policy) -> Vec<(Action, BTreeSet<Arc<str>>, BTreeSet<Arc<str>>)> {
-    let side = |types: &std::collections::HashSet<Arc<str>>, constraint: &Constraint| -> BTreeSet<Arc<str>> {
+    let side = |types: &HashSet<Arc<str>>, constraint: &Constraint| -> BTreeSet<Arc<str>> {
         types.iter().filter(|ty| admits(facts, constraint, ty)).cloned().collect()
     };
     let actions = policy.actions.iter().filter_map(|action| Some((*action, facts.actions.get(action.name())?)));

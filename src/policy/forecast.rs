@@ -94,7 +94,8 @@ pub(super) fn forecast(bundle: &Bundle) -> Vec<Forecast> {
 
 /// What the validator and the review have to say about a policy's effect, accepted or not.
 fn remarks(bundle: &Bundle, name: &PolicyName) -> Vec<Code> {
-    let effect = [Code::NeverMatches, Code::Shadowed, Code::CapWithoutEffect, Code::UnaskedAction, Code::UnlinkedTemplate];
+    let effect =
+        [Code::NeverMatches, Code::Shadowed, Code::CapWithoutEffect, Code::UnaskedAction, Code::UnlinkedTemplate];
     let own = bundle.review().found.iter().filter(|w| w.policy.as_deref() == Some(name) && effect.contains(&w.code));
     own.map(|warning| warning.code).collect::<BTreeSet<_>>().into_iter().collect()
 }
@@ -142,9 +143,12 @@ impl Reader<'_> {
             | Kind::Strict(_) => return (self.atom(node), node),
         };
         let first = (Means::Indexed, node);
-        parts.into_iter().map(|part| self.dearest(part)).fold(first, |dearest, next| {
-            if next.0 > dearest.0 { next } else { dearest }
-        })
+        parts.into_iter().map(|part| self.dearest(part)).fold(
+            first,
+            |dearest, next| {
+                if next.0 > dearest.0 { next } else { dearest }
+            },
+        )
     }
 
     fn atom(&self, node: &Node) -> Means {

@@ -32,13 +32,12 @@ fn policies(text: &str, part: Part) -> Result<String, BundleFault> {
     if tokens(text).all(|token| token.kind == Kind::Comment) {
         return Ok(tidied(&format!("{heading}{text}")));
     }
-    let config = Config {
-        line_width: LINE_WIDTH,
-        indent_width: isize::try_from(INDENT).unwrap_or(2),
-    };
+    let config = Config { line_width: LINE_WIDTH, indent_width: isize::try_from(INDENT).unwrap_or(2) };
     policies_str_to_pretty(text, &config)
         .map(|text| if heading.trim().is_empty() { text } else { format!("{}\n{text}", tidied(heading)) })
-        .map_err(|_| BundleFault::new("syntax", "the formatter could not keep the meaning of this text; it is left as it is"))
+        .map_err(|_| {
+            BundleFault::new("syntax", "the formatter could not keep the meaning of this text; it is left as it is")
+        })
 }
 
 /// The comments that a file begins with, as far as a blank line parts them from what follows: Cedar's formatter would join them to

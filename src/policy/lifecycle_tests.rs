@@ -56,23 +56,38 @@ fn every_kind_of_fault_points_at_its_place() {
             ("duplicate_id", "@id(\"a\")"),
         ),
         ("@id(\"a\") permit (principal, action, who);", ("syntax", "who")),
-        ("@id(\"a\") permit (principal, action, resource is Record) when { resource.knd == \"x\" };", ("invalid_policy", "resource.knd")),
-        ("@id(\"a\") permit (principal, action == Action::\"Retriev\", resource);", ("invalid_policy", "Action::\"Retriev\"")),
+        (
+            "@id(\"a\") permit (principal, action, resource is Record) when { resource.knd == \"x\" };",
+            ("invalid_policy", "resource.knd"),
+        ),
+        (
+            "@id(\"a\") permit (principal, action == Action::\"Retriev\", resource);",
+            ("invalid_policy", "Action::\"Retriev\""),
+        ),
         (
             "@id(\"a\") forbid (principal, action, resource is Record) when { resource.sealed };",
             ("invalid_policy", "resource.sealed"),
         ),
         ("@id(\"a\")\n@max_records(\"0\") permit (principal, action, resource);", ("bad_cap", "@max_records(\"0\")")),
         ("@id(\"a\") @max_patients(\"5\") forbid (principal, action, resource);", ("bad_cap", "@max_patients(\"5\")")),
-        ("@id(\"a\") @max_record(\"5\") permit (principal, action, resource);", ("unknown_annotation", "@max_record(\"5\")")),
-        ("@id(\"a\") @accept(\"everything\") permit (principal, action, resource);", ("bad_accept", "@accept(\"everything\")")),
+        (
+            "@id(\"a\") @max_record(\"5\") permit (principal, action, resource);",
+            ("unknown_annotation", "@max_record(\"5\")"),
+        ),
+        (
+            "@id(\"a\") @accept(\"everything\") permit (principal, action, resource);",
+            ("bad_accept", "@accept(\"everything\")"),
+        ),
         ("@id(\" a\") permit (principal, action, resource);", ("hidden_characters", "@id(\" a\")")),
         ("@id(\"a\u{200b}b\") permit (principal, action, resource);", ("hidden_characters", "@id(\"a\u{200b}b\")")),
     ] {
         let faults = faults(policies);
         assert_eq!(pointed(policies, &faults)[0], expected, "{policies}: {faults:?}");
     }
-    assert!(faults("@id(\"a\") @accept(\"unscoped_action, uncapped_retrieve\") permit (principal, action, resource);").is_empty());
+    assert!(
+        faults("@id(\"a\") @accept(\"unscoped_action, uncapped_retrieve\") permit (principal, action, resource);")
+            .is_empty()
+    );
 }
 
 #[test]
@@ -235,7 +250,10 @@ fn counts_agree_with_cedar_and_need_no_compiling() {
 
 #[test]
 fn what_is_in_force_compiles_whatever_is_objected_to_later() {
-    for policies in ["@id(\"a\") @max_record(\"5\") permit (principal, action, resource);", "@id(\"a \") forbid (principal, action, resource);"] {
+    for policies in [
+        "@id(\"a\") @max_record(\"5\") permit (principal, action, resource);",
+        "@id(\"a \") forbid (principal, action, resource);",
+    ] {
         assert!(!bundle(policies).objections().is_empty());
     }
     let starter = Bundle::compile(&starter()).unwrap();
@@ -303,7 +321,13 @@ mod widening {
         ] {
             assert_eq!(by(FORBID, &new), ["f"], "{new}");
         }
-        assert_eq!(by(&FORBID.replace("principal is Clinician", "principal in Team::\"a\""), &FORBID.replace("principal is Clinician", "principal in Team::\"b\"")), ["f"]);
+        assert_eq!(
+            by(
+                &FORBID.replace("principal is Clinician", "principal in Team::\"a\""),
+                &FORBID.replace("principal is Clinician", "principal in Team::\"b\"")
+            ),
+            ["f"]
+        );
     }
 
     #[test]
@@ -315,8 +339,12 @@ mod widening {
             PERMIT.replace("permit (", "@max_patients(\"9\") permit ("),
             PERMIT.replace("\"p\"", "\"renamed\""),
             PERMIT.replace("> 1", "> 2"),
-            format!("{PERMIT} @id(\"q\") permit (principal is Administrator, action == Action::\"Retrieve\", resource is Record);"),
-            format!("{PERMIT} @id(\"q\") @max_records(\"90\") permit (principal in Team::\"x\", action == Action::\"Retrieve\", resource is Record);"),
+            format!(
+                "{PERMIT} @id(\"q\") permit (principal is Administrator, action == Action::\"Retrieve\", resource is Record);"
+            ),
+            format!(
+                "{PERMIT} @id(\"q\") @max_records(\"90\") permit (principal in Team::\"x\", action == Action::\"Retrieve\", resource is Record);"
+            ),
         ] {
             assert!(by(PERMIT, &new).is_empty(), "{new}: {:?}", by(PERMIT, &new));
         }
@@ -354,7 +382,10 @@ mod widening {
         assert_eq!(widened(&linked(&forbid, &both), &linked(&forbid, &moved)), ["t"]);
         assert_eq!(widened(&linked(&forbid, &both), &linked(&forbid, &[])), ["t"]);
         assert_eq!(widened(&linked(TEMPLATE, &both), &linked(&TEMPLATE.replace("\"5\"", "\"6\""), &both)), ["t"]);
-        assert_eq!(widened(&linked(TEMPLATE, &both), &linked(&TEMPLATE.replace("@max_records(\"5\")", ""), &both)), ["t"]);
+        assert_eq!(
+            widened(&linked(TEMPLATE, &both), &linked(&TEMPLATE.replace("@max_records(\"5\")", ""), &both)),
+            ["t"]
+        );
         assert!(widened(&linked(TEMPLATE, &one), &linked(TEMPLATE, &both)).is_empty());
     }
 
@@ -364,7 +395,8 @@ mod widening {
         // an action that leaves the group that the forbid names
         let group = "@id(\"f\") forbid (principal, action in Action::\"Anything\", resource is Record);";
         let with = |schema: String, policies: &str| BundleSource { schema, policies: policies.into(), ..old("") };
-        let apart = schema("").replace("action Retrieve, Read, ReadVector in [Anything]", "action Retrieve, Read, ReadVector");
+        let apart =
+            schema("").replace("action Retrieve, Read, ReadVector in [Anything]", "action Retrieve, Read, ReadVector");
         assert_eq!(widened(&with(schema(""), group), &with(apart.clone(), group)), ["f"]);
         assert!(widened(&with(apart, group), &with(schema(""), group)).is_empty());
         // context and attributes that it asks for with `has`
@@ -394,7 +426,11 @@ mod style {
         assert_eq!(formatted(&once, Part::Policies).unwrap(), once);
         assert_eq!(formatted("// only words\n\n\n", Part::Policies).unwrap(), "// only words\n");
         assert_eq!(formatted("permit (", Part::Policies).unwrap_err().code, "syntax");
-        let deep = format!("@id(\"a\") permit (principal, action, resource) when {{ {}true{} }};", "(".repeat(100), ")".repeat(100));
+        let deep = format!(
+            "@id(\"a\") permit (principal, action, resource) when {{ {}true{} }};",
+            "(".repeat(100),
+            ")".repeat(100)
+        );
         assert_eq!(formatted(&deep, Part::Policies).unwrap_err().code, "too_deep");
     }
 
@@ -463,7 +499,10 @@ mod forecasts {
         ("resource.kind == \"x\" || resource.kind like \"kind-1*\"", Means::ByValue),
         ("resource.kind == resource.department", Means::Asked),
         ("resource.kind == \"x\" || resource.kind == resource.department", Means::Asked),
-        ("resource has patient && resource has author && resource.patient.team.contains(resource.author)", Means::Asked),
+        (
+            "resource has patient && resource has author && resource.patient.team.contains(resource.author)",
+            Means::Asked,
+        ),
     ];
 
     fn permit(condition: &str) -> Bundle {
@@ -485,10 +524,13 @@ mod forecasts {
                 ("department", json!(format!("department-{at}"))),
                 ("author", json!({"type": "Clinician", "id": "nurse"})),
             ];
-            let more: Vec<_> = more.into_iter().map(|(k, v)| match k {
-                "score" => (k, json!({"__extn": {"fn": "decimal", "arg": v}})),
-                _ => (k, v),
-            }).collect();
+            let more: Vec<_> = more
+                .into_iter()
+                .map(|(k, v)| match k {
+                    "score" => (k, json!({"__extn": {"fn": "decimal", "arg": v}})),
+                    _ => (k, v),
+                })
+                .collect();
             columns.insert(Slot(at), &record(bundle, &at.to_string(), "p1", &format!("kind-{at}"), &more));
         }
         bundle.plan(&ask(bundle, "nurse"), &columns, &directory)
@@ -513,7 +555,8 @@ mod forecasts {
 
     #[test]
     fn the_clause_that_costs_most_is_named() {
-        let bundle = permit("resource.kind == \"x\" && resource.kind like \"a*\" && resource.kind == resource.department");
+        let bundle =
+            permit("resource.kind == \"x\" && resource.kind like \"a*\" && resource.kind == resource.department");
         let forecast = bundle.forecast().remove(0);
         assert_eq!(forecast.clause.as_deref(), Some("resource.kind == resource.department"));
         assert_eq!(permit("resource.kind == \"x\"").forecast().remove(0).clause, None);

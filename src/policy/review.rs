@@ -131,8 +131,12 @@ impl Accepted {
     fn add(&mut self, bundle: &Bundle, name: &PolicyName, codes: &str) -> Result<(), BundleFault> {
         for word in codes.split(',').map(str::trim) {
             let code = Code::of(word).ok_or_else(|| {
-                let known: Vec<_> = Code::ALL.into_iter().filter(|c| Code::of(c.name()).is_some()).map(Code::name).collect();
-                let message = format!("policy \"{name}\": @accept takes codes of warnings, divided by commas: {}", known.join(", "));
+                let known: Vec<_> =
+                    Code::ALL.into_iter().filter(|c| Code::of(c.name()).is_some()).map(Code::name).collect();
+                let message = format!(
+                    "policy \"{name}\": @accept takes codes of warnings, divided by commas: {}",
+                    known.join(", ")
+                );
                 BundleFault::new("bad_accept", message).of(name).at(bundle.standing.annotation(name, "accept"))
             })?;
             self.0.insert((Arc::clone(name), code), false);
@@ -155,7 +159,10 @@ impl Accepted {
         warnings.extend(self.0.into_iter().filter(|(_, met)| !met).map(|((name, code), _)| Warning {
             code: Code::NeedlessAccept,
             place: bundle.standing.annotation(&name, "accept"),
-            message: format!("`{}` is accepted but not warned of: take it out, it would hide a later mistake", code.name()),
+            message: format!(
+                "`{}` is accepted but not warned of: take it out, it would hide a later mistake",
+                code.name()
+            ),
             policy: Some(name.as_ref().to_owned()),
         }));
         warnings
@@ -230,9 +237,7 @@ fn look_alikes(bundle: &Bundle) -> Vec<BundleFault> {
             let message = format!(
                 "@id(\"{name}\") differs from @id(\"{other}\") only by case or by characters that cannot be seen"
             );
-            faults.push(
-                BundleFault::new("look_alike_id", message).of(name).at(bundle.standing.annotation(name, "id")),
-            );
+            faults.push(BundleFault::new("look_alike_id", message).of(name).at(bundle.standing.annotation(name, "id")));
         }
     }
     faults
@@ -270,7 +275,9 @@ fn shadow(bundle: &Bundle, cover: &Cover<'_>, links: &[&Policy]) -> Option<Warni
         code: shade.code,
         policy: Some(policy.name.as_ref().to_owned()),
         place: match shade.code {
-            Code::CapWithoutEffect if policy.max_records.is_some() => bundle.standing.annotation(&policy.name, "max_records"),
+            Code::CapWithoutEffect if policy.max_records.is_some() => {
+                bundle.standing.annotation(&policy.name, "max_records")
+            }
             Code::CapWithoutEffect => bundle.standing.annotation(&policy.name, "max_patients"),
             _ => bundle.standing.effect(&policy.name),
         },
@@ -288,7 +295,9 @@ impl Shade<'_> {
     fn message(&self) -> String {
         let by = &self.by.name;
         match (self.code, self.by.permits) {
-            (Code::CapWithoutEffect, _) => format!("\"{by}\" permits all of this without a cap: cap that too, or narrow it"),
+            (Code::CapWithoutEffect, _) => {
+                format!("\"{by}\" permits all of this without a cap: cap that too, or narrow it")
+            }
             (_, true) => format!("\"{by}\" permits all of this already: remove one of the two"),
             (_, false) => format!("\"{by}\" forbids all of this: remove one of the two"),
         }
@@ -339,7 +348,8 @@ impl Look<'_> {
             found.push(self.warning(Code::UnaskedAction, &["action"], message));
         }
         if policy.permits && policy.every_action {
-            let message = "`action` alone permits every action, and those that later versions add: list those that are meant";
+            let message =
+                "`action` alone permits every action, and those that later versions add: list those that are meant";
             found.push(self.warning(Code::UnscopedAction, &["action"], message));
         }
         let retrieves = reach.iter().any(|(action, ..)| *action == Action::Retrieve);
@@ -442,8 +452,12 @@ impl Look<'_> {
         let reach = || cover::reach(&self.bundle.facts, self.policy);
         let entities = |types: BTreeSet<Arc<str>>| types.into_iter().map(AttributeType::Entity).collect();
         match expr {
-            pst::Expr::Var(pst::Var::Principal) => entities(reach().into_iter().flat_map(|(_, types, _)| types).collect()),
-            pst::Expr::Var(pst::Var::Resource) => entities(reach().into_iter().flat_map(|(_, _, types)| types).collect()),
+            pst::Expr::Var(pst::Var::Principal) => {
+                entities(reach().into_iter().flat_map(|(_, types, _)| types).collect())
+            }
+            pst::Expr::Var(pst::Var::Resource) => {
+                entities(reach().into_iter().flat_map(|(_, _, types)| types).collect())
+            }
             pst::Expr::Var(pst::Var::Context) => {
                 let context = |action: Action| self.bundle.facts.actions.get(action.name()).map(|a| a.context.clone());
                 reach().into_iter().filter_map(|(action, ..)| context(action)).map(AttributeType::Record).collect()
@@ -478,7 +492,6 @@ fn children(expr: &pst::Expr) -> Vec<&pst::Expr> {
         _ => vec![],
     }
 }
-
 
 #[cfg(test)]
 mod tests {

@@ -65,9 +65,8 @@ impl Cap {
 fn bound(cover: &Cover<'_>, policy: &Policy) -> [Cap; 2] {
     let by_name: BTreeMap<&PolicyName, &Policy> =
         cover.covering(policy, true).into_iter().map(|wide| (&wide.name, wide)).collect();
-    let sum = |cap: fn(&Policy) -> Option<u64>| {
-        by_name.values().map(|wide| Cap::of(cap(wide))).fold(Cap::At(0), Cap::and)
-    };
+    let sum =
+        |cap: fn(&Policy) -> Option<u64>| by_name.values().map(|wide| Cap::of(cap(wide))).fold(Cap::At(0), Cap::and);
     [sum(|p| p.max_records), sum(|p| p.max_patients)]
 }
 
@@ -82,7 +81,8 @@ fn blinded(policy: &Policy, old: &Facts, new: &Facts) -> bool {
             },
         )
     };
-    let of_entities = old.types.iter().any(|(ty, was)| lost(&was.attributes, new.types.get(ty).map(|is| &is.attributes)));
+    let of_entities =
+        old.types.iter().any(|(ty, was)| lost(&was.attributes, new.types.get(ty).map(|is| &is.attributes)));
     let of_context = policy.actions.iter().any(|action| {
         let context = |facts: &'_ Facts| facts.actions.get(action.name()).map(|a| a.context.clone());
         context(old).is_some_and(|was| lost(&was, context(new).as_ref()))

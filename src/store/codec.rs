@@ -214,7 +214,8 @@ mod tests {
 
     #[test]
     fn a_bundle_from_before_there_were_rollbacks_is_read_and_neither_form_is_taken_for_the_other() {
-        let source = BundleSource { policies: "permit(principal, action, resource);".into(), ..BundleSource::default() };
+        let source =
+            BundleSource { policies: "permit(principal, action, resource);".into(), ..BundleSource::default() };
         let (author, at) = (EntityUid::new("Administrator", "root"), Instant::from_millis(5));
         let plain = PlainBundle { source: source.clone(), author: author.clone(), at };
         let mut stored = StoredBundle { source, author, at, restores: None };
@@ -224,7 +225,9 @@ mod tests {
             let bytes = encode(&stored, 0).unwrap();
             assert_eq!(decode_bundle(&bytes).unwrap(), stored);
             assert!(decode::<PlainBundle>(&bytes).is_none());
-            assert!((0..bytes.len()).all(|cut| decode_bundle(&bytes[..cut]).is_none_or(|read| read.restores.is_none())));
+            assert!(
+                (0..bytes.len()).all(|cut| decode_bundle(&bytes[..cut]).is_none_or(|read| read.restores.is_none()))
+            );
         }
     }
 

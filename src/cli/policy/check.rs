@@ -51,7 +51,12 @@ impl Check {
             }
             faults.iter().for_each(|fault| print!("{}", folder.fault(fault)));
             warnings.iter().for_each(|warning| print!("{}", folder.warning(warning)));
-            println!("{}; {} to mend, {} warnings", if found { "refused" } else { "valid" }, faults.len(), warnings.len());
+            println!(
+                "{}; {} to mend, {} warnings",
+                if found { "refused" } else { "valid" },
+                faults.len(),
+                warnings.len()
+            );
         }
         if found { Err(Failure::Found) } else { Ok(()) }
     }
@@ -121,7 +126,8 @@ fn table(folder: &Folder, forecasts: &[Forecast]) -> Table {
         let mut means = forecast.means.map_or("never", decided).to_owned();
         forecast.remarks.iter().for_each(|code| means.push_str(&format!("\n{}", remark(*code))));
         let place = forecast.place.as_ref().and_then(|place| folder.locate(place));
-        let file = |at: &super::source::Located<'_>| at.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let file =
+            |at: &super::source::Located<'_>| at.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         table.add_row([
             format!("{}{links}", forecast.name),
             forecast.permits.map_or("", effect).to_owned(),

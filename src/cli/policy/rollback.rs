@@ -10,7 +10,7 @@ use crate::cli::{Outcome, print_json};
 pub(in crate::cli) struct Rollback {
     /// The version whose texts are to be in force again
     #[arg(value_name = "VERSION")]
-    version: u64,
+    to: u64,
     #[command(flatten)]
     target: Target,
     /// Why; says which version it was where it is left out
@@ -28,18 +28,18 @@ impl Rollback {
         let activated = match &self.target.data {
             Some(data) => self.target.offline(data, |engine| {
                 let grant = engine.operator_grant(&engine.operator());
-                engine.rollback_policies(&grant, self.version, self.note.clone(), None, self.consent.allow())
+                engine.rollback_policies(&grant, self.to, self.note.clone(), None, self.consent.allow())
             })?,
             None => {
                 let path = format!("/v1/policies/rollback?{}", self.consent.query());
-                self.target.server.client()?.post(&path, &json!({"version": self.version, "note": self.note}))?
+                self.target.server.client()?.post(&path, &json!({"version": self.to, "note": self.note}))?
             }
         };
         if self.json {
             print_json(&activated);
         } else {
             let version = activated.get("version").unwrap_or(&Json::Null);
-            println!("version {version} is in force, with the texts of version {}", self.version);
+            println!("version {version} is in force, with the texts of version {}", self.to);
         }
         Ok(())
     }

@@ -9,6 +9,8 @@ use super::consent::Target;
 use crate::cli::{Failure, Outcome, print_json};
 
 #[derive(Args)]
+// `--version` is the bundle's here, not the program's
+#[command(disable_version_flag = true)]
 pub(in crate::cli) struct Show {
     /// The version; the one in force where it is left out
     #[arg(long, value_name = "N")]

@@ -151,7 +151,9 @@ mod tests {
     #[test]
     fn a_place_in_the_joined_text_is_shown_in_its_own_file() {
         let dir = tempfile::tempdir().unwrap();
-        for (name, text) in [("a.cedar", "permit;"), ("b.cedar", "// ü\n\té forbid  x;\n"), ("s.cedarschema", "entity A;")] {
+        for (name, text) in
+            [("a.cedar", "permit;"), ("b.cedar", "// ü\n\té forbid  x;\n"), ("s.cedarschema", "entity A;")]
+        {
             std::fs::write(dir.path().join(name), text).unwrap();
         }
         let folder = Folder::open(dir.path(), "").unwrap();
