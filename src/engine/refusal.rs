@@ -3,7 +3,7 @@
 use crate::{
     audit::Outcome,
     model::ids::check_id,
-    policy::{BundleFault, Place},
+    policy::{BundleFault, Part},
 };
 
 /// One thing that is wrong with what was sent.
@@ -11,8 +11,10 @@ use crate::{
 pub struct Fault {
     /// Line of an NDJSON body, of a bundle's text, or position in a list, from 1.
     pub line: Option<usize>,
-    /// Column of that line, from 1, and the text of a bundle that it is in.
-    pub place: Option<Place>,
+    /// The text of a bundle that it is in.
+    pub part: Option<Part>,
+    /// Column of the line there, from 1.
+    pub column: Option<usize>,
     /// The id that the client gave the record, if it could be read; a policy's `@id`.
     pub id: Option<String>,
     /// Stable code.
@@ -24,7 +26,7 @@ pub struct Fault {
 impl Fault {
     /// A fault of the whole request.
     pub fn new(code: &'static str, detail: impl Into<String>) -> Self {
-        Self { line: None, place: None, id: None, code, detail: detail.into() }
+        Self { line: None, part: None, column: None, id: None, code, detail: detail.into() }
     }
 
     /// The same at a line, of a record. What cannot be an id is not repeated: it may be as long as a body, and faults are kept.
@@ -38,7 +40,8 @@ impl Fault {
 impl From<BundleFault> for Fault {
     fn from(fault: BundleFault) -> Self {
         let BundleFault { code, message, policy, place } = fault;
-        Self { line: place.as_ref().map(|p| p.line), place, id: policy, code, detail: message }
+        let (line, column) = (place.as_ref().map(|p| p.line), place.as_ref().map(|p| p.column));
+        Self { line, part: place.map(|p| p.part), column, id: policy, code, detail: message }
     }
 }
 

@@ -81,9 +81,9 @@ impl Problem {
 /// A fault as it stands in `errors` and in `rejected`.
 pub(super) fn fault_json(fault: &Fault) -> Json {
     let mut json = json!({"line": fault.line, "id": fault.id, "code": fault.code, "detail": fault.detail});
-    if let (Some(place), Some(fields)) = (&fault.place, json.as_object_mut()) {
-        fields.insert("part".into(), place.part.name().into());
-        fields.insert("column".into(), place.column.into());
+    if let (Some(part), Some(fields)) = (fault.part, json.as_object_mut()) {
+        fields.insert("part".into(), part.name().into());
+        fields.insert("column".into(), fault.column.into());
     }
     json
 }

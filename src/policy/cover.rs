@@ -33,8 +33,8 @@ impl<'a> Cover<'a> {
     /// `policy` itself is one of them if it is of this bundle.
     pub(super) fn covering(&self, policy: &Policy, permits: bool) -> Vec<&'a Policy> {
         let reach = reach(&self.bundle.facts, policy);
-        let principals = wider(&policy.principal, only(reach.iter().map(|(_, types, _)| types)));
-        let resources = wider(&policy.resource, only(reach.iter().map(|(.., types)| types)));
+        let principals = wider(&policy.principal, only(reach.iter().map(|reach| &reach.principals)));
+        let resources = wider(&policy.resource, only(reach.iter().map(|reach| &reach.resources)));
         let mut clauses = vec![policy.clauses.as_str()];
         if !policy.clauses.is_empty() {
             clauses.push("");
@@ -47,7 +47,7 @@ impl<'a> Cover<'a> {
                 }
             }
         }
-        found.retain(|wide| reach.iter().all(|(action, ..)| wide.actions.contains(action)));
+        found.retain(|wide| reach.iter().all(|reach| wide.actions.contains(&reach.action)));
         found
     }
 }
@@ -79,22 +79,30 @@ fn wider(constraint: &Constraint, only: Option<Arc<str>>) -> Vec<Constraint> {
 
 /// The one type, if there is but one.
 fn only<'t>(types: impl Iterator<Item = &'t BTreeSet<Arc<str>>>) -> Option<Arc<str>> {
-    let all: BTreeSet<&Arc<str>> = types.flatten().collect();
-    all.first().filter(|_| all.len() == 1).map(|ty| Arc::clone(ty))
+    let all: BTreeSet<Arc<str>> = types.flatten().cloned().collect();
+    if all.len() == 1 { all.into_iter().next() } else { None }
 }
 
-/// The actions under which a policy's scope can match at all, with the types of principal and resource that it can have there.
-pub(super) fn reach(facts: &Facts, policy: &Policy) -> Vec<(Action, BTreeSet<Arc<str>>, BTreeSet<Arc<str>>)> {
+/// One action under which a policy's scope can match, with the types that principal and resource can have there.
+pub(super) struct Reach {
+    pub(super) action: Action,
+    pub(super) principals: BTreeSet<Arc<str>>,
+    pub(super) resources: BTreeSet<Arc<str>>,
+}
+
+/// Everything that a policy's scope can match.
+pub(super) fn reach(facts: &Facts, policy: &Policy) -> Vec<Reach> {
     let side = |types: &HashSet<Arc<str>>, constraint: &Constraint| -> BTreeSet<Arc<str>> {
         types.iter().filter(|ty| admits(facts, constraint, ty)).cloned().collect()
     };
-    let actions = policy.actions.iter().filter_map(|action| Some((*action, facts.actions.get(action.name())?)));
-    actions
-        .map(|(action, declared)| {
-            (action, side(&declared.principals, &policy.principal), side(&declared.resources, &policy.resource))
-        })
-        .filter(|(_, principals, resources)| !principals.is_empty() && !resources.is_empty())
-        .collect()
+    let of_action = |action: &Action| {
+        let declared = facts.actions.get(action.name())?;
+        let principals = side(&declared.principals, &policy.principal);
+        let resources = side(&declared.resources, &policy.resource);
+        let some = !principals.is_empty() && !resources.is_empty();
+        some.then_some(Reach { action: *action, principals, resources })
+    };
+    policy.actions.iter().filter_map(of_action).collect()
 }
 
 /// Whether an entity of this type can match.

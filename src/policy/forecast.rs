@@ -103,7 +103,7 @@ fn remarks(bundle: &Bundle, name: &PolicyName) -> Vec<Code> {
 fn means(bundle: &Bundle, policy: &super::compile::Policy) -> (Means, Option<String>) {
     let on_records = [Action::Retrieve, Action::Read, Action::ReadVector];
     let reach = cover::reach(&bundle.facts, policy);
-    if !reach.iter().any(|(action, ..)| on_records.contains(action)) {
+    if !reach.iter().any(|reach| on_records.contains(&reach.action)) {
         return (Means::Once, None);
     }
     match &policy.condition {

@@ -106,9 +106,8 @@ impl Review {
         for (name, annotations) in &bundle.annotations {
             objections.extend(near_misses(bundle, name, annotations));
             objections.extend(hidden(bundle, name));
-            match annotations.get("accept") {
-                Some(codes) => objections.extend(accepted.add(bundle, name, codes).err()),
-                None => {}
+            if let Some(codes) = annotations.get("accept") {
+                objections.extend(accepted.add(bundle, name, codes).err());
             }
         }
         objections.extend(look_alikes(bundle));
@@ -352,7 +351,7 @@ impl Look<'_> {
                 "`action` alone permits every action, and those that later versions add: list those that are meant";
             found.push(self.warning(Code::UnscopedAction, &["action"], message));
         }
-        let retrieves = reach.iter().any(|(action, ..)| *action == Action::Retrieve);
+        let retrieves = reach.iter().any(|reach| reach.action == Action::Retrieve);
         if policy.permits && retrieves && policy.max_records.is_none() && policy.max_patients.is_none() {
             let message = "permits `Retrieve` without a cap: add @max_records(\"n\") or @max_patients(\"n\")";
             found.push(self.warning(Code::UncappedRetrieve, &["permit"], message));
@@ -453,14 +452,14 @@ impl Look<'_> {
         let entities = |types: BTreeSet<Arc<str>>| types.into_iter().map(AttributeType::Entity).collect();
         match expr {
             pst::Expr::Var(pst::Var::Principal) => {
-                entities(reach().into_iter().flat_map(|(_, types, _)| types).collect())
+                entities(reach().into_iter().flat_map(|reach| reach.principals).collect())
             }
             pst::Expr::Var(pst::Var::Resource) => {
-                entities(reach().into_iter().flat_map(|(_, _, types)| types).collect())
+                entities(reach().into_iter().flat_map(|reach| reach.resources).collect())
             }
             pst::Expr::Var(pst::Var::Context) => {
                 let context = |action: Action| self.bundle.facts.actions.get(action.name()).map(|a| a.context.clone());
-                reach().into_iter().filter_map(|(action, ..)| context(action)).map(AttributeType::Record).collect()
+                reach().into_iter().filter_map(|reach| context(reach.action)).map(AttributeType::Record).collect()
             }
             pst::Expr::GetAttr { expr, attr } => {
                 self.types(expr).iter().filter_map(|ty| self.field(ty, attr)).map(|field| field.ty.clone()).collect()
