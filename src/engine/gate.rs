@@ -71,8 +71,8 @@ impl Scope {
         let bundle = &world.policy.bundle;
         let planned = bundle.plan(&inquiry, &holding.columns, &world.directory);
         let caps = bundle.caps(&inquiry, &world.directory);
-        let (mut allowed, mut ask) = (planned.allowed, planned.ask);
-        let capped = planned.all_capped.then_some(planned.capped);
+        let (mut allowed, mut ask) = (planned.allowed.clone(), planned.ask.clone());
+        let capped = planned.all_capped.then(|| planned.capped.clone());
         for set in [&mut allowed, &mut ask] {
             *set &= holding.index.live();
             *set -= &holding.invalid;

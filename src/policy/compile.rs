@@ -90,6 +90,7 @@ pub(super) fn compile(source: &BundleSource) -> Result<Bundle, Faults> {
     let names = policies.iter().map(|p| (p.cedar.id().clone(), Arc::clone(&p.name))).collect();
     Ok(Bundle {
         digest: digest(source),
+        ground: Sha256::digest(source.schema.as_bytes()).into(),
         slices: Slices::new(&schema, &policies),
         templates: named.templates().map(|t| AsRef::<str>::as_ref(t.id()).into()).collect(),
         annotations: annotations(&named),

@@ -21,10 +21,12 @@ mod fault;
 mod forecast;
 mod format;
 mod inquiry;
+mod ordinal;
 mod plan;
 mod required;
 mod review;
 mod schema;
+mod scopes;
 mod slices;
 mod standing;
 mod tokens;
@@ -74,6 +76,8 @@ pub type PolicyName = Arc<str>;
 pub struct Bundle {
     standing: Standing,
     digest: [u8; 32],
+    /// SHA-256 of the schema alone: what is made of columns and entities depends on no policy.
+    ground: [u8; 32],
     schema: Schema,
     facts: Facts,
     policies: Vec<Policy>,
@@ -300,7 +304,7 @@ impl Bundle {
     }
 
     /// For every live slot: certainly allowed, to be asked, or (in neither set) denied. Never allows what `decide` denies.
-    pub fn plan(&self, inquiry: &Inquiry, columns: &Columns, directory: &Directory) -> Scope {
+    pub fn plan(&self, inquiry: &Inquiry, columns: &Columns, directory: &Directory) -> Arc<Scope> {
         on_large_stack(|| plan::plan(self, inquiry, columns, directory))
     }
 
