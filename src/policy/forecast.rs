@@ -198,27 +198,32 @@ impl Reader<'_> {
             Binary::Contains | Binary::ContainsAll | Binary::ContainsAny => {
                 !way.is_empty() && self.has_plain_values(&way)
             }
+            Binary::Less | Binary::LessEq | Binary::Greater | Binary::GreaterEq => {
+                let ty = self.type_of(&way);
+                !way.is_empty() && matches!(ty, Some(AttributeType::Long | AttributeType::Datetime))
+            }
         }
     }
 
     /// Whether equal values are written alike: not so for decimals, times and addresses, which only Cedar can compare.
     fn has_plain_values(&self, way: &[Step]) -> bool {
+        self.type_of(way).is_none_or(|ty| is_plain(&ty))
+    }
+
+    /// What lies at the end of a way from a record; `None` where types part.
+    fn type_of(&self, way: &[Step]) -> Option<AttributeType> {
         let mut at = AttributeType::Entity("Record".into());
         for step in way {
-            let next = match (&at, step) {
+            at = match (&at, step) {
                 (AttributeType::Entity(ty), Step::Attr(name)) => {
-                    self.facts.types.get(ty).and_then(|ty| ty.attributes.get(name)).map(|a| a.ty.clone())
+                    self.facts.types.get(ty)?.attributes.get(name)?.ty.clone()
                 }
-                (AttributeType::Record(fields), Step::Attr(name)) => fields.get(name).map(|a| a.ty.clone()),
-                (AttributeType::Entity(ty), Step::Tag(_)) => self.facts.types.get(ty).and_then(|ty| ty.tags.clone()),
-                _ => None,
+                (AttributeType::Record(fields), Step::Attr(name)) => fields.get(name)?.ty.clone(),
+                (AttributeType::Entity(ty), Step::Tag(_)) => self.facts.types.get(ty)?.tags.clone()?,
+                _ => return None,
             };
-            match next {
-                Some(next) => at = next,
-                None => return true,
-            }
         }
-        is_plain(&at)
+        Some(at)
     }
 }
 

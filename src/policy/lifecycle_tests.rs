@@ -456,7 +456,7 @@ mod style {
 }
 
 mod forecasts {
-    use std::cmp::Ordering;
+    use std::{cmp::Ordering, sync::Arc};
 
     use serde_json::json;
 
@@ -491,11 +491,11 @@ mod forecasts {
         ("resource.hasTag(\"t\") && resource.getTag(\"t\") == \"y\"", Means::Indexed),
         ("if principal.level > 1 then resource.kind == \"a\" else resource.department == \"b\"", Means::Indexed),
         ("resource.kind like \"kind-*\"", Means::ByValue),
-        ("resource.sensitivity >= 2", Means::ByValue),
+        ("resource.sensitivity >= 2", Means::Indexed),
         ("resource.sensitivity + 1 == principal.level", Means::ByValue),
         ("resource has score && resource.score == decimal(\"0.5\")", Means::ByValue),
         ("resource has score && resource.score.lessThan(decimal(\"0.5\"))", Means::ByValue),
-        ("resource has made && resource.made < context.now", Means::ByValue),
+        ("resource has made && context.now > resource.made", Means::Indexed),
         ("resource.kind == \"x\" || resource.kind like \"kind-1*\"", Means::ByValue),
         ("resource.kind == resource.department", Means::Asked),
         ("resource.kind == \"x\" || resource.kind == resource.department", Means::Asked),
@@ -512,7 +512,7 @@ mod forecasts {
     }
 
     /// What the planner does with `n` records that have as many values in every column.
-    fn planned(bundle: &Bundle, n: u32) -> Scope {
+    fn planned(bundle: &Bundle, n: u32) -> Arc<Scope> {
         let directory = directory(bundle);
         let mut columns = Columns::new();
         for at in 0..n {
