@@ -5,10 +5,15 @@ use std::{fs, path::Path};
 
 use serde_json::{Value as Json, json};
 use tempfile::TempDir;
-use wardkeep::model::limits;
+use wardkeep::{
+    clock::Instant,
+    engine::{Environment, Settings},
+    model::{BundleSource, EntityUid, limits},
+    store::{OpenOptions, Store, StoredBundle},
+};
 
 use super::{
-    harness::{Answer, Client, Server, bundle, file, root_dir},
+    harness::{Answer, Client, Server, bundle, file, passphrase, root_dir},
     plain::{command, said},
     refusals::entries,
 };
@@ -194,6 +199,36 @@ fn a_rollback_does_not_go_behind_what_is_stored_by_now() {
     deputy.post(&format!("{path}&allow_lockout=true"), &json!({"version": 1})).ok();
     deputy.get("/v1/policies").expect(403);
     root.get("/v1/policies").expect(200);
+}
+
+/// A bundle into a store at rest, past every guard: what an earlier version may have accepted.
+fn slip_in(dir: &Path, version: u64, policies: &str) {
+    let store = Store::open(dir, &passphrase(), &OpenOptions::default()).unwrap();
+    let source = BundleSource { schema: SCHEMA.into(), policies: policies.into(), ..BundleSource::default() };
+    let (author, at) = (EntityUid::new("Administrator", "root"), Instant::from_millis(1_700_000_000_000));
+    let change = store.put_bundle(version, &StoredBundle { source, author, at, restores: None }, at).unwrap();
+    store.commit(&[change], &[], 0).unwrap();
+    let manifest = store.manifest();
+    store.write_manifest(manifest.audit_size, manifest.audit_root, manifest.audit_group).unwrap();
+}
+
+#[test]
+fn what_is_objected_to_today_is_still_served_where_it_is_in_force_and_does_not_come_back() {
+    let (mut server, _) = with_versions();
+    server.stop();
+    let (home, dir, key) = (std::sync::Arc::clone(&server.home), server.dir.clone(), server.root_key.clone());
+    drop(server);
+    let near = READERS.replace("@max_records", "@max_record");
+    slip_in(&dir, 4, &[ROOT, &near, SECRETS].concat());
+    let server = Server::open(home, &dir, &key, Settings::default(), Environment::default());
+    let root = server.root();
+    let shown = root.get("/v1/policies").ok();
+    assert_eq!((&shown["version"], &shown["counts"]["permits"]), (&json!(4), &json!(3)));
+    assert_eq!(shown["warnings"][0]["code"], "uncapped_retrieve");
+    let body = json!({"schema": shown["schema"], "policies": shown["policies"]});
+    assert_eq!(root.put("/v1/policies", &body).expect(422).code(), "unknown_annotation");
+    root.post("/v1/policies/rollback", &json!({"version": 3})).ok();
+    assert_eq!(root.post("/v1/policies/rollback", &json!({"version": 4})).expect(422).code(), "unknown_annotation");
 }
 
 #[test]
