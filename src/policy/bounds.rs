@@ -18,7 +18,7 @@ const OPERATOR_WORDS: [&[u8]; 5] = [b"if", b"has", b"in", b"is", b"like"];
 pub(super) fn check(text: &str, kind: Part) -> Result<(), BundleFault> {
     if text.len() > limits::BUNDLE_BYTES {
         let message = format!("must not be longer than {} bytes", limits::BUNDLE_BYTES);
-        return Err(BundleFault::new("too_long", message));
+        return Err(BundleFault::new("too_long", message).at(Some(Place::new(kind, text, 0..0))));
     }
     let mut meter = Meter { kind, depth: 0, operators: 0 };
     meter.run(text.as_bytes()).map_err(|(rest, message)| {

@@ -1,5 +1,5 @@
 //! How the planner will bind each policy, told from its text and the schema alone: by look-ups, by Cedar once per distinct value
-//! of a column, or record by record. A promise about cost, never about an answer; tests hold it against what `plan` does.
+//! of a column or a few, or record by record. A promise about cost, never about an answer; tests hold it against what `plan` does.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,6 +15,9 @@ use super::{
 };
 use crate::model::{Action, Value};
 
+/// Columns of one atom whose combinations of values the binder puts to Cedar.
+const COLUMNS_COMBINED: usize = 4;
+
 /// How a policy is decided, cheapest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Means {
@@ -22,7 +25,7 @@ pub enum Means {
     Once,
     /// Look-ups in bitmaps.
     Indexed,
-    /// Cedar is asked once for every distinct value of a column.
+    /// Cedar is asked once for every distinct value of a column, or combination of a few columns' values.
     ByValue,
     /// Cedar is asked about every record that nothing else decides.
     Asked,
@@ -157,7 +160,7 @@ impl Reader<'_> {
         }
         let mut columns = BTreeSet::new();
         match columns_of(node, &mut columns) {
-            Some(()) if columns.len() == 1 => Means::ByValue,
+            Some(()) if (1..=COLUMNS_COMBINED).contains(&columns.len()) => Means::ByValue,
             Some(()) | None => Means::Asked,
         }
     }

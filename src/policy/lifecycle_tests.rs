@@ -497,12 +497,17 @@ mod forecasts {
         ("resource has score && resource.score.lessThan(decimal(\"0.5\"))", Means::ByValue),
         ("resource has made && context.now > resource.made", Means::Indexed),
         ("resource.kind == \"x\" || resource.kind like \"kind-1*\"", Means::ByValue),
-        ("resource.kind == resource.department", Means::Asked),
-        ("resource.kind == \"x\" || resource.kind == resource.department", Means::Asked),
+        ("resource.kind == resource.department", Means::ByValue),
+        ("resource.kind == \"x\" || resource.kind == resource.department", Means::ByValue),
         (
             "resource has patient && resource has author && resource.patient.team.contains(resource.author)",
+            Means::ByValue,
+        ),
+        (
+            "[resource.kind == \"a\", resource.department == \"b\", resource.sensitivity > 1, resource has sealed, resource has score].contains(true)",
             Means::Asked,
         ),
+        ("[resource].contains(Record::\"ward/1\")", Means::Asked),
     ];
 
     fn permit(condition: &str) -> Bundle {
@@ -522,7 +527,7 @@ mod forecasts {
                 ("labels", json!([format!("label-{at}")])),
                 ("made", json!({"__extn": {"fn": "datetime", "arg": format!("20{:02}-01-01", at % 60)}})),
                 ("department", json!(format!("department-{at}"))),
-                ("author", json!({"type": "Clinician", "id": "nurse"})),
+                ("author", json!({"type": "Clinician", "id": format!("author-{at}")})),
             ];
             let more: Vec<_> = more
                 .into_iter()
@@ -555,10 +560,11 @@ mod forecasts {
 
     #[test]
     fn the_clause_that_costs_most_is_named() {
-        let bundle =
-            permit("resource.kind == \"x\" && resource.kind like \"a*\" && resource.kind == resource.department");
-        let forecast = bundle.forecast().remove(0);
-        assert_eq!(forecast.clause.as_deref(), Some("resource.kind == resource.department"));
+        let whole = "[resource].contains(Record::\"ward/1\")";
+        let bundle = permit(&format!("resource.kind == \"x\" && resource.kind like \"a*\" && {whole}"));
+        assert_eq!(bundle.forecast().remove(0).clause.as_deref(), Some(whole));
+        let bundle = permit("resource.kind == \"x\" && resource.kind like \"a*\"");
+        assert_eq!(bundle.forecast().remove(0).clause.as_deref(), Some("resource.kind like \"a*\""));
         assert_eq!(permit("resource.kind == \"x\"").forecast().remove(0).clause, None);
     }
 
