@@ -10,6 +10,7 @@ mod erase;
 mod gate;
 mod grant;
 mod graphs;
+mod history;
 mod ingest;
 mod journal;
 mod log;
@@ -39,6 +40,7 @@ pub use grant::{
     Asked, Detail, Erase, Grant, Ingest, ManageCallers, ManageCollections, ManageEntities, ManagePolicies, Offline,
     Operation, Read, ReadAudit, Search,
 };
+pub use history::{Edition, History, Version};
 pub use ingest::{Draft, Ingested, Line, Mode};
 pub use journal::Receipt;
 pub use log::{Page, Sieve};

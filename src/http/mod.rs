@@ -63,6 +63,8 @@ pub const ROUTES: &[(&str, &str, &str)] = &[
     ("DELETE", "/v1/entities/{type}/{id}", "ManageEntities"),
     ("GET", "/v1/policies", "ManagePolicies"),
     ("PUT", "/v1/policies", "ManagePolicies"),
+    ("GET", "/v1/policies/history", "ManagePolicies"),
+    ("POST", "/v1/policies/rollback", "ManagePolicies"),
     ("POST", "/v1/policies/validate", "ManagePolicies"),
     ("GET", "/v1/callers", "ManageCallers"),
     ("POST", "/v1/callers", "ManageCallers"),
@@ -88,6 +90,8 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/entities/{type}", get(entities::list))
         .route("/v1/entities/{type}/{id}", get(entities::show).delete(entities::remove))
         .route("/v1/policies", put(policies::put).get(policies::show))
+        .route("/v1/policies/history", get(policies::history))
+        .route("/v1/policies/rollback", post(policies::rollback))
         .route("/v1/policies/validate", post(policies::validate))
         .route("/v1/callers", post(callers::make).get(callers::list))
         .route("/v1/callers/keys/{key_id}", delete(callers::revoke))

@@ -208,6 +208,11 @@ impl Node {
         Ok(Self::new(Kind::And(is, within), Arc::new(source)))
     }
 
+    /// In Cedar's words.
+    pub(super) fn text(&self) -> String {
+        self.source.to_string()
+    }
+
     /// The node for Cedar's evaluator: made from its text when first asked for. `None` if it does not survive that.
     pub(super) fn cedar(&self) -> Option<&Expression> {
         self.cedar.get_or_init(|| self.source.to_string().parse().ok()).as_ref()

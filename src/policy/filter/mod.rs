@@ -43,19 +43,19 @@ pub struct FilterFault {
     /// What to mend.
     pub message: String,
     /// Where, if that is known.
-    pub place: Option<Place>,
+    pub place: Option<Position>,
 }
 
 /// A place in a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
+pub struct Position {
     /// From 1.
     pub line: usize,
     /// In characters, from 1.
     pub column: usize,
 }
 
-impl Place {
+impl Position {
     fn of(text: &str, offset: usize) -> Self {
         let before = text.get(..offset).unwrap_or(text);
         let line_start = before.rfind('\n').map_or(0, |at| at + 1);
@@ -69,7 +69,7 @@ impl FilterFault {
         Self { code, message: message.into(), place: None }
     }
 
-    fn at(self, place: Place) -> Self {
+    fn at(self, place: Position) -> Self {
         Self { place: Some(place), ..self }
     }
 }
@@ -131,7 +131,7 @@ fn compile(bundle: &Bundle, text: &str, action: Action) -> Result<Filter, Faults
 fn unreadable(text: &str, error: &cedar_policy::ParseErrors) -> FilterFault {
     let fault = FilterFault::new("filter_syntax", "`filter` must be one Cedar expression; this cannot be read as one");
     match ffi::DetailedError::from(error).source_locations.first() {
-        Some(label) => fault.at(Place::of(text, label.loc.start)),
+        Some(label) => fault.at(Position::of(text, label.loc.start)),
         None => fault,
     }
 }
@@ -180,7 +180,7 @@ fn located(validator: &Validator, text: &str, action: Action) -> Faults {
     let result = validator.validate(&policies, ValidationMode::Strict);
     let place = |error: &ValidationError| {
         let start = ffi::DetailedError::from(error).source_locations.first()?.loc.start;
-        Some(Place::of(text, start.checked_sub(head.len())?))
+        Some(Position::of(text, start.checked_sub(head.len())?))
     };
     result.validation_errors().map(|error| FilterFault { place: place(error), ..told(error) }).collect()
 }
