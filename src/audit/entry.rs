@@ -157,6 +157,10 @@ pub enum What {
     PutPolicies,
     /// A bundle read, or tried without activating it.
     ReadPolicies,
+    /// A decision explained: `target` is whose, `records` on what, `detail` the action and the verdict.
+    Explain,
+    /// Two bundles compared on what is stored, and perhaps on what this log says of the past.
+    Diff,
     /// A collection made or changed.
     PutCollection,
     /// A collection and all in it dropped.

@@ -4,9 +4,11 @@ mod callers;
 mod cap;
 mod collections;
 mod context;
+mod diff;
 mod disclosure;
 mod entities;
 mod erase;
+mod explain;
 mod gate;
 mod grant;
 mod graphs;
@@ -32,13 +34,18 @@ pub use callers::{Issued, Listed};
 pub use cap::Bound;
 pub use collections::Shown;
 pub use context::Circumstances;
+pub use diff::{
+    Asking, CallerRow, Chosen, Compared, Comparison, Difference, Figures, Over, Past, PastRow, Right, RoleRow, Steps,
+    Total,
+};
 pub use disclosure::{Disclosure, Include};
 pub use entities::Written;
 pub use erase::{Erased, Erasure};
+pub use explain::{Assumed, Explained, Tried, Why};
 pub use gate::{Release, Released, Scope};
 pub use grant::{
-    Asked, Detail, Erase, Grant, Ingest, ManageCallers, ManageCollections, ManageEntities, ManagePolicies, Offline,
-    Operation, Read, ReadAudit, Search,
+    Asked, Detail, Erase, Explain, Grant, Ingest, ManageCallers, ManageCollections, ManageEntities, ManagePolicies,
+    Offline, Operation, Read, ReadAudit, Search,
 };
 pub use history::{Edition, History, Version};
 pub use ingest::{Draft, Ingested, Line, Mode};

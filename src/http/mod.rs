@@ -5,6 +5,7 @@ mod body;
 mod callers;
 mod collections;
 mod entities;
+mod foresight;
 mod forms;
 mod health;
 mod intake;
@@ -66,6 +67,8 @@ pub const ROUTES: &[(&str, &str, &str)] = &[
     ("GET", "/v1/policies/history", "ManagePolicies"),
     ("POST", "/v1/policies/rollback", "ManagePolicies"),
     ("POST", "/v1/policies/validate", "ManagePolicies"),
+    ("POST", "/v1/policies/explain", "Explain"),
+    ("POST", "/v1/policies/diff", "ManagePolicies, Explain, ReadAudit"),
     ("GET", "/v1/callers", "ManageCallers"),
     ("POST", "/v1/callers", "ManageCallers"),
     ("DELETE", "/v1/callers/keys/{key_id}", "ManageCallers"),
@@ -93,6 +96,8 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/policies/history", get(policies::history))
         .route("/v1/policies/rollback", post(policies::rollback))
         .route("/v1/policies/validate", post(policies::validate))
+        .route("/v1/policies/explain", post(foresight::explain))
+        .route("/v1/policies/diff", post(foresight::diff))
         .route("/v1/callers", post(callers::make).get(callers::list))
         .route("/v1/callers/keys/{key_id}", delete(callers::revoke))
         .route("/v1/audit", get(audit::entries))

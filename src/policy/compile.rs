@@ -14,10 +14,10 @@ use sha2::{Digest, Sha256};
 use super::{
     Bundle, BundleFault, Code, PolicyName, Warning, bounds, convert,
     fault::{Part, Place},
+    places::Places,
     required,
     schema::Facts,
     slices::Slices,
-    standing::Standing,
     tree::{Node, Site},
 };
 use crate::model::{Action, BundleSource, EntityUid, TemplateLink, limits};
@@ -59,10 +59,10 @@ type Faults = Vec<BundleFault>;
 /// The whole way. Call it on a large stack.
 pub(super) fn compile(source: &BundleSource) -> Result<Bundle, Faults> {
     check_bounds(source)?;
-    let mut standing = Standing::new(source);
-    let (schema, facts, mut notes) = schema(&standing).map_err(|fault| vec![fault])?;
+    let mut places = Places::new(source);
+    let (schema, facts, mut notes) = schema(&places).map_err(|fault| vec![fault])?;
     let mut faults = required::check(&facts);
-    let named = match named(&mut standing) {
+    let named = match named(&mut places) {
         Ok(named) => named,
         Err(more) => {
             faults.extend(more);
@@ -70,18 +70,18 @@ pub(super) fn compile(source: &BundleSource) -> Result<Bundle, Faults> {
         }
     };
     let mut dead_links = Vec::new();
-    faults.extend(validated(&schema, &named, &standing, &mut notes, &mut dead_links));
+    faults.extend(validated(&schema, &named, &places, &mut notes, &mut dead_links));
     let actions = reach_of_actions(&schema);
     let mut policies = Vec::new();
     for policy in named.policies() {
-        match policy_of(policy, &named, &actions, &standing) {
+        match policy_of(policy, &named, &actions, &places) {
             Ok(policy) => policies.push(policy),
             Err(fault) => faults.push(fault),
         }
     }
     for template in named.templates() {
         let annotation = |key: &str| template.annotation(key);
-        faults.extend(caps(template.effect(), template.id().as_ref(), annotation, &standing).err());
+        faults.extend(caps(template.effect(), template.id().as_ref(), annotation, &places).err());
     }
     if !faults.is_empty() {
         return Err(told_at_most(faults));
@@ -94,7 +94,7 @@ pub(super) fn compile(source: &BundleSource) -> Result<Bundle, Faults> {
         slices: Slices::new(&schema, &policies),
         templates: named.templates().map(|t| AsRef::<str>::as_ref(t.id()).into()).collect(),
         annotations: annotations(&named),
-        standing,
+        places,
         schema,
         facts,
         policies,
@@ -121,15 +121,14 @@ fn check_bounds(source: &BundleSource) -> Result<(), Faults> {
     if faults.is_empty() { Ok(()) } else { Err(faults) }
 }
 
-fn schema(standing: &Standing) -> Result<(Schema, Facts, Vec<Warning>), BundleFault> {
-    let text = &standing.source().schema;
-    let fault = |error: ffi::DetailedError| {
-        BundleFault::new("schema", told(&error)).at(place_of(standing, Part::Schema, &error))
-    };
+fn schema(places: &Places) -> Result<(Schema, Facts, Vec<Warning>), BundleFault> {
+    let text = &places.source().schema;
+    let fault =
+        |error: ffi::DetailedError| BundleFault::new("schema", told(&error)).at(place_of(places, Part::Schema, &error));
     let (schema, warnings) = Schema::from_cedarschema_str(text).map_err(|error| fault((&error).into()))?;
     let shadow = |warning| {
         let error = ffi::DetailedError::from(&warning);
-        let place = place_of(standing, Part::Schema, &error);
+        let place = place_of(places, Part::Schema, &error);
         Warning { code: Code::ShadowedName, policy: None, place, message: told(&error) }
     };
     let notes = warnings.map(shadow).collect();
@@ -140,17 +139,17 @@ fn schema(standing: &Standing) -> Result<(Schema, Facts, Vec<Warning>), BundleFa
 }
 
 /// Policies and templates under their `@id`s, links linked.
-fn named(standing: &mut Standing) -> Result<PolicySet, Faults> {
+fn named(places: &mut Places) -> Result<PolicySet, Faults> {
     let mut set = PolicySet::new();
     let mut faults = Vec::new();
     for part in [Part::Policies, Part::Templates] {
-        match part.of(standing.source()).parse::<PolicySet>() {
-            Ok(parsed) => add_named(&mut set, &parsed, part, standing, &mut faults),
-            Err(error) => faults.extend(syntax(standing, part, &ffi::DetailedError::from(&error))),
+        match part.of(places.source()).parse::<PolicySet>() {
+            Ok(parsed) => add_named(&mut set, &parsed, part, places, &mut faults),
+            Err(error) => faults.extend(syntax(places, part, &ffi::DetailedError::from(&error))),
         }
     }
     if faults.is_empty() {
-        standing.source().links.iter().for_each(|link| faults.extend(add_link(&mut set, link).err()));
+        places.source().links.iter().for_each(|link| faults.extend(add_link(&mut set, link).err()));
     }
     if set.policies().count() + set.templates().count() > limits::BUNDLE_POLICIES {
         faults
@@ -160,31 +159,27 @@ fn named(standing: &mut Standing) -> Result<PolicySet, Faults> {
 }
 
 /// Cedar finds several syntax errors at once.
-fn syntax<'a>(
-    standing: &'a Standing,
-    part: Part,
-    error: &'a ffi::DetailedError,
-) -> impl Iterator<Item = BundleFault> + 'a {
+fn syntax<'a>(places: &'a Places, part: Part, error: &'a ffi::DetailedError) -> impl Iterator<Item = BundleFault> + 'a {
     std::iter::once(error)
         .chain(&error.related)
-        .map(move |error| BundleFault::new("syntax", told(error)).at(place_of(standing, part, error)))
+        .map(move |error| BundleFault::new("syntax", told(error)).at(place_of(places, part, error)))
 }
 
-fn add_named(set: &mut PolicySet, parsed: &PolicySet, part: Part, standing: &mut Standing, faults: &mut Faults) {
-    let statements = standing.statements(part);
+fn add_named(set: &mut PolicySet, parsed: &PolicySet, part: Part, places: &mut Places, faults: &mut Faults) {
+    let statements = places.statements(part);
     let mut name = |own: &PolicyId, id: Option<&str>| {
         let number = plain(own).strip_prefix("policy").and_then(|n| n.parse::<usize>().ok());
         let statement = number.and_then(|n| statements.get(n));
         match id.filter(|id| !id.is_empty()) {
             Some(id) => {
-                let place = statement.and_then(|s| Some(standing.place(part, standing.span_of_id(part, s)?)));
-                statement.iter().for_each(|statement| standing.note(id, part, statement));
+                let place = statement.and_then(|s| Some(places.place(part, places.span_of_id(part, s)?)));
+                statement.iter().for_each(|statement| places.note(id, part, statement));
                 Some((PolicyId::new(id), place))
             }
             None => {
                 let message = "every policy and template needs an @id(\"…\") of its own: it is its name everywhere";
                 let span = statement.map(|s| s.effect.clone().unwrap_or_else(|| s.span.clone()));
-                let place = span.map(|span| standing.place(part, span));
+                let place = span.map(|span| places.place(part, span));
                 faults.push(BundleFault::new("missing_id", message).at(place));
                 None
             }
@@ -257,15 +252,15 @@ fn add_link(set: &mut PolicySet, link: &TemplateLink) -> Result<(), BundleFault>
 fn validated(
     schema: &Schema,
     set: &PolicySet,
-    standing: &Standing,
+    places: &Places,
     notes: &mut Vec<Warning>,
     dead_links: &mut Faults,
 ) -> Faults {
     let result = Validator::new(schema.clone()).validate(set, ValidationMode::Strict);
     let template = |id: &PolicyId| set.policy(id).and_then(CedarPolicy::template_id).map(plain);
     let place = |name: &str, error: &ffi::DetailedError| {
-        let place = standing.part(name).and_then(|part| place_of(standing, part, error));
-        place.or_else(|| standing.effect(name))
+        let place = places.part(name).and_then(|part| place_of(places, part, error));
+        place.or_else(|| places.effect(name))
     };
     for warning in result.validation_warnings() {
         let (error, id) = (ffi::DetailedError::from(warning), warning.policy_id());
@@ -273,7 +268,7 @@ fn validated(
         match template(id) {
             Some(name) if code == Code::NeverMatches => {
                 let message = format!("link \"{id}\": {message}");
-                dead_links.push(BundleFault::new("bad_link", message).of(&name).at(standing.effect(&name)));
+                dead_links.push(BundleFault::new("bad_link", message).of(&name).at(places.effect(&name)));
             }
             name => {
                 let name = name.unwrap_or_else(|| plain(id));
@@ -326,12 +321,12 @@ fn policy_of(
     policy: &CedarPolicy,
     set: &PolicySet,
     actions: &BTreeMap<Action, HashSet<EntityUid>>,
-    standing: &Standing,
+    places: &Places,
 ) -> Result<Policy, BundleFault> {
     let id = policy.id().to_string();
     let name: &str = policy.template_id().map_or(policy.id().as_ref(), AsRef::as_ref);
     let fault = |what: &str| {
-        BundleFault::new("invalid_policy", format!("policy \"{id}\" {what}")).of(name).at(standing.effect(name))
+        BundleFault::new("invalid_policy", format!("policy \"{id}\" {what}")).of(name).at(places.effect(name))
     };
     let odd = || fault("has a form that is not understood");
     let fixed = match policy.to_pst().map_err(|_| odd())? {
@@ -349,7 +344,7 @@ fn policy_of(
     let cedar = CedarPolicy::from_pst(pst::Policy::Static(fixed)).map_err(|_| odd())?.new_id(policy.id().clone());
     let template = policy.template_id().and_then(|id| set.template(id));
     let annotation = |key: &str| policy.annotation(key).or_else(|| template.and_then(|t: &Template| t.annotation(key)));
-    let (max_records, max_patients) = caps(policy.effect(), name, annotation, standing)?;
+    let (max_records, max_patients) = caps(policy.effect(), name, annotation, places)?;
     Ok(Policy {
         name: name.into(),
         permits: policy.effect() == Effect::Permit,
@@ -412,12 +407,12 @@ fn caps<'a>(
     effect: Effect,
     name: &str,
     annotation: impl Fn(&str) -> Option<&'a str>,
-    standing: &Standing,
+    places: &Places,
 ) -> Result<CapPair, BundleFault> {
     let cap = |key: &str| {
         let fault = |what| {
             let message = format!("policy \"{name}\": @{key} {what}");
-            Err(BundleFault::new("bad_cap", message).of(name).at(standing.annotation(name, key)))
+            Err(BundleFault::new("bad_cap", message).of(name).at(places.annotation(name, key)))
         };
         match (annotation(key), effect) {
             (None, _) => Ok(None),
@@ -455,8 +450,8 @@ fn brief(message: &str) -> String {
     }
 }
 
-fn place_of(standing: &Standing, part: Part, error: &ffi::DetailedError) -> Option<Place> {
-    error.source_locations.first().map(|label| standing.place(part, label.loc.start..label.loc.end))
+fn place_of(places: &Places, part: Part, error: &ffi::DetailedError) -> Option<Place> {
+    error.source_locations.first().map(|label| places.place(part, label.loc.start..label.loc.end))
 }
 
 /// SHA-256 over all parts, each with its length before it; the note is part of it.

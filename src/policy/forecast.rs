@@ -76,7 +76,7 @@ pub(super) fn forecast(bundle: &Bundle) -> Vec<Forecast> {
             clause: None,
             caps: [None; 2],
             remarks: remarks(bundle, name),
-            place: bundle.standing.effect(name),
+            place: bundle.places.effect(name),
         };
         all.insert(name, blank);
     }

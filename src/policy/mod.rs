@@ -17,19 +17,20 @@ mod decide;
 mod derived;
 mod directory;
 mod entities;
+mod explain;
 mod fault;
 mod filter;
 mod forecast;
 mod format;
 mod inquiry;
 mod ordinal;
+mod places;
 mod plan;
 mod required;
 mod review;
 mod schema;
 mod scopes;
 mod slices;
-mod standing;
 mod tokens;
 mod trace;
 mod tree;
@@ -60,14 +61,15 @@ pub use self::{
     columns::Columns,
     count::Counts,
     directory::Directory,
-    fault::{BundleFault, EntityFault, InquiryError, Part, Place, Warning},
-    filter::{Filter, FilterFault, Matching, Position, Rows, Work},
+    explain::{Account, Effect, Elsewhere, Explanation, Join, Met, Requirement, Standing, Stumble},
+    fault::{BundleFault, EntityFault, InquiryError, Part, Place, Position, Warning},
+    filter::{Filter, FilterFault, Matching, Rows, Work},
     forecast::{Forecast, Means},
     inquiry::Inquiry,
     review::Code,
     schema::{Attribute, AttributeType},
 };
-use self::{compile::Policy, review::Review, schema::Facts, slices::Slices, standing::Standing};
+use self::{compile::Policy, places::Places, review::Review, schema::Facts, slices::Slices};
 use crate::model::{Action, BundleSource, Entity, EntityUid, Value};
 
 /// A policy's `@id`; a link goes by its template's.
@@ -76,7 +78,7 @@ pub type PolicyName = Arc<str>;
 /// One version of schema and policies, compiled and valid.
 #[derive(Debug)]
 pub struct Bundle {
-    standing: Standing,
+    places: Places,
     digest: [u8; 32],
     /// SHA-256 of the schema alone: what is made of columns and entities depends on no policy.
     ground: [u8; 32],
@@ -211,7 +213,7 @@ impl Bundle {
 
     /// As it was sent.
     pub fn source(&self) -> &BundleSource {
-        self.standing.source()
+        self.places.source()
     }
 
     /// SHA-256 over all its parts.
@@ -275,6 +277,11 @@ impl Bundle {
         self.facts.actions.values().any(|action| action.principals.contains(ty))
     }
 
+    /// The types of principal that the schema lets do this.
+    pub fn principals(&self, action: Action) -> impl Iterator<Item = &Arc<str>> {
+        self.facts.actions.get(action.name()).into_iter().flat_map(|declared| &declared.principals)
+    }
+
     /// Whether the schema lets `child` have `parent` as a direct parent.
     pub fn may_have_parent(&self, child: &str, parent: &str) -> bool {
         self.facts.types.get(child).is_some_and(|ty| ty.parents.contains(parent))
@@ -319,6 +326,11 @@ impl Bundle {
     /// The full decision about each of several resources, as if each were asked alone.
     pub fn decide_many(&self, inquiry: &Inquiry, resources: &[Entity], directory: &Directory) -> Vec<Verdict> {
         on_large_stack(|| decide::decide_many(self, inquiry, resources, directory))
+    }
+
+    /// The full decision about one resource, with what every policy that concerns it says, in words that tell no value of an attribute.
+    pub fn explain(&self, inquiry: &Inquiry, resource: &Entity, directory: &Directory) -> Explanation {
+        on_large_stack(|| explain::explain(self, inquiry, resource, directory))
     }
 
     /// The permits whose principal and action match the caller, with their caps.

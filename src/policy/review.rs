@@ -136,7 +136,7 @@ impl Accepted {
                     "policy \"{name}\": @accept takes codes of warnings, divided by commas: {}",
                     known.join(", ")
                 );
-                BundleFault::new("bad_accept", message).of(name).at(bundle.standing.annotation(name, "accept"))
+                BundleFault::new("bad_accept", message).of(name).at(bundle.places.annotation(name, "accept"))
             })?;
             self.0.insert((Arc::clone(name), code), false);
         }
@@ -157,7 +157,7 @@ impl Accepted {
         });
         warnings.extend(self.0.into_iter().filter(|(_, met)| !met).map(|((name, code), _)| Warning {
             code: Code::NeedlessAccept,
-            place: bundle.standing.annotation(&name, "accept"),
+            place: bundle.places.annotation(&name, "accept"),
             message: format!(
                 "`{}` is accepted but not warned of: take it out, it would hide a later mistake",
                 code.name()
@@ -172,7 +172,7 @@ impl Accepted {
 fn near_misses(bundle: &Bundle, name: &PolicyName, annotations: &BTreeMap<String, String>) -> Vec<BundleFault> {
     let fault = |(key, known): (&String, &str)| {
         let message = format!("policy \"{name}\": @{key} has no meaning; write @{known}, or another word");
-        BundleFault::new("unknown_annotation", message).of(name).at(bundle.standing.annotation(name, key))
+        BundleFault::new("unknown_annotation", message).of(name).at(bundle.places.annotation(name, key))
     };
     annotations.keys().filter_map(|key| Some((key, nearly(key)?))).map(fault).collect()
 }
@@ -211,7 +211,7 @@ fn hidden(bundle: &Bundle, name: &PolicyName) -> Option<BundleFault> {
         return None;
     }
     let message = "an @id begins or ends with a space, or holds characters that cannot be seen: write it plainly";
-    Some(BundleFault::new("hidden_characters", message).of(name).at(bundle.standing.annotation(name, "id")))
+    Some(BundleFault::new("hidden_characters", message).of(name).at(bundle.places.annotation(name, "id")))
 }
 
 /// Controls, and what Unicode calls format characters, blanks that are no space, and fillers.
@@ -236,7 +236,7 @@ fn look_alikes(bundle: &Bundle) -> Vec<BundleFault> {
             let message = format!(
                 "@id(\"{name}\") differs from @id(\"{other}\") only by case or by characters that cannot be seen"
             );
-            faults.push(BundleFault::new("look_alike_id", message).of(name).at(bundle.standing.annotation(name, "id")));
+            faults.push(BundleFault::new("look_alike_id", message).of(name).at(bundle.places.annotation(name, "id")));
         }
     }
     faults
@@ -257,7 +257,7 @@ fn warnings(bundle: &Bundle) -> Vec<Warning> {
         found.push(Warning {
             code: Code::UnlinkedTemplate,
             policy: Some(template.as_ref().to_owned()),
-            place: bundle.standing.effect(template),
+            place: bundle.places.effect(template),
             message: "a template without links has no effect: link it, or take it out".into(),
         });
     }
@@ -275,10 +275,10 @@ fn shadow(bundle: &Bundle, cover: &Cover<'_>, links: &[&Policy]) -> Option<Warni
         policy: Some(policy.name.as_ref().to_owned()),
         place: match shade.code {
             Code::CapWithoutEffect if policy.max_records.is_some() => {
-                bundle.standing.annotation(&policy.name, "max_records")
+                bundle.places.annotation(&policy.name, "max_records")
             }
-            Code::CapWithoutEffect => bundle.standing.annotation(&policy.name, "max_patients"),
-            _ => bundle.standing.effect(&policy.name),
+            Code::CapWithoutEffect => bundle.places.annotation(&policy.name, "max_patients"),
+            _ => bundle.places.effect(&policy.name),
         },
         message: shade.message(),
     })
@@ -334,7 +334,7 @@ struct Look<'a> {
 impl Look<'_> {
     fn warning(&self, code: Code, words: &[&str], message: impl Into<String>) -> Warning {
         let name = &self.policy.name;
-        let place = self.bundle.standing.words(name, words);
+        let place = self.bundle.places.words(name, words);
         Warning { code, policy: Some(name.as_ref().to_owned()), place, message: message.into() }
     }
 

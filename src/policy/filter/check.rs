@@ -11,7 +11,8 @@ use cedar_policy::{
     pst::{self, BinaryOp, UnaryOp},
 };
 
-use super::{FilterFault, Position};
+use super::FilterFault;
+use crate::policy::Position;
 use crate::{
     model::{Action, limits::FILTER_DEPTH},
     policy::{

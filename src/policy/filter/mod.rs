@@ -21,7 +21,7 @@ use cedar_policy::{
 
 pub use self::bind::{Matching, Rows, Work};
 use self::check::{Checker, Flaw};
-use super::{Bundle, COMPILE_STACK, Directory, Inquiry, convert, on_large_stack};
+use super::{Bundle, COMPILE_STACK, Directory, Inquiry, Position, convert, on_large_stack};
 use crate::model::{Action, Entity};
 
 /// An expression that says of a record whether it is wanted. Good for the bundle and the action that it was compiled for.
@@ -44,24 +44,6 @@ pub struct FilterFault {
     pub message: String,
     /// Where, if that is known.
     pub place: Option<Position>,
-}
-
-/// A place in a text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Position {
-    /// From 1.
-    pub line: usize,
-    /// In characters, from 1.
-    pub column: usize,
-}
-
-impl Position {
-    fn of(text: &str, offset: usize) -> Self {
-        let before = text.get(..offset).unwrap_or(text);
-        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
-        let column = before.get(line_start..).map_or(0, |line| line.chars().count());
-        Self { line: 1 + before.matches('\n').count(), column: 1 + column }
-    }
 }
 
 impl FilterFault {

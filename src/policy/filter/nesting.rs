@@ -1,6 +1,7 @@
 //! Bounds on a filter's text before any parser sees it: an exhausted stack ends the process.
 
-use super::{FilterFault, Position};
+use super::FilterFault;
+use crate::policy::Position;
 use crate::{
     model::limits::{FILTER_BYTES, FILTER_DEPTH},
     policy::bounds::{after_comment, word},

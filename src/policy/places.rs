@@ -11,14 +11,14 @@ use crate::model::BundleSource;
 
 /// A bundle's texts and the places of all policies and templates in them, by name.
 #[derive(Debug)]
-pub(super) struct Standing {
+pub(super) struct Places {
     source: BundleSource,
     /// Where the lines of each text start.
     lines: [Vec<usize>; 3],
     statements: HashMap<PolicyName, (Part, Statement)>,
 }
 
-impl Standing {
+impl Places {
     pub(super) fn new(source: &BundleSource) -> Self {
         let starts = |part: Part| {
             let ends = part.of(source).match_indices('\n');
@@ -97,12 +97,12 @@ mod tests {
     #[test]
     fn lines_and_columns_count_from_one_and_columns_in_characters() {
         let source = BundleSource { policies: "// ü\né permit\n".into(), ..BundleSource::default() };
-        let standing = Standing::new(&source);
+        let places = Places::new(&source);
         let at = source.policies.find("permit").unwrap();
-        let place = standing.place(Part::Policies, at..at + 6);
+        let place = places.place(Part::Policies, at..at + 6);
         assert_eq!((place.line, place.column), (2, 3));
         assert_eq!(Place::new(Part::Policies, &source.policies, at..at + 6), place);
-        let start = standing.place(Part::Schema, 0..0);
+        let start = places.place(Part::Schema, 0..0);
         assert_eq!((start.line, start.column), (1, 1));
     }
 }
