@@ -77,7 +77,7 @@ pub struct PastRow {
     pub retrievals: u64,
     /// Records no longer in them (pairs).
     pub pairs: u64,
-    /// Which records.
+    /// Revision records.
     pub no_longer: Figures,
 }
 

@@ -74,7 +74,7 @@ pub struct CallerRow {
 pub struct Asking {
     /// Of which role.
     pub role: String,
-    /// Which collection.
+    /// Revision collection.
     pub collection: String,
     /// For which purpose.
     pub purpose: Option<String>,

@@ -151,10 +151,8 @@ impl Case {
         }
         let directory = world.directory(bundle, &self.entities, &self.without)?;
         let resource = world.resource(bundle, action, self.record.as_ref(), &self.caller)?;
-        let verdict = match world.inquiry(bundle, &self.caller, action, &context)? {
-            Some(inquiry) => Some(bundle.decide(&inquiry, &resource, &directory)),
-            None => None,
-        };
+        let inquiry = world.inquiry(bundle, &self.caller, action, &context)?;
+        let verdict = inquiry.map(|inquiry| bundle.decide(&inquiry, &resource, &directory));
         Ok(self.told(page, verdict.as_ref()))
     }
 
