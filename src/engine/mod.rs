@@ -12,6 +12,7 @@ mod explain;
 mod gate;
 mod grant;
 mod graphs;
+mod history;
 mod ingest;
 mod journal;
 mod log;
@@ -34,7 +35,7 @@ pub use cap::Bound;
 pub use collections::Shown;
 pub use context::Circumstances;
 pub use diff::{
-    Asking, CallerRow, Compared, Comparison, Difference, Figures, Over, Past, PastRow, Revision, Right, RoleRow, Steps,
+    Asking, CallerRow, Chosen, Compared, Comparison, Difference, Figures, Over, Past, PastRow, Right, RoleRow, Steps,
     Total,
 };
 pub use disclosure::{Disclosure, Include};
@@ -46,6 +47,7 @@ pub use grant::{
     Asked, Detail, Erase, Explain, Grant, Ingest, ManageCallers, ManageCollections, ManageEntities, ManagePolicies,
     Offline, Operation, Read, ReadAudit, Search,
 };
+pub use history::{Edition, History, Version};
 pub use ingest::{Draft, Ingested, Line, Mode};
 pub use journal::Receipt;
 pub use log::{Page, Sieve};

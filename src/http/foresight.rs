@@ -15,7 +15,7 @@ use super::{
 use crate::{
     clock::Instant,
     engine::{
-        Asked, Circumstances, Comparison, Explain, Grant, ManagePolicies, ReadAudit, Refusal, Revision, Right, Tried,
+        Asked, Chosen, Circumstances, Comparison, Explain, Grant, ManagePolicies, ReadAudit, Refusal, Right, Tried,
         Wardkeep, Why,
     },
     model::{Action, EntityUid, limits},
@@ -98,8 +98,8 @@ pub(super) async fn explain(
 #[serde(deny_unknown_fields)]
 struct DiffForm {
     #[serde(default)]
-    old: Option<RevisionForm>,
-    new: RevisionForm,
+    old: Option<WhichForm>,
+    new: WhichForm,
     collections: Option<Vec<String>>,
     callers: Option<Vec<EntityUid>>,
     #[serde(default)]
@@ -111,16 +111,16 @@ struct DiffForm {
 /// One of the bundles to compare.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct RevisionForm {
+struct WhichForm {
     version: Option<u64>,
     bundle: Option<BundleForm>,
 }
 
-impl RevisionForm {
-    fn revision(self) -> Result<Revision, Problem> {
+impl WhichForm {
+    fn which(self) -> Result<Chosen, Problem> {
         match (self.version, self.bundle) {
-            (Some(version), None) => Ok(Revision::Version(version)),
-            (None, Some(bundle)) => Ok(Revision::Sent(Box::new(bundle.source()?))),
+            (Some(version), None) => Ok(Chosen::Version(version)),
+            (None, Some(bundle)) => Ok(Chosen::Sent(Box::new(bundle.source()?))),
             _ => Err(Problem::invalid("bundle", "name each side by either `version` or `bundle`")),
         }
     }
@@ -148,8 +148,8 @@ impl DiffForm {
             return Err(Problem::invalid("samples", format!("`samples` must be 0 to {}", limits::DIFF_SAMPLES)));
         }
         Ok(Comparison {
-            old: self.old.map_or(Ok(Revision::InForce), RevisionForm::revision)?,
-            new: self.new.revision()?,
+            old: self.old.map_or(Ok(Chosen::InForce), WhichForm::which)?,
+            new: self.new.which()?,
             collections: collections.transpose()?,
             callers: callers.transpose()?,
             purposes: self.purposes.into_iter().map(|p| label("purpose", p)).collect::<Result<_, _>>()?,

@@ -64,6 +64,8 @@ pub const ROUTES: &[(&str, &str, &str)] = &[
     ("DELETE", "/v1/entities/{type}/{id}", "ManageEntities"),
     ("GET", "/v1/policies", "ManagePolicies"),
     ("PUT", "/v1/policies", "ManagePolicies"),
+    ("GET", "/v1/policies/history", "ManagePolicies"),
+    ("POST", "/v1/policies/rollback", "ManagePolicies"),
     ("POST", "/v1/policies/validate", "ManagePolicies"),
     ("POST", "/v1/policies/explain", "Explain"),
     ("POST", "/v1/policies/diff", "ManagePolicies, Explain, ReadAudit"),
@@ -91,6 +93,8 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/entities/{type}", get(entities::list))
         .route("/v1/entities/{type}/{id}", get(entities::show).delete(entities::remove))
         .route("/v1/policies", put(policies::put).get(policies::show))
+        .route("/v1/policies/history", get(policies::history))
+        .route("/v1/policies/rollback", post(policies::rollback))
         .route("/v1/policies/validate", post(policies::validate))
         .route("/v1/policies/explain", post(foresight::explain))
         .route("/v1/policies/diff", post(foresight::diff))

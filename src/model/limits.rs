@@ -48,6 +48,10 @@ pub const BUNDLE_POLICIES: usize = 20_000;
 pub const FILTER_BYTES: usize = 8 << 10;
 /// Nesting of a filter; a chain of one operator, `&&` or `||`, counts once.
 pub const FILTER_DEPTH: usize = 32;
+/// Faults, and warnings, of a bundle that one answer tells.
+pub const BUNDLE_FINDINGS: usize = 1_000;
+/// Versions of the bundle in one answer.
+pub const HISTORY_PAGE: usize = 100;
 /// Bytes of a purpose, a note or a model name.
 pub const LABEL_BYTES: usize = 256;
 /// Collections in a store.

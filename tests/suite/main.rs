@@ -16,6 +16,7 @@ mod filter;
 mod harness;
 mod immediacy;
 mod law_firm;
+mod lifecycle;
 mod outage;
 mod plain;
 mod refusals;

@@ -166,6 +166,8 @@ impl Ward {
             admin("GET", "/v1/policies"),
             with(admin("POST", "/v1/policies/validate"), &policies),
             with(admin("PUT", "/v1/policies"), &policies),
+            admin("GET", "/v1/policies/history"),
+            with(admin("POST", "/v1/policies/rollback"), &json!({"version": 2})),
             with(
                 case(
                     "POST",

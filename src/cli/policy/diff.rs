@@ -12,7 +12,7 @@ use serde_json::{Map, Value as Json, json};
 use super::{explain::uid, refused, source};
 use crate::{
     cli::{Failure, Outcome, client::Server, offline, passphrase::PassphraseArgument, print_json, progress},
-    engine::{Comparison, Revision, Right, Settings},
+    engine::{Chosen, Comparison, Right, Settings},
     model::{EntityUid, limits},
 };
 
@@ -70,17 +70,17 @@ impl Diff {
         Ok(())
     }
 
-    fn sides(&self) -> Result<(Revision, Revision), Failure> {
-        let sent = |dir: &PathBuf| source::read(dir, "").map(|source| Revision::Sent(Box::new(source)));
+    fn sides(&self) -> Result<(Chosen, Chosen), Failure> {
+        let sent = |dir: &PathBuf| source::Folder::open(dir, "").map(|folder| Chosen::Sent(Box::new(folder.source)));
         match (self.bundles.as_slice(), self.version) {
-            ([new], None) => Ok((Revision::InForce, sent(new)?)),
-            ([new], Some(version)) => Ok((Revision::Version(version), sent(new)?)),
+            ([new], None) => Ok((Chosen::InForce, sent(new)?)),
+            ([new], Some(version)) => Ok((Chosen::Version(version), sent(new)?)),
             ([old, new], None) => Ok((sent(old)?, sent(new)?)),
             _ => Err(Failure::Usage("--version goes with one directory".into())),
         }
     }
 
-    fn online(&self, old: &Revision, new: &Revision) -> Result<Json, Failure> {
+    fn online(&self, old: &Chosen, new: &Chosen) -> Result<Json, Failure> {
         let mut body = Map::new();
         if let Some(old) = side(old) {
             body.insert("old".into(), old);
@@ -105,7 +105,7 @@ impl Diff {
         answer
     }
 
-    fn offline(&self, data: &Path, old: Revision, new: Revision) -> Result<Json, Failure> {
+    fn offline(&self, data: &Path, old: Chosen, new: Chosen) -> Result<Json, Failure> {
         let collections = self.collections.iter().map(|name| name.parse()).collect::<Result<Vec<_>, _>>();
         let collections = collections.map_err(|error| Failure::Usage(format!("--collection {error}")))?;
         if self.samples > limits::DIFF_SAMPLES || self.purposes.len() > limits::DIFF_PURPOSES {
@@ -139,11 +139,11 @@ impl Diff {
 }
 
 /// `None` stands for the bundle in force.
-fn side(which: &Revision) -> Option<Json> {
+fn side(which: &Chosen) -> Option<Json> {
     match which {
-        Revision::InForce => None,
-        Revision::Version(version) => Some(json!({ "version": version })),
-        Revision::Sent(source) => Some(json!({ "bundle": super::sent(source) })),
+        Chosen::InForce => None,
+        Chosen::Version(version) => Some(json!({ "version": version })),
+        Chosen::Sent(source) => Some(json!({ "bundle": super::sent(source) })),
     }
 }
 

@@ -78,7 +78,8 @@ fn action(text: &str) -> Result<Action, String> {
 
 impl Explain {
     pub(super) fn run(self) -> Outcome {
-        let bundle = self.bundle.as_deref().map(|dir| source::read(dir, "")).transpose()?;
+        let bundle =
+            self.bundle.as_deref().map(|dir| source::Folder::open(dir, "").map(|folder| folder.source)).transpose()?;
         let answer = match &self.data {
             Some(data) => self.offline(data, bundle)?,
             None => self.server.client()?.post("/v1/policies/explain", &self.body(bundle.as_ref()))?,

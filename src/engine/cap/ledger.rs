@@ -42,24 +42,6 @@ pub(super) struct Load {
 #[derive(Clone)]
 pub(super) struct Move(Vec<(usize, usize, usize, u64)>);
 
-/// Which caps a line of moves has to keep.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Heed {
-    All,
-    /// A relaxation: what is impossible under it is impossible.
-    RecordsAlone,
-}
-
-/// The end of a search for a line of moves.
-pub(super) enum Line {
-    /// The record came in.
-    Taken,
-    /// There is a way, which was not taken: not all caps were heeded.
-    Conceivable,
-    /// There is none: these permits are full, and what they answer for can go nowhere else. So it stays.
-    Full(BTreeSet<usize>),
-}
-
 /// How a permit was reached: by moving a record of a group from another permit here, or as the first.
 type Step = Option<(usize, usize)>;
 
@@ -105,38 +87,53 @@ impl Ledger {
         self.has_room(at) && self.lets_in(at, patient)
     }
 
-    /// Looks for a line of moves, each of one record from a permit to another, that lets one record more of a group in at one of `first`.
-    pub(super) fn shift(&mut self, group: usize, first: &[usize], heed: Heed, work: &mut Work) -> Line {
+    /// Lets one record more of a group in at one of `first` along a line of moves, each of one record from a permit to another, if there
+    /// is one that keeps all caps.
+    pub(super) fn shift(&mut self, group: usize, first: &[usize], work: &mut Work) -> bool {
         let patient = self.groups.get(group).and_then(|g| g.patient);
-        let mut came_by: BTreeMap<usize, Step> = BTreeMap::new();
-        let mut next = VecDeque::new();
-        for at in first.iter().filter(|at| heed == Heed::RecordsAlone || self.lets_in(**at, patient)) {
-            came_by.insert(*at, None);
-            next.push_back(*at);
+        let first: Vec<usize> = first.iter().copied().filter(|at| self.lets_in(*at, patient)).collect();
+        match self.line(&first, |ledger, at, patient| ledger.lets_in(at, patient), work) {
+            Ok((came_by, end)) => {
+                self.count_in(group);
+                self.move_along(&came_by, end, group);
+                true
+            }
+            Err(_) => false,
         }
+    }
+
+    /// The permits that are full and whose records can go nowhere but to one another, if `first` are among them: what only they grant
+    /// has no place, whatever the caps on patients say, and never will.
+    pub(super) fn full(&self, first: &[usize], work: &mut Work) -> Option<BTreeSet<usize>> {
+        self.line(first, |_, _, _| true, work).err()
+    }
+
+    /// A shortest line of moves from one of `first` to a permit with room, and its end; else all permits that were reached.
+    fn line(
+        &self,
+        first: &[usize],
+        lets_in: impl Fn(&Self, usize, Option<usize>) -> bool,
+        work: &mut Work,
+    ) -> Result<(BTreeMap<usize, Step>, usize), BTreeSet<usize>> {
+        let mut came_by: BTreeMap<usize, Step> = first.iter().map(|at| (*at, None)).collect();
+        let mut next: VecDeque<usize> = first.iter().copied().collect();
         while let Some(at) = next.pop_front() {
             if self.has_room(at) {
-                if heed == Heed::RecordsAlone {
-                    return Line::Conceivable;
-                }
-                self.count_in(group);
-                self.move_along(&came_by, at, group);
-                return Line::Taken;
+                return Ok((came_by, at));
             }
+            let held = self.loads.get(at).map(|load| &load.groups).into_iter().flatten();
             // Counted, and always brought to an end: what it proves is for good.
-            let _ = work.spend(self.loads.get(at).map_or(0, |load| load.groups.len()));
-            for number in self.loads.get(at).into_iter().flat_map(|load| load.groups.keys()) {
-                let Some(other) = self.groups.get(*number) else { continue };
+            let _ = work.spend(held.size_hint().0);
+            for (number, other) in held.filter_map(|(number, _)| Some((*number, self.groups.get(*number)?))) {
                 for to in &other.permits {
-                    let open = heed == Heed::RecordsAlone || self.lets_in(*to, other.patient);
-                    if open && !came_by.contains_key(to) {
-                        came_by.insert(*to, Some((*number, at)));
+                    if !came_by.contains_key(to) && lets_in(self, *to, other.patient) {
+                        came_by.insert(*to, Some((number, at)));
                         next.push_back(*to);
                     }
                 }
             }
         }
-        Line::Full(came_by.into_keys().collect())
+        Err(came_by.into_keys().collect())
     }
 
     /// How many groups there are.

@@ -25,7 +25,7 @@ use crate::{
     policy::{Caps, PolicyName},
 };
 use arrange::Answer;
-use ledger::{Heed, Ledger, Line};
+use ledger::Ledger;
 use work::Work;
 
 /// Steps of searching for one answer, some hundredths of a microsecond each: a few tenths of a second.
@@ -176,8 +176,17 @@ impl Allotment {
 
     fn withhold(&mut self, permits: &[usize]) {
         self.cut.records += 1;
-        self.cut.undecided += u64::from(permits.iter().any(|at| self.refused.undecided.contains(at)));
+        let doubtful = permits.iter().any(|at| self.refused.undecided.contains(at));
+        self.cut.undecided += u64::from(doubtful && (self.work.is_spent() || !self.are_full(permits)));
         self.cut.by.extend(permits.iter().filter_map(|at| self.names.get(*at)).cloned());
+    }
+
+    /// Whether the caps on records alone leave these permits no room; so it stays, and is no matter of doubt any more.
+    fn are_full(&mut self, permits: &[usize]) -> bool {
+        let Some(full) = self.ledger.full(permits, &mut self.work) else { return false };
+        self.refused.undecided.retain(|at| !full.contains(at));
+        self.refused.to_all.extend(full);
+        true
     }
 
     fn patient(&self, whose: Whose) -> Option<usize> {
@@ -208,12 +217,10 @@ impl Allotment {
             self.remember(&open, whose, profile, &Answer::Undecided);
             return false;
         }
-        match self.ledger.shift(group, &open, Heed::All, &mut self.work) {
-            Line::Taken => return true,
-            Line::Conceivable | Line::Full(_) => {}
+        if self.ledger.shift(group, &open, &mut self.work) {
+            return true;
         }
-        if let Line::Full(full) = self.ledger.shift(group, &open, Heed::RecordsAlone, &mut self.work) {
-            self.refused.to_all.extend(full);
+        if self.are_full(&open) {
             return false;
         }
         let answer = self.within_share(|ledger, work| ledger.rearrange(group, &open, work));

@@ -29,7 +29,7 @@ use crate::{
 
 /// One of the bundles.
 #[derive(Debug, Clone)]
-pub enum Revision {
+pub enum Chosen {
     /// The one in force.
     InForce,
     /// One that was in force, or is.
@@ -42,12 +42,12 @@ pub enum Revision {
 #[derive(Debug, Clone)]
 pub struct Comparison {
     /// The bundle before.
-    pub old: Revision,
+    pub old: Chosen,
     /// The bundle after.
-    pub new: Revision,
-    /// Revision collections; all, if it is not said.
+    pub new: Chosen,
+    /// Which collections; all, if it is not said.
     pub collections: Option<Vec<CollectionName>>,
-    /// Revision callers; every one that could be shown a record, if it is not said.
+    /// Which callers; every one that could be shown a record, if it is not said.
     pub callers: Option<Vec<EntityUid>>,
     /// Purposes to compare under, besides those that the audit log shows.
     pub purposes: Vec<String>,
@@ -111,7 +111,7 @@ pub struct Compared {
 pub struct Over {
     /// How many callers.
     pub callers: usize,
-    /// Revision collections.
+    /// Which collections.
     pub collections: Vec<CollectionName>,
     /// How many records are in them.
     pub records: u64,

@@ -4,7 +4,7 @@ use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
 use roaring::RoaringBitmap;
 
-use super::{Compared, Revision};
+use super::{Chosen, Compared};
 use crate::{
     clock::Instant,
     engine::{
@@ -43,11 +43,11 @@ pub(super) struct Opened {
 }
 
 impl Side {
-    pub(super) fn of(engine: &Wardkeep, which: &Revision) -> Result<Self, Refusal> {
+    pub(super) fn of(engine: &Wardkeep, which: &Chosen) -> Result<Self, Refusal> {
         let (version, bundle) = match which {
-            Revision::InForce => engine.in_force(),
-            Revision::Version(version) => (Some(*version), Arc::new(engine.bundle_of(*version)?)),
-            Revision::Sent(source) => (None, Arc::new(compile(source)?)),
+            Chosen::InForce => engine.in_force(),
+            Chosen::Version(version) => (Some(*version), Arc::new(engine.bundle_of(*version)?)),
+            Chosen::Sent(source) => (None, Arc::new(compile(source)?)),
         };
         let (_, in_force) = engine.in_force();
         let own = match bundle.source().schema == in_force.source().schema {

@@ -13,7 +13,7 @@ use std::{
 use serde::Serialize;
 
 pub use self::{
-    parts::{Join, Met, Requirement, Spot},
+    parts::{Join, Met, Requirement},
     stumble::Stumble,
 };
 use super::{
@@ -214,7 +214,7 @@ impl Teller<'_> {
     fn clear(&self, policy: &Policy) -> Account {
         let blank = self.blank(policy);
         let Some(condition) = &policy.condition else { return Account { change: always(policy), ..blank } };
-        let source = &self.bundle.source;
+        let source = self.bundle.source();
         let written = |text| wording::clauses(text, &policy.name);
         let clauses = written(source.policies.as_str()).or_else(|| written(source.templates.as_str()));
         let requires = parts::of(&self.trace, condition, clauses);

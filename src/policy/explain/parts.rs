@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::wording::{self, Operator, Piece};
 use crate::policy::{
+    Position,
     trace::{Halt, Trace},
     tree::{Kind, Node},
 };
@@ -37,15 +38,6 @@ pub enum Join {
     Any,
 }
 
-/// Where something stands in the text of a bundle.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Spot {
-    /// From 1, in the bundle's policies as they were sent (in its templates, for what stands there).
-    pub line: usize,
-    /// From 1, in characters.
-    pub column: usize,
-}
-
 /// One requirement of a policy. Says whether it is met, never by what values.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Requirement {
@@ -55,7 +47,7 @@ pub struct Requirement {
     pub negated: bool,
     /// Where it is written, if that is found.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub place: Option<Spot>,
+    pub place: Option<Position>,
     /// What it comes to.
     pub met: Met,
     /// How its parts make it, where it has parts.
@@ -255,7 +247,7 @@ impl Reader<'_, '_> {
     fn atom<'n>(&self, node: &'n Arc<Node>, negated: bool, piece: Option<Piece<'_>>) -> Part<'n> {
         let piece = piece.filter(|piece| node.is_written(&piece.words()));
         let text = shortened(piece.as_ref().map_or_else(|| node.text(), Piece::words));
-        let place = piece.map(|piece| piece.place()).map(|(line, column)| Spot { line, column });
+        let place = piece.map(|piece| piece.place()).map(|(line, column)| Position { line, column });
         let told = Requirement { text, negated, place, met: Met::NotReached, join: None, parts: vec![] };
         Part { node, parts: vec![], told }
     }

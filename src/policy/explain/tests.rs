@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     model::EntityUid,
     policy::{
-        DenyReason,
+        DenyReason, Position,
         samples::{POLICIES, ask, bundle, clinician, directory, record},
     },
 };
@@ -189,7 +189,7 @@ fn parts_are_found_in_templates_and_in_any_shape_and_told_in_cedars_own_words_wh
         bundle.explain(&ask(&bundle, "nurse"), &record(&bundle, "r", "p1", "lab", &[]), &directory(&bundle));
     let shared = account(&explanation, "shared");
     assert_eq!((shared.link.as_deref(), shared.standing), (Some("shared-nurse"), Standing::Fails));
-    assert_eq!(shared.requires[0].place, Some(Spot { line: 2, column: 19 }));
+    assert_eq!(shared.requires[0].place, Some(Position { line: 2, column: 19 }));
     let shapes = account(&explanation, "shapes");
     let expected = [
         ("`resource.kind != \"lab\" || principal is Clinician in Team::\"a\"`".to_owned(), Met::No),

@@ -110,7 +110,7 @@ fn beside(path: &Path) -> PathBuf {
 }
 
 fn compiled(dir: &Path) -> Result<Bundle, Failure> {
-    Bundle::compile(&source::read(dir, "")?).map_err(|faults| {
+    Bundle::compile(&source::Folder::open(dir, "")?.source).map_err(|faults| {
         let words: Vec<_> = faults.iter().map(|fault| format!("{}: {}", fault.code, fault.message)).collect();
         Failure::Failed(format!(
             "{} does not compile (`wardkeep policy check` says more)\n{}",
