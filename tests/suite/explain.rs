@@ -202,7 +202,7 @@ fn an_explanation_names_the_clause_where_it_is_written_and_what_would_change_it(
     assert_eq!(turned["text"], "principal.care_team.patients.contains(resource.patient)", "{answer}");
     let (line, column) = (turned["place"]["line"].as_u64().unwrap(), turned["place"]["column"].as_u64().unwrap());
     let written = policies.lines().nth(line as usize - 1).unwrap();
-    assert_eq!(&written[column as usize - 1..], turned["text"].as_str().unwrap());
+    assert!(written[column as usize - 1..].starts_with(turned["text"].as_str().unwrap()), "{written}");
     let change = "permit nurse-care-team: would hold if `principal.care_team.patients.contains(resource.patient)`";
     assert_eq!(names(&answer["would_change"]), BTreeSet::from([change.to_owned()]));
     // whom no permit is for is told whom they are for
