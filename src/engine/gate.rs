@@ -7,7 +7,7 @@ use roaring::RoaringBitmap;
 
 use super::{
     Refusal, Wardkeep,
-    cap::{self, Allotment, Bound, Room},
+    cap::{self, Allotment, Bound, Cut, Room},
     grant::{Asked, Grant, deny_code},
     world::{Holding, World},
 };
@@ -54,8 +54,8 @@ pub struct Release {
     pub(super) permitted: u64,
     /// How many were decided one by one.
     pub(super) decided: u64,
-    /// How many were allowed but withheld by a cap.
-    pub(super) withheld: u64,
+    /// What was allowed but withheld by caps.
+    pub(super) cut: Cut,
     /// How many the plan allowed and the full decision refused: an alarm.
     pub(super) disagreements: u64,
 }
@@ -73,8 +73,8 @@ impl Scope {
         let bundle = &world.policy.bundle;
         let planned = bundle.plan(&inquiry, &holding.columns, &world.directory);
         let caps = bundle.caps(&inquiry, &world.directory);
-        let (mut allowed, mut ask) = (planned.allowed, planned.ask);
-        let capped = planned.all_capped.then_some(planned.capped);
+        let (mut allowed, mut ask) = (planned.allowed.clone(), planned.ask.clone());
+        let capped = planned.all_capped.then(|| planned.capped.clone());
         for set in [&mut allowed, &mut ask] {
             *set &= holding.index.live();
             *set -= &holding.invalid;
@@ -157,6 +157,7 @@ pub(super) fn nearest(
     let mut wanted = walk.release.bound.applied;
     while !walk.full() {
         let found = holding.index.search(query, &searchable, wanted, &tie);
+        engine.graphs.count(found.path);
         let more: Vec<_> = found.hits.iter().map(|hit| (hit.slot, Some(hit.score))).collect();
         walk.offer(&more)?;
         if found.hits.len() < wanted {
@@ -167,7 +168,7 @@ pub(super) fn nearest(
         walk.narrow(&mut searchable);
         wanted = wanted.saturating_mul(ROUND_GROWTH).min(ROUND_MAX);
     }
-    Ok(walk.release)
+    Ok(walk.into_release())
 }
 
 /// What follows a record that the caps withhold.
@@ -196,7 +197,7 @@ pub(super) fn in_order(
         let round: Vec<_> = slots.by_ref().take(walk.room()).collect();
         walk.offer(&round)?;
     }
-    Ok(walk.release)
+    Ok(walk.into_release())
 }
 
 /// How many records of `scope` the caller may see: the certain ones, and of the others those that Cedar allows.
@@ -232,11 +233,19 @@ impl<'a> Walk<'a> {
             bound,
             permitted: scope.allowed.len() + scope.ask.len(),
             decided: 0,
-            withheld: 0,
+            cut: Cut::default(),
             disagreements: 0,
         };
         let (allotment, withheld) = (Allotment::new(&scope.caps), Withheld::Skipped);
         Self { engine, world, holding, scope, allotment, seen: HashSet::new(), withheld, release }
+    }
+
+    fn into_release(self) -> Release {
+        let cut = self.allotment.into_cut();
+        if cut.undecided > 0 {
+            tracing::warn!(records = cut.undecided, "withheld: the search for a place within the caps ended undecided");
+        }
+        Release { cut, ..self.release }
     }
 
     fn room(&self) -> usize {
@@ -244,7 +253,7 @@ impl<'a> Walk<'a> {
     }
 
     fn full(&self) -> bool {
-        self.room() == 0 || (self.withheld == Withheld::EndsThePage && self.release.withheld > 0)
+        self.room() == 0 || (self.withheld == Withheld::EndsThePage && self.allotment.withheld() > 0)
     }
 
     /// Takes candidates in order: opens them, decides them in full, releases what the caps leave room for.
@@ -305,14 +314,13 @@ impl<'a> Walk<'a> {
         };
         let patient = record.patient(&self.holding.spec.subject_attribute).cloned();
         if self.full() || !self.allotment.admit(&permits, patient.as_ref()) {
-            self.release.withheld += 1;
             return;
         }
         self.release.records.push(Released { record, score, permits, patient, vector: false });
     }
 
     /// Leaves of what is to be searched what some permit still has room for.
-    fn narrow(&self, searchable: &mut RoaringBitmap) {
+    fn narrow(&mut self, searchable: &mut RoaringBitmap) {
         let Some(capped) = &self.scope.capped else { return };
         let mut open = RoaringBitmap::new();
         for (name, may_grant) in capped {

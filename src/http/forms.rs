@@ -265,9 +265,7 @@ struct LinkForm {
 
 impl BundleForm {
     pub(super) fn source(self) -> Result<crate::model::BundleSource, Problem> {
-        if self.note.len() > limits::TEXT_BYTES {
-            return Err(Problem::invalid("note", "`note` is too long"));
-        }
+        let note = bundle_note(self.note)?;
         let links = self.links.into_iter().enumerate().map(|(at, link)| {
             let values = serde_json::from_value::<BTreeMap<String, EntityUid>>(link.values.0).map_err(|_| {
                 Problem::invalid(
@@ -283,10 +281,29 @@ impl BundleForm {
             policies: self.policies,
             templates: self.templates.unwrap_or_default(),
             links: links.collect::<Result<_, Problem>>()?,
-            note: self.note,
+            note,
             tolerates_misfits: false,
         })
     }
+}
+
+/// An earlier bundle that is to be in force again.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RollbackForm {
+    pub(super) version: u64,
+    #[serde(default)]
+    note: String,
+}
+
+impl RollbackForm {
+    pub(super) fn note(self) -> Result<String, Problem> {
+        bundle_note(self.note)
+    }
+}
+
+fn bundle_note(note: String) -> Result<String, Problem> {
+    if note.len() > limits::TEXT_BYTES { Err(Problem::invalid("note", "`note` is too long")) } else { Ok(note) }
 }
 
 /// A key to be made.

@@ -51,7 +51,7 @@ enum Way {
 
 /// What the state of columns and directory was when something was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Moment {
+pub(super) struct Moment {
     columns: u64,
     directory: Mark,
 }
@@ -142,12 +142,11 @@ impl<'a> Ground<'a> {
         Some((column, absent))
     }
 
-    /// The same for a node that depends on the request too: good for this once.
-    pub(super) fn truth_once(&self, from: &Column, judge: &mut Judge<'_>) -> Option<(Arc<Column>, Outcome)> {
-        let (column, depends) = (Arc::default(), HashMap::new());
-        let mut made = Made { at: self.moment(), column, depends, absent: None };
-        self.follow(&Way::Truth(0, vec![]), from, None, &mut made, judge)?;
-        Some((made.column, made.absent?))
+    /// The same for some slots alone, good for this once.
+    pub(super) fn truth_of(&self, groups: Vec<Group>, judge: &mut Judge<'_>) -> Option<(Arc<Column>, Outcome)> {
+        let (mut column, mut depends) = (Column::default(), HashMap::new());
+        let absent = self.judge_all(groups, &mut column, &mut depends, judge)?;
+        Some((Arc::new(column), absent))
     }
 
     /// The slot of a record of this collection.
@@ -161,13 +160,18 @@ impl<'a> Ground<'a> {
         self.refresh(memory, way, &mut |_| None).unwrap_or_default()
     }
 
-    fn own_column(&self, path: &[Step]) -> Source<'a> {
-        let column = match path {
-            [Step::Attr(name)] => self.columns.attribute(name),
-            [Step::Tag(Some(key))] => self.columns.tag(key),
-            [..] => None,
+    /// A column of the records' own.
+    pub(super) fn of_record(&self, step: &Step) -> &'a Column {
+        let column = match step {
+            Step::Attr(name) => self.columns.attribute(name),
+            Step::Tag(Some(key)) => self.columns.tag(key),
+            Step::Tag(None) => None,
         };
-        Source::Own(column.unwrap_or(&NOTHING))
+        column.unwrap_or(&NOTHING)
+    }
+
+    fn own_column(&self, path: &[Step]) -> Source<'a> {
+        Source::Own(path.first().map_or(&NOTHING, |step| self.of_record(step)))
     }
 
     fn at(&self, memory: &mut Memory, path: &[Step]) -> Source<'a> {
@@ -189,7 +193,8 @@ impl<'a> Ground<'a> {
         }
     }
 
-    fn moment(&self) -> Moment {
+    /// The present state.
+    pub(super) fn moment(&self) -> Moment {
         Moment { columns: self.columns.changes().mark(), directory: self.directory.mark() }
     }
 
@@ -262,112 +267,108 @@ impl<'a> Ground<'a> {
         judge: &mut Judge<'_>,
     ) -> Option<()> {
         let to = Arc::make_mut(&mut made.column);
-        let groups: Vec<(Value, Code, RoaringBitmap)> = match behind {
+        let changed: Vec<Group> = match behind {
             None => {
                 to.broken.clone_from(&from.broken);
                 to.unsure.clone_from(&from.unsure);
-                from.values().map(|(code, value, slots)| (value, code, slots.to_bitmap())).collect()
+                groups(from).collect()
             }
-            Some(behind) => {
-                let mut groups: HashMap<Code, RoaringBitmap> = HashMap::new();
-                for slot in behind {
-                    to.clear(slot);
-                    if from.broken.contains(slot) {
-                        to.broken.insert(slot);
-                    }
-                    if from.unsure.contains(slot) {
-                        to.unsure.insert(slot);
-                    }
-                    if let Some(code) = from.code(slot) {
-                        groups.entry(code).or_default().insert(slot);
-                    }
-                }
-                let value = |(code, slots)| Some((from.value(code)?, code, slots));
-                groups.into_iter().filter_map(value).collect()
-            }
+            Some(behind) => regroup(from, behind, to),
         };
+        let mut next = Gathered::default();
         match way {
             Way::Along(path) => {
                 let step = path.last()?;
-                groups.into_iter().for_each(|(value, _, slots)| self.step(&value, step, slots, to));
+                changed.into_iter().for_each(|group| self.step(group, step, to, &mut next));
             }
             Way::Above(path) => {
-                let parents = path.is_empty();
-                groups.into_iter().for_each(|(value, _, slots)| self.climb(&value, parents, slots, to));
+                let from = if path.is_empty() { From::Parents } else { From::Value };
+                changed.into_iter().for_each(|group| self.climb(group, from, to, &mut next));
             }
             Way::Truth(..) => {
-                let mut asked: Vec<Option<Value>> = groups.iter().map(|(value, ..)| Some(value.clone())).collect();
-                asked.push(None);
-                let mut judged = judge(&asked)?;
-                made.absent = Some(judged.pop()?.outcome);
-                for ((value, code, slots), judged) in groups.into_iter().zip(judged) {
-                    for uid in judged.looked_at {
-                        made.depends.entry(uid).or_default().insert(code);
-                    }
-                    self.judged(&value, judged.outcome, slots, to);
-                }
+                made.absent = Some(self.judge_all(changed, to, &mut made.depends, judge)?);
             }
         }
+        next.put_into(to);
         Some(())
     }
 
-    /// One step on from `slots`, which have `value`.
-    fn step(&self, value: &Value, step: &Step, mut slots: RoaringBitmap, to: &mut Column) {
-        if let Value::Entity(uid) = value {
-            self.set_aside_own(uid, &mut slots, to);
-        }
-        let next = match (value, step) {
-            (Value::Entity(uid), step) => match (self.directory.get(uid), step) {
-                (Some(entity), Step::Attr(name)) => entity.attrs.get(name),
-                (Some(entity), Step::Tag(Some(key))) => entity.tags.get(key),
-                (None, Step::Attr(_) | Step::Tag(Some(_))) if declared_by_schema(self.bundle, uid) => None,
-                (None, _) | (Some(_), Step::Tag(None)) => {
-                    to.broken |= &slots;
-                    None
-                }
-            },
-            (Value::Record(fields), Step::Attr(name)) => fields.get(name),
-            _ => {
-                to.broken |= &slots;
-                None
+    /// What values come to; the outcome without a value.
+    fn judge_all(
+        &self,
+        groups: Vec<Group>,
+        to: &mut Column,
+        depends: &mut HashMap<EntityUid, HashSet<Code>>,
+        judge: &mut Judge<'_>,
+    ) -> Option<Outcome> {
+        let mut asked: Vec<Option<Value>> = groups.iter().map(|group| Some(group.value.clone())).collect();
+        asked.push(None);
+        let mut judged = judge(&asked)?;
+        let absent = judged.pop()?.outcome;
+        let mut next = Gathered::default();
+        for (group, judged) in groups.into_iter().zip(judged) {
+            for uid in judged.looked_at {
+                depends.entry(uid).or_default().insert(group.code);
             }
+            self.judged(group, judged.outcome, to, &mut next);
+        }
+        next.put_into(to);
+        Some(absent)
+    }
+
+    /// One step on from the slots of a value.
+    fn step(&self, mut group: Group, step: &Step, to: &mut Column, next: &mut Gathered) {
+        let value = match (&group.value, step) {
+            (Value::Entity(uid), _) => {
+                self.set_aside_own(uid, &mut group.slots, to);
+                match (self.directory.get(uid), step) {
+                    (Some(entity), Step::Attr(name)) => Ok(entity.attrs.get(name)),
+                    (Some(entity), Step::Tag(Some(key))) => Ok(entity.tags.get(key)),
+                    (None, Step::Attr(_) | Step::Tag(Some(_))) if declared_by_schema(self.bundle, uid) => Ok(None),
+                    (None, _) | (Some(_), Step::Tag(None)) => Err(()),
+                }
+            }
+            (Value::Record(fields), Step::Attr(name)) => Ok(fields.get(name)),
+            _ => Err(()),
         };
-        if let Some(next) = next {
-            to.extend(next, &slots);
+        match value {
+            Ok(Some(value)) => next.add(value, group.slots),
+            Ok(None) => {}
+            Err(()) => to.broken.extend(group.slots),
         }
     }
 
     /// A record whose value is itself counts as stored for itself alone: what lies beyond is left to the full decision.
-    fn set_aside_own(&self, uid: &EntityUid, slots: &mut RoaringBitmap, to: &mut Column) {
-        if let Some(own) = self.own(uid).filter(|own| slots.contains(*own)) {
-            slots.remove(own);
-            to.unsure.insert(own);
+    fn set_aside_own(&self, uid: &EntityUid, slots: &mut Vec<u32>, to: &mut Column) {
+        let own = self.own(uid).and_then(|own| slots.binary_search(&own).ok());
+        if let Some(at) = own {
+            to.unsure.insert(slots.remove(at));
         }
     }
 
-    /// All ancestors of `value`: of an entity, or (`parents`) what is above a set of parents.
-    fn climb(&self, value: &Value, parents: bool, mut slots: RoaringBitmap, to: &mut Column) {
+    /// All ancestors of a value.
+    fn climb(&self, mut group: Group, from: From, to: &mut Column, next: &mut Gathered) {
         let (mut above, mut whole) = (HashSet::new(), true);
-        match value {
-            Value::Set(items) if parents => {
+        match (&group.value, from) {
+            (Value::Set(items), From::Parents) => {
                 for uid in items.iter().filter_map(Value::entity) {
                     whole &= self.climb_from(uid, &mut above);
                 }
             }
-            Value::Entity(uid) if !parents => {
-                self.set_aside_own(uid, &mut slots, to);
+            (Value::Entity(uid), From::Value) => {
+                self.set_aside_own(uid, &mut group.slots, to);
                 if self.directory.contains(uid) {
                     whole = self.climb_from(uid, &mut above);
                 } else if !declared_by_schema(self.bundle, uid) {
                     return;
                 }
             }
-            _ => return,
+            (_, From::Parents | From::Value) => return,
         }
         if !whole {
-            to.broken |= &slots;
+            to.broken.extend(group.slots.iter().copied());
         }
-        to.extend(&Value::Set(above.into_iter().map(Value::Entity).collect()), &slots);
+        next.add(&Value::Set(above.into_iter().map(Value::Entity).collect()), group.slots);
     }
 
     /// Adds every ancestor of an entity; whether it and all of them are stored.
@@ -386,14 +387,79 @@ impl<'a> Ground<'a> {
         whole
     }
 
-    fn judged(&self, value: &Value, outcome: Outcome, mut slots: RoaringBitmap, to: &mut Column) {
+    fn judged(&self, mut group: Group, outcome: Outcome, to: &mut Column, next: &mut Gathered) {
         let mut uids = Vec::new();
-        value.entities(&mut uids);
-        uids.into_iter().for_each(|uid| self.set_aside_own(uid, &mut slots, to));
+        group.value.entities(&mut uids);
+        uids.into_iter().for_each(|uid| self.set_aside_own(uid, &mut group.slots, to));
         match outcome {
-            Outcome::True => to.extend(&Value::Bool(true), &slots),
-            Outcome::False => to.extend(&Value::Bool(false), &slots),
-            Outcome::Bad => to.broken |= &slots,
+            Outcome::True => next.add(&Value::Bool(true), group.slots),
+            Outcome::False => next.add(&Value::Bool(false), group.slots),
+            Outcome::Bad => to.broken.extend(group.slots),
+        }
+    }
+}
+
+/// What a hierarchy is climbed from.
+#[derive(Clone, Copy)]
+enum From {
+    /// The value itself, an entity.
+    Value,
+    /// A set of parents.
+    Parents,
+}
+
+/// Slots with one value, in order.
+pub(super) struct Group {
+    pub(super) value: Value,
+    code: Code,
+    pub(super) slots: Vec<u32>,
+}
+
+/// Every value of a column with its slots.
+pub(super) fn groups(column: &Column) -> impl Iterator<Item = Group> {
+    column.values().map(|(code, value, slots)| Group { value, code, slots: slots.iter().collect() })
+}
+
+/// The values that some slots have.
+pub(super) fn groups_of(column: &Column, slots: &RoaringBitmap) -> Vec<Group> {
+    let mut groups: HashMap<Code, Vec<u32>> = HashMap::new();
+    for slot in slots {
+        if let Some(code) = column.code(slot) {
+            groups.entry(code).or_default().push(slot);
+        }
+    }
+    groups.into_iter().filter_map(|(code, slots)| Some(Group { value: column.value(code)?, code, slots })).collect()
+}
+
+/// Takes `behind` out of `to`, and says by value what they have now.
+fn regroup(from: &Column, behind: &RoaringBitmap, to: &mut Column) -> Vec<Group> {
+    for slot in behind {
+        to.clear(slot);
+        if from.broken.contains(slot) {
+            to.broken.insert(slot);
+        }
+        if from.unsure.contains(slot) {
+            to.unsure.insert(slot);
+        }
+    }
+    groups_of(from, behind)
+}
+
+/// Slots by the value that they get: many values of one column often lead to few of the next.
+#[derive(Default)]
+struct Gathered(HashMap<Value, Vec<u32>>);
+
+impl Gathered {
+    fn add(&mut self, value: &Value, slots: Vec<u32>) {
+        match self.0.get_mut(value) {
+            Some(gathered) => gathered.extend(slots),
+            None => drop(self.0.insert(value.clone(), slots)),
+        }
+    }
+
+    fn put_into(self, to: &mut Column) {
+        for (value, slots) in self.0 {
+            to.extend(&value, &slots.into_iter().collect());
         }
     }
 }

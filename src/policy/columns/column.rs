@@ -29,14 +29,22 @@ pub(in crate::policy) struct Column {
 }
 
 impl Column {
-    /// Slots with one of these values.
-    pub(in crate::policy) fn having<'v>(&self, values: impl IntoIterator<Item = &'v Value>) -> RoaringBitmap {
-        union(&self.values, values)
+    /// Slots with one of these values, of those within `bounds` if there are any.
+    pub(in crate::policy) fn having<'v>(
+        &self,
+        values: impl IntoIterator<Item = &'v Value>,
+        bounds: Option<&RoaringBitmap>,
+    ) -> RoaringBitmap {
+        union(&self.values, values, bounds)
     }
 
-    /// Slots with a set that holds one of these.
-    pub(in crate::policy) fn holding<'v>(&self, elements: impl IntoIterator<Item = &'v Value>) -> RoaringBitmap {
-        union(&self.elements, elements)
+    /// Slots with a set that holds one of these, of those within `bounds` if there are any.
+    pub(in crate::policy) fn holding<'v>(
+        &self,
+        elements: impl IntoIterator<Item = &'v Value>,
+        bounds: Option<&RoaringBitmap>,
+    ) -> RoaringBitmap {
+        union(&self.elements, elements, bounds)
     }
 
     /// Distinct values with their codes and slots.
@@ -50,7 +58,6 @@ impl Column {
     }
 
     /// How many distinct values there are.
-    #[cfg(test)]
     pub(in crate::policy) fn distinct(&self) -> usize {
         self.values.len()
     }
@@ -146,12 +153,18 @@ impl Column {
     }
 }
 
-fn union<'v>(dictionary: &Dictionary, values: impl IntoIterator<Item = &'v Value>) -> RoaringBitmap {
-    let mut slots = RoaringBitmap::new();
-    for code in values.into_iter().filter_map(|value| dictionary.find(value)) {
-        if let Some(some) = dictionary.slots(code) {
-            some.add_to(&mut slots);
+fn union<'v>(
+    dictionary: &Dictionary,
+    values: impl IntoIterator<Item = &'v Value>,
+    bounds: Option<&RoaringBitmap>,
+) -> RoaringBitmap {
+    let mut union = RoaringBitmap::new();
+    let codes = values.into_iter().filter_map(|value| dictionary.find(value));
+    for slots in codes.filter_map(|code| dictionary.slots(code)) {
+        match bounds {
+            None => slots.add_to(&mut union),
+            Some(bounds) => slots.add_within(bounds, &mut union),
         }
     }
-    slots
+    union
 }

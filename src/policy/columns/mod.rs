@@ -19,7 +19,7 @@ use roaring::RoaringBitmap;
 
 use self::names::Names;
 pub(super) use self::{column::Column, dictionary::Code, journal::Changes};
-use super::derived::Memories;
+use super::{derived::Memories, scopes::Scopes};
 use crate::model::{Entity, EntityUid, Slot, Value, entity::Attributes};
 
 /// One collection's columns.
@@ -34,6 +34,7 @@ pub struct Columns {
     types: HashMap<Arc<str>, RoaringBitmap>,
     changes: Changes<u32>,
     pub(super) memories: Mutex<Memories>,
+    pub(super) scopes: Mutex<Scopes>,
 }
 
 impl Columns {
@@ -73,6 +74,17 @@ impl Columns {
         self.attrs.values_mut().chain(self.tags.values_mut()).for_each(|column| column.clear(slot));
         self.tags.retain(|_, column| !column.present.is_empty());
         self.parents.clear(slot);
+    }
+
+    /// Forgets every plan: the next one is bound anew. For measuring.
+    pub fn forget_plans(&self) {
+        *self.scopes.lock() = Scopes::default();
+    }
+
+    /// Forgets everything that was made of the columns: the next plan begins from nothing. For measuring.
+    pub fn forget_all(&self) {
+        self.forget_plans();
+        *self.memories.lock() = Memories::default();
     }
 
     /// The slots in use.
@@ -136,10 +148,11 @@ mod tests {
         for id in 0..100 {
             columns.insert(Slot(id), &record(id, &["d1"]));
         }
-        let kind = |columns: &Columns, value: &str| columns.attribute("kind").unwrap().having([&Value::text(value)]);
+        let kind =
+            |columns: &Columns, value: &str| columns.attribute("kind").unwrap().having([&Value::text(value)], None);
         assert_eq!(kind(&columns, "kind-1"), (0..100).filter(|id| id % 3 == 1).collect());
-        assert_eq!(columns.attribute("labels").unwrap().holding([&Value::Long(9)]).len(), 100);
-        assert_eq!(columns.attribute("labels").unwrap().holding([&Value::Long(0)]).len(), 50);
+        assert_eq!(columns.attribute("labels").unwrap().holding([&Value::Long(9)], None).len(), 100);
+        assert_eq!(columns.attribute("labels").unwrap().holding([&Value::Long(0)], None).len(), 50);
         assert_eq!(columns.slot(&EntityUid::new("Record", "ward/7")), Some(7));
         columns.insert(Slot(7), &record(300, &[]));
         assert_eq!(columns.slot(&EntityUid::new("Record", "ward/7")), None);

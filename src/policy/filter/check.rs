@@ -11,7 +11,8 @@ use cedar_policy::{
     pst::{self, BinaryOp, UnaryOp},
 };
 
-use super::{FilterFault, Place};
+use super::FilterFault;
+use crate::policy::Position;
 use crate::{
     model::{Action, limits::FILTER_DEPTH},
     policy::{
@@ -206,7 +207,7 @@ impl<'a> Checker<'a> {
         found.dedup();
         let lost = flaws.iter().filter(|flaw| !found.iter().any(|(_, f)| f == *flaw));
         let lost: Vec<_> = lost.map(|flaw| flaw.told()).collect();
-        found.into_iter().map(|(at, flaw)| flaw.told().at(Place::of(text, at))).chain(lost).take(TOLD).collect()
+        found.into_iter().map(|(at, flaw)| flaw.told().at(Position::of(text, at))).chain(lost).take(TOLD).collect()
     }
 
     fn places(&self, parsed: &Expression) -> Vec<(usize, Flaw)> {
@@ -232,7 +233,7 @@ fn parts(parsed: &Expression) -> impl Iterator<Item = (usize, Option<pst::Expr>)
 pub(super) fn no_tree(text: &str, parsed: &Expression) -> FilterFault {
     let fault = FilterFault::new("filter_function", "there is no such function, or it takes other arguments");
     match parts(parsed).find(|(_, part)| part.is_none()) {
-        Some((start, _)) => fault.at(Place::of(text, start)),
+        Some((start, _)) => fault.at(Position::of(text, start)),
         None => fault,
     }
 }

@@ -21,7 +21,7 @@ use cedar_policy::{
 
 pub use self::bind::{Matching, Rows, Work};
 use self::check::{Checker, Flaw};
-use super::{Bundle, COMPILE_STACK, Directory, Inquiry, convert, on_large_stack};
+use super::{Bundle, COMPILE_STACK, Directory, Inquiry, Position, convert, on_large_stack};
 use crate::model::{Action, Entity};
 
 /// An expression that says of a record whether it is wanted. Good for the bundle and the action that it was compiled for.
@@ -43,25 +43,7 @@ pub struct FilterFault {
     /// What to mend.
     pub message: String,
     /// Where, if that is known.
-    pub place: Option<Place>,
-}
-
-/// A place in a text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
-    /// From 1.
-    pub line: usize,
-    /// In characters, from 1.
-    pub column: usize,
-}
-
-impl Place {
-    fn of(text: &str, offset: usize) -> Self {
-        let before = text.get(..offset).unwrap_or(text);
-        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
-        let column = before.get(line_start..).map_or(0, |line| line.chars().count());
-        Self { line: 1 + before.matches('\n').count(), column: 1 + column }
-    }
+    pub place: Option<Position>,
 }
 
 impl FilterFault {
@@ -69,7 +51,7 @@ impl FilterFault {
         Self { code, message: message.into(), place: None }
     }
 
-    fn at(self, place: Place) -> Self {
+    fn at(self, place: Position) -> Self {
         Self { place: Some(place), ..self }
     }
 }
@@ -131,7 +113,7 @@ fn compile(bundle: &Bundle, text: &str, action: Action) -> Result<Filter, Faults
 fn unreadable(text: &str, error: &cedar_policy::ParseErrors) -> FilterFault {
     let fault = FilterFault::new("filter_syntax", "`filter` must be one Cedar expression; this cannot be read as one");
     match ffi::DetailedError::from(error).source_locations.first() {
-        Some(label) => fault.at(Place::of(text, label.loc.start)),
+        Some(label) => fault.at(Position::of(text, label.loc.start)),
         None => fault,
     }
 }
@@ -180,7 +162,7 @@ fn located(validator: &Validator, text: &str, action: Action) -> Faults {
     let result = validator.validate(&policies, ValidationMode::Strict);
     let place = |error: &ValidationError| {
         let start = ffi::DetailedError::from(error).source_locations.first()?.loc.start;
-        Some(Place::of(text, start.checked_sub(head.len())?))
+        Some(Position::of(text, start.checked_sub(head.len())?))
     };
     result.validation_errors().map(|error| FilterFault { place: place(error), ..told(error) }).collect()
 }

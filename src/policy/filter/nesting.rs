@@ -1,6 +1,7 @@
 //! Bounds on a filter's text before any parser sees it: an exhausted stack ends the process.
 
-use super::{FilterFault, Place};
+use super::FilterFault;
+use crate::policy::Position;
 use crate::{
     model::limits::{FILTER_BYTES, FILTER_DEPTH},
     policy::bounds::{after_comment, word},
@@ -14,7 +15,7 @@ pub(super) fn check(text: &str) -> Result<(), FilterFault> {
     }
     match deep(text.as_bytes()) {
         None => Ok(()),
-        Some(offset) => Err(too_deep().at(Place::of(text, offset))),
+        Some(offset) => Err(too_deep().at(Position::of(text, offset))),
     }
 }
 
