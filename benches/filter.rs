@@ -58,7 +58,7 @@ fn ward() -> Ward {
             "patient": {"type": "Patient", "id": (i / 20).to_string()}, "kind": kinds[(i % 6) as usize],
             "department": format!("d{}", i % 11), "sensitivity": i % 3, "labels": [format!("l{}", i % 5), format!("l{}", i % 7)],
             "made": format!("2026-0{}-1{}T{:02}:{:02}:{:02}Z", 1 + i % 3, i % 10, i / 3_600 % 24, i / 60 % 60, i % 60),
-            "score": format!("0.{:04}", i % 1_000),
+            "score": format!("0.{:03}", i % 1_000),
         });
         let document = EntityUid::new("Document", format!("ward/{}", i / 20));
         directory.imply(document.clone());

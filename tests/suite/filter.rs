@@ -616,3 +616,28 @@ fn a_filter_is_in_the_audit_as_a_keyed_hash_and_nowhere_in_clear() {
         }
     }
 }
+
+#[test]
+fn the_command_line_sends_a_filter_and_says_where_it_is_wrong() {
+    let server = Server::ward();
+    let key = server.key_for("Clinician", "m-nurse-000").key;
+    let file = server.home.path().join("vector.json");
+    std::fs::write(&file, json!(vec![0.1; 384]).to_string()).unwrap();
+    let search = |filter: &str| {
+        std::process::Command::new(env!("CARGO_BIN_EXE_wardkeep"))
+            .args(["search", "--collection", "ward", "--purpose", "treatment", "--json", "--url", &server.url])
+            .args(["--filter", filter, "--vector-file"])
+            .arg(&file)
+            .env("WARDKEEP_API_KEY", &key)
+            .output()
+            .unwrap()
+    };
+    let found = search(r#"resource.doc_type == "lab_report""#);
+    let json: Json = serde_json::from_slice(&found.stdout).unwrap();
+    let results = json["results"].as_array().unwrap();
+    assert!(!results.is_empty() && results.iter().all(|r| r["attributes"]["doc_type"] == "lab_report"), "{json}");
+    let refused = search("true &&\nresource.patient.vip");
+    assert_eq!(refused.status.code(), Some(1));
+    let told = String::from_utf8(refused.stderr).unwrap();
+    assert!(told.contains("filter_dereference") && told.contains("line 2, column 1"), "{told}");
+}
