@@ -94,7 +94,7 @@ fn a_removed_row_is_wiped_and_a_graph_never_sees_its_slot_used_again() {
     index.remove(one);
     index.remove(one);
     index.remove(Slot(99));
-    assert_eq!(index.rows.row(one.0).unwrap(), [0.0; 3]);
+    assert_eq!(index.columns.exact.row(one.0).unwrap(), [0.0; 3]);
     assert!(index.live().is_empty());
     assert_eq!(index.push(&embed(vec![1.0, 0.0, 0.0], Metric::Cosine)), Slot(1));
 }
@@ -129,7 +129,7 @@ fn forbidden_rows_are_never_read() {
         let before = ask(&index);
         for (poison, slot) in [f32::NAN, f32::INFINITY, 1e30].into_iter().cycle().zip(0..3_000) {
             if !permitted.contains(slot) {
-                index.rows.fill(slot, poison);
+                index.columns.poison(slot, poison);
             }
         }
         assert_eq!(ask(&index), before, "seed {seed}");
@@ -430,4 +430,32 @@ fn where_walks_keep_failing_the_planner_turns_to_the_scan() {
         failed += u32::from(matches!(found.path, Path::GraphThenScan(_)));
     }
     assert!(failed <= 10, "{failed} of 50 walks were in vain, seed {seed}");
+}
+
+/// Every pass that a scan can begin with, leaving nothing out.
+const FULL: [Effort; 3] = [Effort::Full(Pass::Exact), Effort::Full(Pass::Bytes), Effort::Full(Pass::Bits)];
+
+#[test]
+fn every_pass_at_full_effort_agrees_with_the_oracle_bit_by_bit() {
+    let seed = 0xF0CC;
+    let mut dice = Dice(seed);
+    for metric in [Metric::Cosine, Metric::Dot, Metric::Euclidean] {
+        for dimension in [64, 100, 384, 769] {
+            let mut index = VectorIndex::new(dimension, metric, Isolation::Strict);
+            let mut last = dice.vector(dimension);
+            for _ in 0..700 {
+                last = if dice.below(3) == 0 { last } else { dice.vector(dimension) };
+                index.push(&embed(last.clone(), metric));
+            }
+            let permitted: RoaringBitmap = (0..700).filter(|_| dice.below(3) > 0).collect();
+            let query = embed(dice.vector(dimension), metric);
+            let truth = index.scan(&query, &permitted, 10, &|a, b| b.cmp(&a)).hits;
+            for effort in FULL {
+                let sought = index.sought(&query, &permitted, 10).unwrap();
+                let (hits, work) = index.scanning(&sought, &|a, b| b.cmp(&a)).run(&permitted, effort);
+                assert_eq!(hits, truth, "{effort:?} {metric:?} {dimension}, seed {seed}");
+                assert_eq!(work.exact, permitted.len(), "{effort:?}");
+            }
+        }
+    }
 }
