@@ -156,7 +156,8 @@ fn unsafe_lives_in_one_file_and_gives_its_reasons() {
         let mut reason = false;
         for (line, text) in code.lines().enumerate() {
             let comment = text.trim_start().starts_with("//");
-            let named = !comment && text.split(|c: char| !c.is_alphanumeric() && c != '_').any(|w| w.contains("unsafe"));
+            let named =
+                !comment && text.split(|c: char| !c.is_alphanumeric() && c != '_').any(|w| w.contains("unsafe"));
             let allowed = path == Path::new(UNSAFE_HOME) && (reason || text == "#![allow(unsafe_code)]");
             if named && !allowed {
                 faults.push(format!("{}:{}: unsafe without a reason, or away from home", path.display(), line + 1));

@@ -193,7 +193,7 @@ impl Codec {
         let (step, per_step) = (largest / QUERY_MAX, inverse(largest, QUERY_MAX));
         let mut sum = 0_i32;
         for x in coded {
-            let level = (*x * per_step).round_ties_even();
+            let level = nearest(*x * per_step);
             sum = sum.wrapping_add(level as i32);
             *x = level;
         }
@@ -203,7 +203,8 @@ impl Codec {
 
         // a set bit adds the component, a clear one takes it away: twice the set ones, less all
         asked.unit = 2.0 * self.weight() * step;
-        asked.offset = self.weight() * (BITS_DOUBT * self.bit_spread(length(query), f64::from(step)) - step * sum as f32);
+        asked.offset =
+            self.weight() * (BITS_DOUBT * self.bit_spread(length(query), f64::from(step)) - step * sum as f32);
     }
 
     /// The spread of the sum of a query with a row's signs, about what the row's factor makes of it. In units of a
@@ -245,6 +246,13 @@ fn length(vector: &[f32]) -> f64 {
     sums.iter().sum::<f64>().sqrt()
 }
 
+/// The nearest whole number of a small one, ties to even: beyond two to the 23rd a float has no digits after the point.
+/// Written so that the compiler needs no call for it.
+fn nearest(x: f32) -> f32 {
+    const POINTLESS: f32 = (1 << 23) as f32 * 1.5;
+    (x + POINTLESS) - POINTLESS
+}
+
 /// `top / largest`, or nothing where that is no number.
 fn inverse(largest: f32, top: f32) -> f32 {
     let inverse = top / largest;
@@ -256,7 +264,7 @@ fn write_bytes(vector: &[f32], row: &mut [Line], lift: u8) -> f32 {
     let largest = vector.iter().fold(0.0_f32, |max, x| max.max(x.abs()));
     let per_unit = inverse(largest, BYTE_MAX);
     let (whole, rest) = vector.as_chunks::<LINE_BYTES>();
-    let code = |x: f32| ((x * per_unit).round_ties_even() as i8 as u8).wrapping_add(lift);
+    let code = |x: f32| (nearest(x * per_unit) as i8 as u8).wrapping_add(lift);
     for (line, part) in row.iter_mut().zip(whole) {
         line.0 = part.map(code);
     }

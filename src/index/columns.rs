@@ -82,7 +82,8 @@ impl Columns {
 impl Codes {
     fn new(codec: Codec) -> Self {
         let (bytes, bits) = (codec.byte_lines(), codec.bit_lines());
-        let draft = Draft { bytes: vec![Line::default(); bytes], bits: vec![Line::default(); bits], ..Draft::default() };
+        let draft =
+            Draft { bytes: vec![Line::default(); bytes], bits: vec![Line::default(); bits], ..Draft::default() };
         Self { codec, bytes: Rows::new(bytes), scales: Rows::new(3), bits: Rows::new(bits), draft }
     }
 

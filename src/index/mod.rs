@@ -26,8 +26,8 @@ pub use kernel::Level;
 use kernel::{Kernel, Kernels};
 pub use planner::Why;
 use planner::{DEAD_SHARE_MAX, Effort, Facts, GRAPH_ROWS_MIN, Plan, TAIL_SHARE_MAX};
-pub use scan::Work;
 use scan::Scan;
+pub use scan::Work;
 use top::Top;
 
 /// Orders slots of equal score. It must be a total order.
@@ -236,8 +236,7 @@ impl VectorIndex {
     fn walk(&self, sought: &Sought<'_>, tie: Tie<'_>, graph: &Graph, breadth: usize, budget: u64) -> Found {
         let mut top = Top::new(sought.k, tie);
         let Sought { query, permitted, k } = sought;
-        let walk =
-            Walk { rows: &self.columns.exact, kernel: self.kernel, query, searched: permitted, breadth, budget };
+        let walk = Walk { rows: &self.columns.exact, kernel: self.kernel, query, searched: permitted, breadth, budget };
         let (visited, outcome) = walk.run(graph, &mut top);
         let mut work = Work { exact: visited, ..Work::default() };
         let shortfall = match outcome {

@@ -108,14 +108,7 @@ impl<'a> Scan<'a> {
         codes.codec.ask_bytes(self.query, asked);
         near.clear();
         let mut slots = permitted.iter();
-        let mut block = [0; BLOCK];
-        loop {
-            let block = slots.next_many(&mut block);
-            if block.is_empty() {
-                break;
-            }
-            self.upper_by_bytes(codes, asked, block, near);
-        }
+        self.upper_by_bytes(codes, asked, |block| slots.next_many(block).len(), near);
         work.bytes += near.len() as u64;
         self.refine(near, effort, work)
     }
@@ -133,18 +126,19 @@ impl<'a> Scan<'a> {
         codes.codec.ask_bytes(self.query, &mut scratch.bytes);
         let above = |bar, k, memory| Top::above(bar, k, self.tie, memory);
 
-        let wide = above(f32::NEG_INFINITY, effort.candidates(self.k), std::mem::take(&mut scratch.candidates));
-        let (mut wide, live) = self.sweep(codes, &scratch.bits, permitted, wide);
-        work.bits += live;
+        let wide = above(f32::MIN, effort.candidates(self.k), std::mem::take(&mut scratch.candidates));
+        let (mut wide, read) = self.sweep(codes, &scratch.bits, permitted, wide);
+        work.bits += read;
         let left_out = wide.left_out();
         scratch.candidates = wide.into_unordered();
         let mut top = self.among_candidates(codes, effort, scratch, work);
 
-        let (last, left_out) = (top.last().unwrap_or(f32::NEG_INFINITY), left_out.unwrap_or(f32::NEG_INFINITY));
-        if left_out >= last && left_out > f32::NEG_INFINITY {
+        // a row that is no more scores minus infinity: it is below the lowest bar
+        let last = top.last().unwrap_or(f32::MIN);
+        if left_out.is_some_and(|left_out| left_out >= last) {
             let all = above(last, usize::MAX, std::mem::take(&mut scratch.candidates));
-            let (all, live) = self.sweep(codes, &scratch.bits, permitted, all);
-            work.bits += live;
+            let (all, read) = self.sweep(codes, &scratch.bits, permitted, all);
+            work.bits += read;
             scratch.candidates = all.into_unordered();
             top = self.among_candidates(codes, effort, scratch, work);
         }
@@ -158,7 +152,14 @@ impl<'a> Scan<'a> {
         slots.extend(candidates.iter().map(|hit| hit.slot.0));
         slots.sort_unstable();
         near.clear();
-        slots.chunks(BLOCK).for_each(|block| self.upper_by_bytes(codes, asked, block, near));
+        let mut rest = slots.as_slice();
+        let next = |block: &mut [u32]| {
+            let (first, beyond) = rest.split_at(block.len().min(rest.len()));
+            block.iter_mut().zip(first).for_each(|(place, slot)| *place = *slot);
+            rest = beyond;
+            first.len()
+        };
+        self.upper_by_bytes(codes, asked, next, near);
         work.bytes += near.len() as u64;
         self.refine(near, effort, work)
     }
@@ -182,9 +183,15 @@ impl<'a> Scan<'a> {
     }
 
     /// Appends the live ones of ascending slots, each with the highest score that it may well have by its bytes.
-    fn upper_by_bytes(&self, codes: &Codes, asked: &ByteQuery, slots: &[u32], near: &mut Vec<Hit>) {
+    fn upper_by_bytes(
+        &self,
+        codes: &Codes,
+        asked: &ByteQuery,
+        next: impl FnMut(&mut [u32]) -> usize,
+        near: &mut Vec<Hit>,
+    ) {
         let mut products = [0; BLOCK];
-        each_stretch(&codes.bytes, slots, |stretch, slots| {
+        each_block(&codes.bytes, next, |stretch, slots| {
             (self.kernels.multiply)(&asked.lines, stretch, slots, &mut products);
             for (slot, product) in slots.iter().zip(products) {
                 let score = asked.upper(product, codes.scale(*slot));
@@ -195,7 +202,7 @@ impl<'a> Scan<'a> {
         });
     }
 
-    /// Offers permitted rows with the highest scores that they may well have by their bits; tells how many are live.
+    /// Offers permitted rows with the highest scores that they may well have by their bits; tells how many were read.
     /// On several cores, if there are enough rows and cores with nothing to do.
     fn sweep(&self, codes: &Codes, asked: &BitQuery, permitted: &RoaringBitmap, top: Top<'a>) -> (Top<'a>, u64) {
         let part = |slots: Iter<'_>, top: &mut Top<'a>| self.sweep_part(codes, asked, slots, top);
@@ -203,22 +210,46 @@ impl<'a> Scan<'a> {
     }
 
     fn sweep_part(&self, codes: &Codes, asked: &BitQuery, mut slots: Iter<'_>, top: &mut Top<'_>) -> u64 {
-        let (mut block, mut scores) = ([0; BLOCK], [0.0; BLOCK]);
-        let mut live = 0;
-        loop {
-            let block = slots.next_many(&mut block);
-            if block.is_empty() {
-                return live;
-            }
-            each_stretch(&codes.bits, block, |stretch, slots| {
+        let mut scores = [f32::NEG_INFINITY; BLOCK];
+        let mut read = 0;
+        each_block(
+            &codes.bits,
+            |block| slots.next_many(block).len(),
+            |stretch, slots| {
                 (self.kernels.estimate)(asked, stretch, slots, &mut scores);
-                for (slot, score) in slots.iter().zip(scores) {
-                    live += u64::from(score > f32::NEG_INFINITY);
-                    top.offer(*slot, score);
+                read += slots.len() as u64;
+                // mostly none is worth a closer look: asked of all at once, without a branch for each
+                let bar = top.bar();
+                if scores.iter().fold(false, |any, score| any | (*score >= bar)) {
+                    slots.iter().zip(scores).for_each(|(slot, score)| top.offer(*slot, score));
                 }
-            });
-        }
+            },
+        );
+        read
     }
+}
+
+/// Takes ascending slots from `next`, which fills a block and tells how far, and calls `each` with them and the piece of
+/// memory that they lie in. A block of scattered slots is asked of memory while the one before it is worked on; memory
+/// foresees a run by itself.
+#[inline(always)]
+fn each_block(rows: &Rows<Line>, mut next: impl FnMut(&mut [u32]) -> usize, mut each: impl FnMut(Stretch<'_>, &[u32])) {
+    let (mut block, mut ahead) = ([0; BLOCK], [0; BLOCK]);
+    let mut filled = next(&mut block);
+    while let Some(now) = block.get(..filled).filter(|now| !now.is_empty()) {
+        let more = next(&mut ahead);
+        let soon = ahead.get(..more).unwrap_or_default();
+        if !is_run(soon) {
+            each_stretch(rows, soon, |stretch, slots| stretch.prefetch(slots));
+        }
+        each_stretch(rows, now, &mut each);
+        std::mem::swap(&mut block, &mut ahead);
+        filled = more;
+    }
+}
+
+fn is_run(slots: &[u32]) -> bool {
+    matches!((slots.first(), slots.last()), (Some(first), Some(last)) if (last - first) as usize == slots.len() - 1)
 }
 
 /// Calls `each` with ascending slots, as many at a time as lie in one piece of memory, and that piece. Slots without a

@@ -1,6 +1,6 @@
 //! The best `k` of what is offered, in bounded memory, with ties as the caller orders them.
 
-use std::cmp::Ordering;
+use std::{cell::Cell, cmp::Ordering};
 
 use super::{Hit, Tie, share::Collect};
 use crate::model::Slot;
@@ -19,6 +19,8 @@ pub(super) struct Top<'a> {
 
 /// Held beyond `k` before a cut, at least.
 const SLACK: usize = 32;
+/// Scores that a thread keeps memory for.
+const KEPT_SCORES: usize = 1 << 16;
 
 impl<'a> Top<'a> {
     pub(super) fn new(k: usize, tie: Tie<'a>) -> Self {
@@ -36,6 +38,12 @@ impl<'a> Top<'a> {
         if score >= self.bar {
             self.keep(Hit { slot: Slot(slot), score });
         }
+    }
+
+    /// What scores lower is of no use. It only ever rises.
+    #[inline]
+    pub(super) fn bar(&self) -> f32 {
+        self.bar
     }
 
     /// How many hits there are.
@@ -105,12 +113,38 @@ impl Collect for Top<'_> {
     }
 }
 
+thread_local! {
+    /// Scores alone, to find the last of the best by: kept for the next time.
+    static SCORES: Cell<Vec<f32>> = Cell::default();
+}
+
 /// Moves the best `k` hits to the front, in no order, and returns them.
 pub(super) fn nearest_first<'h>(hits: &'h mut [Hit], k: usize, tie: Tie<'_>) -> &'h [Hit] {
     if (1..hits.len()).contains(&k) {
-        hits.select_nth_unstable_by(k - 1, |a, b| nearer(a, b, tie));
+        let mut scores = SCORES.take();
+        scores.clear();
+        scores.extend(hits.iter().map(|hit| hit.score));
+        let (_, last, _) = scores.select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a));
+        let kept = gather(hits, *last);
+        // more than were wanted: there are ties at the last place, and only they need the caller's order
+        if let Some(kept) = hits.get_mut(..kept).filter(|kept| kept.len() > k) {
+            kept.select_nth_unstable_by(k - 1, |a, b| nearer(a, b, tie));
+        }
+        scores.shrink_to(KEPT_SCORES);
+        SCORES.set(scores);
     }
     hits.get(..k).unwrap_or(hits)
+}
+
+/// Moves what scores `bar` or more to the front and tells how many that are.
+fn gather(hits: &mut [Hit], bar: f32) -> usize {
+    let mut kept = 0;
+    for at in 0..hits.len() {
+        let keep = hits.get(at).is_some_and(|hit| hit.score >= bar);
+        hits.swap(kept, at);
+        kept += usize::from(keep);
+    }
+    kept
 }
 
 fn nearer(a: &Hit, b: &Hit, tie: Tie<'_>) -> Ordering {

@@ -54,6 +54,17 @@ impl<'a> Stretch<'a> {
     }
 }
 
+impl Stretch<'_> {
+    /// Asks memory for rows that will be read soon. Their first lines: the next ones it foresees.
+    #[inline(always)]
+    pub(super) fn prefetch(&self, rows: &[u32]) {
+        #[cfg(target_arch = "x86_64")]
+        rows.iter().filter_map(|row| self.row(*row).first()).for_each(x86::prefetch);
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = rows;
+    }
+}
+
 /// The four bit planes of a part of a query, as many bits as a line has: the values of its components are
 /// `p0 + 2 p1 + 4 p2 - 8 p3`.
 pub(super) type Planes = [Line; 4];

@@ -9,7 +9,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{BitQuery, Kernels, Level, Line, Stretch, portable, tail};
+use super::{BitQuery, Kernels, LINE_BYTES, Level, Line, Planes, Stretch, portable, tail};
 
 /// The kernels for AVX2, where the processor has it.
 pub(super) fn avx2() -> Option<Kernels> {
@@ -44,47 +44,66 @@ pub(super) fn avx512() -> Option<Kernels> {
     })
 }
 
+/// One loop for each width that a row can have: what is known beforehand stays in registers.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vpopcntdq")]
 fn estimate_avx512(query: &BitQuery, stretch: Stretch<'_>, rows: &[u32], out: &mut [f32]) {
-    let (eights, rest) = rows.as_chunks();
-    let (out_eights, out_rest) = as_many(out, rows).as_chunks_mut();
-    for (rows, out) in eights.iter().zip(out_eights) {
-        store(out, estimate_eight(query, stretch, rows));
+    match query.planes.len() {
+        1 => estimate_wide::<1>(query, stretch, rows, out),
+        2 => estimate_wide::<2>(query, stretch, rows, out),
+        4 => estimate_wide::<4>(query, stretch, rows, out),
+        8 => estimate_wide::<8>(query, stretch, rows, out),
+        16 => estimate_wide::<16>(query, stretch, rows, out),
+        _ => (portable::KERNELS.estimate)(query, stretch, rows, out),
     }
-    let mut last = [u32::MAX; 8];
-    last.iter_mut().zip(rest).for_each(|(last, row)| *last = *row);
-    let mut scores = [0.0; 8];
-    if !rest.is_empty() {
-        store(&mut scores, estimate_eight(query, stretch, &last));
-    }
-    out_rest.iter_mut().zip(scores).for_each(|(out, score)| *out = score);
 }
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vpopcntdq")]
-fn estimate_eight(query: &BitQuery, stretch: Stretch<'_>, rows: &[u32; 8]) -> __m256 {
-    let mut sums = [_mm512_setzero_si512(); 8];
-    let mut tails = _mm512_setzero_si512();
-    let mut lane: __mmask8 = 1;
-    for (sum, row) in sums.iter_mut().zip(rows) {
-        let row = stretch.row(*row);
-        for (line, [p0, p1, p2, p3]) in row.iter().zip(&query.planes) {
+fn estimate_wide<const LINES: usize>(query: &BitQuery, stretch: Stretch<'_>, rows: &[u32], out: &mut [f32]) {
+    let Some(planes) = query.planes.first_chunk::<LINES>() else { return };
+    let (all, _) = stretch.lines.as_chunks();
+    for (rows, out) in rows.chunks(8).zip(out.chunks_mut(8)) {
+        let mut eight = [u32::MAX; 8];
+        eight.iter_mut().zip(rows).for_each(|(place, row)| *place = *row);
+        let places = eight.map(|row| row.wrapping_sub(stretch.first));
+        let scores = store_eight(estimate_eight(query, planes, all, places));
+        match out.first_chunk_mut() {
+            Some(out) if rows.len() == 8 => *out = scores,
+            _ => out.iter_mut().zip(scores).take(rows.len()).for_each(|(out, score)| *out = score),
+        }
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vpopcntdq")]
+fn estimate_eight<const LINES: usize>(
+    query: &BitQuery,
+    planes: &[Planes; LINES],
+    rows: &[[Line; LINES]],
+    places: [u32; 8],
+) -> __m256 {
+    let of = |place: u32| rows.get(place as usize).unwrap_or(&[Line([0; LINE_BYTES]); LINES]);
+    let [a, b, c, d, e, f, g, h] = places;
+    let (a, b, c, d, e, f, g, h) = (of(a), of(b), of(c), of(d), of(e), of(f), of(g), of(h));
+    let sum = |row: &[Line; LINES]| {
+        let mut sum = _mm512_setzero_si512();
+        for (line, [p0, p1, p2, p3]) in row.iter().zip(planes) {
             let line = load(line);
             let count = |plane| _mm512_popcnt_epi64(_mm512_and_si512(line, load(plane)));
             let twice = |x| _mm512_add_epi64(x, x);
             let upper = _mm512_sub_epi64(count(p2), twice(count(p3)));
             let lower = _mm512_add_epi64(count(p0), twice(count(p1)));
-            let product = _mm512_add_epi64(lower, _mm512_slli_epi64::<2>(upper));
-            *sum = _mm512_add_epi64(*sum, product);
+            sum = _mm512_add_epi64(sum, _mm512_add_epi64(lower, _mm512_slli_epi64::<2>(upper)));
         }
-        tails = _mm512_mask_set1_epi64(tails, lane, tail(row) as i64);
-        lane <<= 1;
-    }
-    let products = _mm256_cvtepi32_ps(sum_eight(sums));
-    let tails = _mm512_cvtepi64_epi32(_mm512_srli_epi64::<32>(tails));
+        sum
+    };
+    let sums = sum_eight([sum(a), sum(b), sum(c), sum(d), sum(e), sum(f), sum(g), sum(h)]);
+    let tail = |row: &[Line; LINES]| (tail(row) >> 32) as i32;
+    let tails = _mm256_setr_epi32(tail(a), tail(b), tail(c), tail(d), tail(e), tail(f), tail(g), tail(h));
     let factor = _mm256_castsi256_ps(_mm256_slli_epi32::<16>(tails));
     let bias = _mm256_castsi256_ps(_mm256_and_si256(tails, _mm256_set1_epi32(0xFFFF_0000_u32 as i32)));
-    let near = _mm256_add_ps(_mm256_mul_ps(_mm256_set1_ps(query.unit), products), _mm256_set1_ps(query.offset));
+    let products = _mm256_mul_ps(_mm256_set1_ps(query.unit), _mm256_cvtepi32_ps(sums));
+    let near = _mm256_add_ps(products, _mm256_set1_ps(query.offset));
     _mm256_add_ps(_mm256_mul_ps(factor, near), bias)
 }
 
@@ -107,27 +126,23 @@ fn sum_eight(sums: [__m512i; 8]) -> __m256i {
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vpopcntdq")]
 fn multiply_avx512(query: &[Line], stretch: Stretch<'_>, rows: &[u32], out: &mut [i32]) {
-    let (fours, rest) = rows.as_chunks();
-    let (out_fours, out_rest) = as_many(out, rows).as_chunks_mut();
-    for (rows, out) in fours.iter().zip(out_fours) {
-        *out = multiply_four(query, stretch, rows);
+    for (rows, out) in rows.chunks(4).zip(out.chunks_mut(4)) {
+        let mut four = [u32::MAX; 4];
+        four.iter_mut().zip(rows).for_each(|(place, row)| *place = *row);
+        let products = multiply_four(query, stretch, &four);
+        out.iter_mut().zip(products).take(rows.len()).for_each(|(out, product)| *out = product);
     }
-    let mut last = [u32::MAX; 4];
-    last.iter_mut().zip(rest).for_each(|(last, row)| *last = *row);
-    let products = if rest.is_empty() { [0; 4] } else { multiply_four(query, stretch, &last) };
-    out_rest.iter_mut().zip(products).for_each(|(out, product)| *out = product);
 }
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vpopcntdq")]
 fn multiply_four(query: &[Line], stretch: Stretch<'_>, rows: &[u32; 4]) -> [i32; 4] {
-    let mut sums = [_mm512_setzero_si512(); 4];
-    for (sum, row) in sums.iter_mut().zip(rows) {
-        for (line, query) in stretch.row(*row).iter().zip(query) {
-            *sum = _mm512_dpbusd_epi32(*sum, load(line), load(query));
-        }
-    }
-    let [a, b, c, d] = sums;
+    let sum = |row: u32| {
+        let lines = stretch.row(row).iter().zip(query);
+        lines.fold(_mm512_setzero_si512(), |sum, (line, query)| _mm512_dpbusd_epi32(sum, load(line), load(query)))
+    };
+    let [a, b, c, d] = *rows;
+    let (a, b, c, d) = (sum(a), sum(b), sum(c), sum(d));
     let by_two = |x, y| _mm512_add_epi32(_mm512_unpacklo_epi32(x, y), _mm512_unpackhi_epi32(x, y));
     let (ab, cd) = (by_two(a, b), by_two(c, d));
     let abcd = _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
@@ -220,10 +235,11 @@ fn rotate_avx2(signs: &[Vec<u32>], vector: &mut Vec<f32>, spare: &mut Vec<f32>) 
     portable::rotate(signs, vector, spare);
 }
 
-/// The places for answers of as many rows.
-fn as_many<'o, T>(out: &'o mut [T], rows: &[u32]) -> &'o mut [T] {
-    let count = out.len().min(rows.len());
-    out.split_at_mut(count).0
+/// Asks for a line that will be read soon. Every x86-64 can.
+#[inline(always)]
+pub(super) fn prefetch(line: &Line) {
+    // SAFETY: a hint; it reads nothing, and the reference is to memory of ours.
+    unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(line).cast()) }
 }
 
 #[inline]
@@ -243,9 +259,11 @@ fn halves(line: &Line) -> (__m256i, __m256i) {
 
 #[inline]
 #[target_feature(enable = "avx")]
-fn store(to: &mut [f32; 8], vector: __m256) {
+fn store_eight(vector: __m256) -> [f32; 8] {
+    let mut eight = [0.0; 8];
     // SAFETY: the array has room for eight floats; this store needs no alignment.
-    unsafe { _mm256_storeu_ps(to.as_mut_ptr(), vector) }
+    unsafe { _mm256_storeu_ps(eight.as_mut_ptr(), vector) };
+    eight
 }
 
 #[inline]
