@@ -13,7 +13,7 @@ use std::{
 use roaring::{RoaringBitmap, bitmap::Iter};
 
 /// Rows of one share, at least: about a millisecond of work, twenty times what a thread costs to start.
-const SHARE_ROWS_MIN: u64 = 200_000;
+pub(super) const SHARE_ROWS_MIN: u64 = 200_000;
 
 /// Helpers at work, of all scans together.
 static HELPERS: AtomicUsize = AtomicUsize::new(0);
@@ -98,4 +98,13 @@ impl Drop for Helpers {
 fn cores() -> usize {
     static CORES: OnceLock<usize> = OnceLock::new();
     *CORES.get_or_init(|| thread::available_parallelism().map_or(1, NonZero::get))
+}
+
+/// Runs `search` as if no core were free.
+#[cfg(test)]
+pub(super) fn alone<T>(search: impl FnOnce() -> T) -> T {
+    HELPERS.fetch_add(1 << 20, Ordering::Relaxed);
+    let found = search();
+    HELPERS.fetch_sub(1 << 20, Ordering::Relaxed);
+    found
 }
