@@ -41,6 +41,16 @@ impl Value {
         Self::Text(text.into())
     }
 
+    /// The entity that it refers to, if it is a reference.
+    pub fn entity(&self) -> Option<&EntityUid> {
+        match self {
+            Self::Entity(uid) => Some(uid),
+            Self::Bool(_) | Self::Long(_) | Self::Text(_) | Self::Set(_) | Self::Record(_) | Self::Extension { .. } => {
+                None
+            }
+        }
+    }
+
     /// Cedar's explicit JSON form: `{"__entity": …}`, `{"__extn": …}`.
     pub fn to_json(&self) -> Json {
         match self {

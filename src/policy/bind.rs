@@ -3,18 +3,21 @@
 
 use std::{
     cell::Cell,
+    cmp::Ordering,
     collections::{BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
 use cedar_policy::{Entities, Request};
-use roaring::{MultiOps, RoaringBitmap};
+use roaring::RoaringBitmap;
 
 use super::{
     bits::{Bits, Tri},
+    columns::{Code, Column},
     convert,
     decide::Session,
-    derived::{Ground, Outcome},
+    derived::{Ground, Group, Judged, Outcome, groups, groups_of},
+    ordinal::{Order, Ordinal, order},
     trace::{Halt, Trace},
     tree::{Binary, Kind, Node, Root, Step},
     world::Stored,
@@ -23,6 +26,12 @@ use crate::model::{Entity, EntityUid, Value};
 
 /// Representatives that Cedar is told of at a time.
 const BATCH: usize = 512;
+/// Distinct values that Cedar is asked about for one request: some 10 ms.
+const VALUES_ASKED: usize = 4_096;
+/// Columns that one atom may read.
+const COLUMNS_COMBINED: usize = 4;
+/// Distinct values that Cedar is asked about once, to be remembered.
+const VALUES_REMEMBERED: usize = 1 << 17;
 
 /// One request over one collection.
 pub(super) struct Binder<'a> {
@@ -32,6 +41,8 @@ pub(super) struct Binder<'a> {
     pub(super) request: &'a Request,
     pub(super) entities: &'a Entities,
     pub(super) evaluations: &'a Cell<u64>,
+    /// The only slots that matter: what is said of others is not used. `None`: all live ones.
+    pub(super) bounds: Option<&'a RoaringBitmap>,
 }
 
 /// What an expression without `resource` comes to.
@@ -53,12 +64,74 @@ impl Binder<'_> {
             };
         }
         match &node.kind {
-            Kind::And(l, r) => self.bind(l).and(|| self.bind(r)),
-            Kind::Or(l, r) => self.bind(l).or(|| self.bind(r)),
+            Kind::And(l, r) => {
+                let left = self.bind(l);
+                let matters = left.t.clone();
+                left.and(|| self.bind_within(&matters, r))
+            }
+            Kind::Or(l, r) => {
+                let left = self.bind(l);
+                let matters = left.f.clone();
+                left.or(|| self.bind_within(&matters, r))
+            }
             Kind::Not(e) => self.bind(e).not(),
-            Kind::If(c, t, e) => self.bind(c).choose(|| self.bind(t), || self.bind(e)),
-            _ => self.shape(node).or_else(|| self.by_value(node)).unwrap_or_else(Tri::unknown),
+            Kind::If(c, t, e) => {
+                let condition = self.bind(c);
+                let (yes, no) = (condition.t.clone(), condition.f.clone());
+                condition.choose(|| self.bind_within(&yes, t), || self.bind_within(&no, e))
+            }
+            _ => {
+                let looked_up = self.shape(node).or_else(|| self.by_value(node));
+                looked_up.or_else(|| self.by_values(node)).unwrap_or_else(Tri::unknown)
+            }
         }
+    }
+
+    /// Where only few slots matter, looks at no others.
+    pub(super) fn bind_within(&self, matters: &Bits, node: &Arc<Node>) -> Tri {
+        match matters {
+            Bits::Some(slots) if slots.len() * 2 < self.size() => Binder { bounds: Some(slots), ..*self }.bind(node),
+            Bits::None | Bits::All | Bits::Some(_) | Bits::But(_) => self.bind(node),
+        }
+    }
+
+    /// How many slots matter.
+    fn size(&self) -> u64 {
+        self.bounds.unwrap_or(self.ground.columns.live()).len()
+    }
+
+    /// Slots of a column as a set.
+    fn bits(&self, slots: &RoaringBitmap) -> Bits {
+        // what columns hold is live
+        if slots.len() == self.ground.columns.live().len() {
+            return if slots.is_empty() { Bits::None } else { Bits::All };
+        }
+        match self.bounds {
+            None => Bits::some(slots.clone()),
+            Some(bounds) => self.bounded(slots & bounds),
+        }
+    }
+
+    /// Slots that lie within the bounds already.
+    fn bounded(&self, slots: RoaringBitmap) -> Bits {
+        let all = self.bounds.unwrap_or(self.ground.columns.live()).len();
+        if slots.is_empty() {
+            Bits::None
+        } else if slots.len() == all {
+            Bits::All
+        } else {
+            Bits::Some(slots)
+        }
+    }
+
+    /// Slots with one of these values.
+    fn having<'v>(&self, column: &Column, values: impl IntoIterator<Item = &'v Value>) -> Bits {
+        self.bounded(column.having(values, self.bounds))
+    }
+
+    /// Slots with a set that holds one of these.
+    fn holding<'v>(&self, column: &Column, elements: impl IntoIterator<Item = &'v Value>) -> Bits {
+        self.bounded(column.holding(elements, self.bounds))
     }
 
     fn trace(&self) -> Trace<'_> {
@@ -127,8 +200,8 @@ impl Binder<'_> {
             Kind::Is(e, ty) => Some(match self.path(e)?.as_slice() {
                 [] => self.record_is(ty),
                 path => self.ground.column(path, |column| {
-                    let of_type = Bits::some(column.types.get(ty).cloned().unwrap_or_default());
-                    Tri::true_false(of_type, Bits::some(column.entities.clone())).unsure_of(&column.unsure)
+                    let of_type = column.types.get(ty).map_or(Bits::None, |slots| self.bits(slots));
+                    Tri::true_false(of_type, self.bits(&column.entities)).unsure_of(&column.unsure)
                 }),
             }),
             Kind::In(l, r) => match (self.path(l), self.path(r)) {
@@ -152,6 +225,8 @@ impl Binder<'_> {
             (Binary::ContainsAny, Some(path), None) if !r.on_resource => self.holds_any(&path, r),
             (Binary::ContainsAny, None, Some(path)) if !l.on_resource => self.holds_any(&path, l),
             (Binary::ContainsAll, Some(path), None) if !r.on_resource => self.holds_all(&path, r),
+            (_, Some(path), None) if !r.on_resource => self.ordered(&path, comparison(op)?, r),
+            (_, None, Some(path)) if !l.on_resource => self.ordered(&path, comparison(op)?.reversed(), l),
             _ => None,
         }
     }
@@ -162,7 +237,7 @@ impl Binder<'_> {
             return None;
         }
         Some(self.ground.column(path, |column| {
-            let slots = |b| Bits::some(column.slots(&Value::Bool(b)).cloned().unwrap_or_default());
+            let slots = |b| self.having(column, [&Value::Bool(b)]);
             Tri::true_false(slots(true), slots(false)).unsure_of(&column.unsure)
         }))
     }
@@ -175,12 +250,12 @@ impl Binder<'_> {
     fn has_step(&self, path: &[Step], steps: Vec<Step>) -> Option<Tri> {
         let here = match path {
             [] => Bits::All,
-            path => self.ground.column(path, |column| Bits::some(column.present.clone())),
+            path => self.ground.column(path, |column| self.bits(&column.present)),
         };
         let whole: Vec<Step> = path.iter().cloned().chain(steps).collect();
         Some(self.ground.column(&whole, |column| {
-            let f = here.minus(&Bits::some(column.broken.clone()));
-            Tri::true_false(Bits::some(column.present.clone()), f).unsure_of(&column.unsure)
+            let f = here.minus(&self.bits(&column.broken));
+            Tri::true_false(self.bits(&column.present), f).unsure_of(&column.unsure)
         }))
     }
 
@@ -194,8 +269,8 @@ impl Binder<'_> {
             ([], Value::Entity(uid)) => self.is_one_of([uid]),
             ([], _) => Tri::no(),
             (path, value) => self.ground.column(path, |column| {
-                let t = Bits::some(column.slots(value).cloned().unwrap_or_default());
-                Tri::true_false(t, Bits::some(column.present.clone())).unsure_of(&column.unsure)
+                let t = self.having(column, [value]);
+                Tri::true_false(t, self.bits(&column.present)).unsure_of(&column.unsure)
             }),
         };
         Some(if op == Binary::NotEq { equal.not() } else { equal })
@@ -216,11 +291,11 @@ impl Binder<'_> {
             Err(tri) => return tri,
         };
         if path.is_empty() {
-            return Some(self.is_one_of(items.iter().filter_map(entity)));
+            return Some(self.is_one_of(items.iter().filter_map(Value::entity)));
         }
         Some(self.ground.column(path, |column| {
-            let t = items.iter().filter_map(|item| column.slots(item)).union();
-            Tri::true_false(Bits::some(t), Bits::some(column.present.clone())).unsure_of(&column.unsure)
+            let t = self.having(column, &items);
+            Tri::true_false(t, self.bits(&column.present)).unsure_of(&column.unsure)
         }))
     }
 
@@ -231,12 +306,12 @@ impl Binder<'_> {
             Constant::Opaque => return None,
             Constant::Bad => return Some(Tri::bad()),
         };
-        self.sets(path, |column| column.holding(&item).cloned().unwrap_or_default())
+        self.sets(path, |column| self.holding(column, [&item]))
     }
 
     fn holds_any(&self, path: &[Step], set: &Node) -> Option<Tri> {
         match self.set(set) {
-            Ok(items) => self.sets(path, |column| items.iter().filter_map(|item| column.holding(item)).union()),
+            Ok(items) => self.sets(path, |column| self.holding(column, &items)),
             Err(tri) => tri,
         }
     }
@@ -244,55 +319,46 @@ impl Binder<'_> {
     fn holds_all(&self, path: &[Step], set: &Node) -> Option<Tri> {
         match self.set(set) {
             Ok(items) => self.sets(path, |column| {
-                let mut all = column.sets.clone();
-                for item in &items {
-                    match column.holding(item) {
-                        Some(slots) => all &= slots,
-                        None => all.clear(),
-                    }
-                }
-                all
+                let all = self.bits(&column.sets);
+                items.iter().fold(all, |all, item| all.and(&self.holding(column, [item])))
             }),
             Err(tri) => tri,
         }
     }
 
-    fn sets(&self, path: &[Step], t: impl FnOnce(&super::columns::Column) -> RoaringBitmap) -> Option<Tri> {
+    fn sets(&self, path: &[Step], t: impl FnOnce(&Column) -> Bits) -> Option<Tri> {
         if path.is_empty() {
             return None;
         }
-        Some(self.ground.column(path, |column| {
-            Tri::true_false(Bits::some(t(column)), Bits::some(column.sets.clone())).unsure_of(&column.unsure)
-        }))
+        Some(
+            self.ground
+                .column(path, |column| Tri::true_false(t(column), self.bits(&column.sets)).unsure_of(&column.unsure)),
+        )
     }
 
     /// The record is one of these.
     pub(super) fn is_one_of<'u>(&self, uids: impl IntoIterator<Item = &'u EntityUid>) -> Tri {
-        let slots = uids.into_iter().filter_map(|uid| self.ground.own(uid)).collect();
-        Tri::true_bad(Bits::some(slots), Bits::None)
+        let slots: RoaringBitmap = uids.into_iter().filter_map(|uid| self.ground.own(uid)).collect();
+        Tri::true_bad(self.bits(&slots), Bits::None)
     }
 
     /// The record is of this type.
     pub(super) fn record_is(&self, ty: &str) -> Tri {
         match self.ground.columns.of_type(ty) {
-            Some(slots) if slots.len() == self.ground.columns.live().len() => Tri::yes(),
-            Some(slots) => Tri::true_bad(Bits::some(slots.clone()), Bits::None),
+            Some(slots) => Tri::true_bad(self.bits(slots), Bits::None),
             None => Tri::no(),
         }
     }
 
     /// The record is one of these or below one.
     pub(super) fn within_record<'u>(&self, uids: impl IntoIterator<Item = &'u EntityUid>) -> Tri {
-        let kin = self.ground.kin(&[]);
-        let mut t = RoaringBitmap::new();
-        for uid in uids {
-            t.extend(self.ground.own(uid));
-            if let Some(slots) = kin.below.get(uid) {
-                t |= slots;
-            }
-        }
+        let uids: Vec<Value> = uids.into_iter().cloned().map(Value::Entity).collect();
+        let above = self.ground.above(&[]);
+        let own: RoaringBitmap = uids.iter().filter_map(Value::entity).filter_map(|uid| self.ground.own(uid)).collect();
+        let parents = self.holding(self.ground.columns.parents(), &uids);
+        let t = parents.or(&self.holding(&above, &uids)).or(&self.bits(&own));
         // a record whose ancestor is another record of the collection is left to the full decision
-        Tri::true_bad(Bits::some(t), Bits::some(kin.broken.clone()))
+        Tri::true_bad(t, self.bits(&above.broken))
     }
 
     /// `resource.patient in principal.assigned`, `resource in X`.
@@ -307,33 +373,14 @@ impl Binder<'_> {
             return Some(Tri::bad());
         }
         if path.is_empty() {
-            return Some(self.within_record(items.iter().filter_map(entity)));
+            return Some(self.within_record(items.iter().filter_map(Value::entity)));
         }
-        let kin = self.ground.kin(path);
-        Some(self.ground.column(path, |column| {
-            let mut t = items.iter().filter_map(|item| column.slots(item)).union();
-            t |= items.iter().filter_map(entity).filter_map(|uid| kin.below.get(uid)).union();
-            t -= &kin.unstored;
-            let f = &column.entities - &kin.unstored - &kin.broken;
-            let own = self.own_references(column);
-            Tri::true_false(Bits::some(t), Bits::some(f)).unsure_of(&(own | &column.unsure))
-        }))
-    }
-
-    /// Slots whose value is their own record: it counts as stored for them alone.
-    fn own_references(&self, column: &super::columns::Column) -> RoaringBitmap {
-        let records = |ty: &&Arc<str>| self.ground.columns.of_type(ty).is_some();
-        if !column.types.keys().any(|ty| records(&ty)) {
-            return RoaringBitmap::new();
-        }
-        let mut own = RoaringBitmap::new();
-        for (value, slots) in column.values() {
-            if let Some(slot) = entity(value).and_then(|uid| self.ground.own(uid)).filter(|slot| slots.contains(*slot))
-            {
-                own.insert(slot);
-            }
-        }
-        own
+        let above = self.ground.above(path);
+        let present = self.bits(&above.present);
+        let t = self.ground.column(path, |column| self.having(column, &items));
+        let t = t.or(&self.holding(&above, &items)).and(&present);
+        let f = present.minus(&self.bits(&above.broken));
+        Some(Tri::true_false(t, f).unsure_of(&above.unsure))
     }
 
     /// `principal in resource.teams`.
@@ -355,78 +402,154 @@ impl Binder<'_> {
             Stored::No => return Some(Tri::bad()),
         };
         Some(self.ground.column(path, |column| {
-            let mut t = RoaringBitmap::new();
-            for uid in above.into_iter().chain([uid]) {
-                let value = Value::Entity(uid);
-                for slots in [column.slots(&value), column.holding(&value)].into_iter().flatten() {
-                    t |= slots;
-                }
-            }
-            let fit = &column.entities | &column.entity_sets;
-            t &= &fit;
-            let f = if whole { fit } else { RoaringBitmap::new() };
-            Tri::true_false(Bits::some(t), Bits::some(f)).unsure_of(&column.unsure)
+            let uids: Vec<Value> = above.into_iter().chain([uid]).map(Value::Entity).collect();
+            let fit = self.bits(&column.entities).or(&self.bits(&column.entity_sets));
+            let t = self.having(column, &uids).or(&self.holding(column, &uids)).and(&fit);
+            let f = if whole { fit } else { Bits::None };
+            Tri::true_false(t, f).unsure_of(&column.unsure)
         }))
     }
 
-    /// By Cedar, once per distinct value of the one column that the atom reads. `None` if it reads more, or the record itself.
+    /// `resource.created_at < context.now`, without asking Cedar about each value.
+    fn ordered(&self, path: &[Step], wanted: Comparison, other: &Node) -> Option<Tri> {
+        if path.is_empty() {
+            return None;
+        }
+        let than = match self.constant(other) {
+            Constant::Value(value) => match order(&value) {
+                Order::Of(ordinal) => ordinal,
+                Order::Never => return Some(Tri::bad()),
+                Order::Unknown => return None,
+            },
+            Constant::Opaque => Ordinal::Moment(self.trace().millis(other)?),
+            Constant::Bad => return Some(Tri::bad()),
+        };
+        let holds = |value: &Value| match order(value) {
+            Order::Of(ordinal) => Ok(ordinal.compare(than).map(|ordering| wanted.holds(ordering))),
+            Order::Never => Ok(None),
+            Order::Unknown => Err(()),
+        };
+        self.ground.column(path, |column| {
+            let mut sorted = Sorted::default();
+            if let Some(bounds) = self.bounds.filter(|bounds| few_of(bounds, column)) {
+                for group in groups_of(column, bounds) {
+                    sorted.of(holds(&group.value).ok()?).extend(group.slots);
+                }
+            } else {
+                for (_, value, slots) in column.values() {
+                    let set = sorted.of(holds(&value).ok()?);
+                    match self.bounds {
+                        Some(bounds) => slots.add_within(bounds, set),
+                        None => slots.add_to(set),
+                    }
+                }
+            }
+            let Sorted { t, f, .. } = sorted;
+            Some(Tri::true_false(self.bounded(t), self.bounded(f)).unsure_of(&column.unsure))
+        })
+    }
+
+    /// The values of a column that matter, with those of their slots that do.
+    fn groups(&self, column: &Column) -> Vec<Group> {
+        match self.bounds {
+            Some(bounds) => groups_of(column, bounds),
+            None => groups(column).collect(),
+        }
+    }
+
+    /// By Cedar, once per distinct value of the one column that the atom reads. `None` if it reads more, or the record itself, or has
+    /// so many values that asking about the records that are found in the end is cheaper.
     fn by_value(&self, node: &Arc<Node>) -> Option<Tri> {
         let mut reads = BTreeSet::new();
         reads_of(node, &mut reads)?;
         let mut reads = reads.into_iter();
         let (Some(step), None) = (reads.next(), reads.next()) else { return None };
-        let mut known = if node.on_request { HashMap::new() } else { self.ground.outcomes(node.serial) };
         let path = [step.clone()];
-        let tri = self.ground.column(&path, |column| {
-            let new: Vec<Option<Value>> = column
-                .values()
-                .map(|(value, _)| Some(value.clone()))
-                .chain([None])
-                .filter(|value| !known.contains_key(value))
-                .collect();
-            for batch in new.chunks(BATCH) {
-                for (value, outcome) in batch.iter().zip(self.represented(node, &step, batch)?) {
-                    known.insert(value.clone(), outcome);
-                }
-            }
-            let mut sets = [RoaringBitmap::new(), RoaringBitmap::new(), RoaringBitmap::new()];
-            let mut unsure = RoaringBitmap::new();
-            let [t, f, b] = &mut sets;
-            for (value, slots) in column.values() {
-                let mut uids = Vec::new();
-                value.entities(&mut uids);
-                unsure.extend(
-                    uids.into_iter().filter_map(|uid| self.ground.own(uid)).filter(|slot| slots.contains(*slot)),
-                );
-                match known.get(&Some(value.clone()))? {
-                    Outcome::True => *t |= slots,
-                    Outcome::False => *f |= slots,
-                    Outcome::Bad => *b |= slots,
-                }
-            }
-            let absent = Bits::but(column.present.clone());
-            let [mut t, mut f, mut b] = sets.map(Bits::some);
-            match known.get(&None)? {
-                Outcome::True => t = t.or(&absent),
-                Outcome::False => f = f.or(&absent),
-                Outcome::Bad => b = b.or(&absent),
-            }
-            Some(Tri { t, f, b }.unsure_of(&unsure))
-        });
-        if !node.on_request {
-            self.ground.keep(node.serial, known);
-        }
-        tri
+        let mut judge = |values: &[Option<Value>]| {
+            let having = |value: &Option<Value>| value.iter().map(|value| (&step, value.clone())).collect();
+            self.represented(node, values.iter().map(having).collect())
+        };
+        let distinct = self.ground.column(&path, Column::distinct);
+        let few = self.size() < distinct as u64 && self.size() <= VALUES_ASKED as u64;
+        let (column, absent) = if few || (node.on_request && distinct <= VALUES_ASKED) {
+            self.ground.column(&path, |from| self.ground.truth_of(self.groups(from), &mut judge))?
+        } else if !node.on_request && distinct <= VALUES_REMEMBERED {
+            self.ground.truth(node.serial, &path, &mut judge)?
+        } else {
+            return None;
+        };
+        let slots = |b| self.having(&column, [&Value::Bool(b)]);
+        let judged = Tri { t: slots(true), f: slots(false), b: self.bits(&column.broken) };
+        let rest = self.ground.column(&path, |from| self.bits(&from.present)).not();
+        let judged = match absent {
+            Outcome::True => Tri { t: judged.t.or(&rest), ..judged },
+            Outcome::False => Tri { f: judged.f.or(&rest), ..judged },
+            Outcome::Bad => Tri { b: judged.b.or(&rest), ..judged },
+        };
+        Some(judged.unsure_of(&column.unsure))
     }
 
-    /// Cedar's answers for records that have nothing but this value.
-    fn represented(&self, node: &Node, step: &Step, values: &[Option<Value>]) -> Option<Vec<Outcome>> {
-        let stand_in = |(at, value): (usize, &Option<Value>)| {
+    /// By Cedar, once for all slots that have the same values of the several columns that the atom reads. `None` if there are too many
+    /// such combinations.
+    fn by_values(&self, node: &Arc<Node>) -> Option<Tri> {
+        let mut reads = BTreeSet::new();
+        reads_of(node, &mut reads)?;
+        if !(2..=COLUMNS_COMBINED).contains(&reads.len()) {
+            return None;
+        }
+        let columns: Vec<(&Step, &Column)> = reads.iter().map(|step| (step, self.ground.of_record(step))).collect();
+        let mut alike: HashMap<[Option<Code>; COLUMNS_COMBINED], Vec<u32>> = HashMap::new();
+        for slot in self.bounds.unwrap_or(self.ground.columns.live()) {
+            let mut codes = [None; COLUMNS_COMBINED];
+            codes.iter_mut().zip(&columns).for_each(|(code, (_, column))| *code = column.code(slot));
+            alike.entry(codes).or_default().push(slot);
+            if alike.len() > VALUES_ASKED {
+                return None;
+            }
+        }
+        let values = |codes: &[Option<Code>; COLUMNS_COMBINED]| {
+            let value = |(code, (step, column)): (&Option<Code>, &(_, &Column))| Some((*step, column.value((*code)?)?));
+            codes.iter().zip(&columns).filter_map(value).collect::<Vec<(&Step, Value)>>()
+        };
+        let (combinations, slots): (Vec<_>, Vec<_>) = alike.iter().map(|(codes, slots)| (values(codes), slots)).unzip();
+        let mut unsure = RoaringBitmap::new();
+        for (combination, slots) in combinations.iter().zip(&slots) {
+            let mut uids = Vec::new();
+            combination.iter().for_each(|(_, value)| value.entities(&mut uids));
+            unsure.extend(
+                uids.into_iter().filter_map(|uid| self.ground.own(uid)).filter(|own| slots.binary_search(own).is_ok()),
+            );
+        }
+        let mut sorted = Sorted::default();
+        for (judged, slots) in self.represented(node, combinations)?.into_iter().zip(slots) {
+            let set = match judged.outcome {
+                Outcome::True => sorted.of(Some(true)),
+                Outcome::False => sorted.of(Some(false)),
+                Outcome::Bad => sorted.of(None),
+            };
+            set.extend(slots);
+        }
+        Some(Tri::true_false(self.bounded(sorted.t), self.bounded(sorted.f)).unsure_of(&unsure))
+    }
+
+    /// Cedar's answers for records that have nothing but these values, batch by batch.
+    fn represented(&self, node: &Node, values: Vec<Vec<(&Step, Value)>>) -> Option<Vec<Judged>> {
+        let mut answers = Vec::with_capacity(values.len());
+        for batch in values.chunks(BATCH) {
+            answers.extend(self.represented_at_once(node, batch)?);
+        }
+        Some(answers)
+    }
+
+    fn represented_at_once(&self, node: &Node, values: &[Vec<(&Step, Value)>]) -> Option<Vec<Judged>> {
+        let stand_in = |(at, values): (usize, &Vec<(&Step, Value)>)| {
             let mut entity = Entity::bare(EntityUid::new("Record", format!("\u{0}{at}")));
-            match (step, value) {
-                (_, None) | (Step::Tag(None), _) => {}
-                (Step::Attr(name), Some(value)) => drop(entity.attrs.insert(Arc::clone(name), value.clone())),
-                (Step::Tag(Some(key)), Some(value)) => drop(entity.tags.insert(Arc::clone(key), value.clone())),
+            for (step, value) in values {
+                match step {
+                    Step::Tag(None) => {}
+                    Step::Attr(name) => drop(entity.attrs.insert(Arc::clone(name), value.clone())),
+                    Step::Tag(Some(key)) => drop(entity.tags.insert(Arc::clone(key), value.clone())),
+                }
             }
             entity
         };
@@ -444,20 +567,77 @@ impl Binder<'_> {
             let request = self.session.inquiry.request(convert::uid(&entity.uid)?)?;
             let world = self.session.world(entity);
             let trace = Trace { world, request: &request, entities: &entities, evaluations: self.evaluations };
-            Some(match trace.truth(node) {
+            let outcome = match trace.truth(node) {
                 Ok(true) => Outcome::True,
                 Ok(false) => Outcome::False,
                 Err(Halt::Missing | Halt::Erred) => Outcome::Bad,
-            })
+            };
+            Some(Judged { outcome, looked_at: self.session.looked_at(&sites, entity) })
         };
         stand_ins.iter().map(outcome).collect()
     }
 }
 
-fn entity(value: &Value) -> Option<&EntityUid> {
-    match value {
-        Value::Entity(uid) => Some(uid),
-        _ => None,
+/// Whether it is cheaper to look at these slots one by one than at all values of a column.
+fn few_of(slots: &RoaringBitmap, column: &Column) -> bool {
+    slots.len() < 64.max(column.present.len() / 16)
+}
+
+/// Slots by what a comparison comes to.
+#[derive(Default)]
+struct Sorted {
+    t: RoaringBitmap,
+    f: RoaringBitmap,
+    bad: RoaringBitmap,
+}
+
+impl Sorted {
+    fn of(&mut self, holds: Option<bool>) -> &mut RoaringBitmap {
+        match holds {
+            Some(true) => &mut self.t,
+            Some(false) => &mut self.f,
+            None => &mut self.bad,
+        }
+    }
+}
+
+/// What is asked of an order.
+#[derive(Clone, Copy)]
+enum Comparison {
+    Less,
+    LessEq,
+    Greater,
+    GreaterEq,
+}
+
+fn comparison(op: Binary) -> Option<Comparison> {
+    match op {
+        Binary::Less => Some(Comparison::Less),
+        Binary::LessEq => Some(Comparison::LessEq),
+        Binary::Greater => Some(Comparison::Greater),
+        Binary::GreaterEq => Some(Comparison::GreaterEq),
+        Binary::Eq | Binary::NotEq | Binary::Contains | Binary::ContainsAll | Binary::ContainsAny => None,
+    }
+}
+
+impl Comparison {
+    fn holds(self, ordering: Ordering) -> bool {
+        match self {
+            Self::Less => ordering.is_lt(),
+            Self::LessEq => ordering.is_le(),
+            Self::Greater => ordering.is_gt(),
+            Self::GreaterEq => ordering.is_ge(),
+        }
+    }
+
+    /// The same with the operands exchanged.
+    fn reversed(self) -> Self {
+        match self {
+            Self::Less => Self::Greater,
+            Self::LessEq => Self::GreaterEq,
+            Self::Greater => Self::Less,
+            Self::GreaterEq => Self::LessEq,
+        }
     }
 }
 

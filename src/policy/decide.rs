@@ -118,6 +118,25 @@ impl Session<'_> {
         Survey { complete, upward }
     }
 
+    /// Every entity that these sites may lead to from here, stored or not, and all ancestors that may be looked at.
+    pub(super) fn looked_at(&self, sites: &[Site], resource: &Entity) -> HashSet<EntityUid> {
+        let world = self.world(resource);
+        let mut found = HashSet::new();
+        for site in sites {
+            for uid in world.reach(&site.path).into_iter().filter_map(|reached| reached.entity()) {
+                if *uid != resource.uid {
+                    found.insert(uid.clone());
+                }
+                if let (Stored::Yes(entity), true) = (world.stored(uid), site.ancestors) {
+                    world.ancestors(entity, &mut |uid| {
+                        found.insert(uid.clone());
+                    });
+                }
+            }
+        }
+        found
+    }
+
     /// Everything that policies which read `names` can observe of these resources; without their parents unless `upward`. An entity without attributes, tags and parents is
     /// left out: Cedar sees no difference, and `survey` knows that it is there.
     pub(super) fn entities(

@@ -10,14 +10,17 @@ use std::{
 
 use cedar_policy::Entity as CedarEntity;
 
-use super::convert;
+use super::{columns::Changes, convert};
 use crate::model::{Entity, EntityUid};
 
-/// One count for all directories of the process, so that a version names one state of one directory.
-static VERSIONS: AtomicU64 = AtomicU64::new(1);
+/// One count for all directories of the process, so that a mark names one state of one directory.
+static DIRECTORIES: AtomicU64 = AtomicU64::new(1);
 
-fn next_version() -> u64 {
-    VERSIONS.fetch_add(1, Ordering::Relaxed)
+/// One state of one directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Mark {
+    directory: u64,
+    changes: u64,
 }
 
 /// All stored entities but records. Iteration is in the order of ids.
@@ -25,7 +28,8 @@ fn next_version() -> u64 {
 pub struct Directory {
     by_type: HashMap<Arc<str>, BTreeMap<Arc<str>, Held>>,
     referrers: HashMap<EntityUid, usize>,
-    version: u64,
+    number: u64,
+    changes: Changes<EntityUid>,
 }
 
 #[derive(Debug)]
@@ -37,7 +41,8 @@ struct Held {
 
 impl Default for Directory {
     fn default() -> Self {
-        Self { by_type: HashMap::new(), referrers: HashMap::new(), version: next_version() }
+        let number = DIRECTORIES.fetch_add(1, Ordering::Relaxed);
+        Self { by_type: HashMap::new(), referrers: HashMap::new(), number, changes: Changes::default() }
     }
 }
 
@@ -67,14 +72,19 @@ impl Directory {
         self.len() == 0
     }
 
-    /// A number that no other state of any directory in this process has.
-    pub fn version(&self) -> u64 {
-        self.version
+    /// A name for the present state, which no other state of any directory in this process has.
+    pub(super) fn mark(&self) -> Mark {
+        Mark { directory: self.number, changes: self.changes.mark() }
+    }
+
+    /// Entities that came, went or changed since; `None` where that is forgotten, or was another directory.
+    pub(super) fn changes_since(&self, mark: Mark) -> Option<impl Iterator<Item = &EntityUid>> {
+        if mark.directory == self.number { self.changes.since(mark.changes) } else { None }
     }
 
     /// Stores an entity, whole; gives back what it replaced.
     pub fn upsert(&mut self, entity: Entity) -> Option<Arc<Entity>> {
-        self.version = next_version();
+        self.changes.note(entity.uid.clone());
         for uid in distinct_references(&entity) {
             *self.referrers.entry(uid).or_insert(0) += 1;
         }
@@ -96,7 +106,7 @@ impl Directory {
     pub fn remove(&mut self, uid: &EntityUid) -> bool {
         let removed = self.by_type.get_mut(&uid.ty).and_then(|of_type| of_type.remove(&uid.id));
         let Some(old) = removed else { return false };
-        self.version = next_version();
+        self.changes.note(uid.clone());
         self.forget_references(&old.entity);
         true
     }
@@ -249,9 +259,9 @@ mod tests {
     fn an_implied_entity_does_not_replace_a_stored_one() {
         let mut directory = Directory::new();
         directory.upsert(group("a", &["b"]));
-        let version = directory.version();
+        let mark = directory.mark();
         directory.imply(EntityUid::new("Group", "a"));
-        assert_eq!(directory.version(), version);
+        assert_eq!(directory.mark(), mark);
         directory.imply(EntityUid::new("Group", "z"));
         assert_eq!(directory.of_type("Group").map(|e| e.uid.id.to_string()).collect::<Vec<_>>(), ["a", "z"]);
         assert_eq!(directory.get(&EntityUid::new("Group", "a")).unwrap().parents.len(), 1);

@@ -5,7 +5,10 @@
 use std::{
     cell::Cell,
     collections::{BTreeMap, HashSet},
+    sync::Arc,
 };
+
+use roaring::RoaringBitmap;
 
 use super::{
     Bundle, Columns, Directory, Inquiry, PolicyName, Scope,
@@ -14,12 +17,29 @@ use super::{
     compile::{Constraint, Policy},
     decide::Session,
     derived::Ground,
+    scopes::Key,
     slices::Matched,
 };
 use crate::model::{Entity, EntityUid};
 
-/// The plan of one request. A caller whose entity is not stored sees nothing.
-pub(super) fn plan(bundle: &Bundle, inquiry: &Inquiry, columns: &Columns, directory: &Directory) -> Scope {
+/// The plan of one request, or the one that was made of the same before. What depends on the time is never the same.
+pub(super) fn plan(bundle: &Bundle, inquiry: &Inquiry, columns: &Columns, directory: &Directory) -> Arc<Scope> {
+    let reads = bundle.slices.reads(inquiry.action());
+    if reads.holds("now") {
+        return Arc::new(bind(bundle, inquiry, columns, directory));
+    }
+    let now = Ground { bundle, columns, directory }.moment();
+    let key = Key::new(bundle.digest, inquiry, reads.of(inquiry.context()));
+    if let Some(scope) = columns.scopes.lock().find(now, &key) {
+        return scope;
+    }
+    let scope = Arc::new(bind(bundle, inquiry, columns, directory));
+    columns.scopes.lock().keep(now, key, &scope);
+    scope
+}
+
+/// A caller whose entity is not stored sees nothing.
+fn bind(bundle: &Bundle, inquiry: &Inquiry, columns: &Columns, directory: &Directory) -> Scope {
     let Some(principal) = directory.get(inquiry.principal()) else { return Scope::default() };
     let (ancestors, whole) = directory.ancestors(principal);
     let Matched { certain, undecided } =
@@ -44,23 +64,37 @@ pub(super) fn plan(bundle: &Bundle, inquiry: &Inquiry, columns: &Columns, direct
         request: &request,
         entities: &entities,
         evaluations: &evaluations,
+        bounds: None,
     };
+    let policy = |at: &usize| bundle.policies.get(*at);
+    let (permits, forbids): (Vec<&Policy>, Vec<&Policy>) =
+        slice.policies.iter().filter_map(policy).partition(|p| p.permits);
     let mut tally = Tally::default();
-    for policy in undecided.iter().filter_map(|at| bundle.policies.get(*at)) {
+    permits.into_iter().for_each(|policy| tally.add(policy, bound(&binder, policy)));
+    // what no permit may grant is denied whatever the forbids say: they are asked about the rest alone
+    let possible = std::mem::take(&mut tally.may_permit).over(columns.live());
+    tally.may_permit = Bits::some(possible.clone());
+    let binder = Binder { bounds: Some(&possible), ..binder };
+    for policy in undecided.iter().filter_map(policy) {
         let scope = resource_scope(&binder, &policy.resource);
         let b = scope.t.clone().or(&scope.b);
         tally.add(policy, Tri { t: Bits::None, f: scope.f, b });
     }
-    for policy in slice.policies.iter().filter_map(|at| bundle.policies.get(*at)) {
-        let scope = resource_scope(&binder, &policy.resource);
-        let bound = match &policy.condition {
-            Some(_) if scope.t.is_none() => scope,
-            Some(condition) => scope.and(|| binder.bind(condition)),
-            None => scope,
-        };
-        tally.add(policy, bound);
+    forbids.into_iter().for_each(|policy| tally.add(policy, bound(&binder, policy)));
+    tally.scope(&possible, evaluations.get())
+}
+
+/// The three outcomes of a policy.
+fn bound(binder: &Binder<'_>, policy: &Policy) -> Tri {
+    let scope = resource_scope(binder, &policy.resource);
+    match &policy.condition {
+        Some(_) if scope.t.is_none() => scope,
+        Some(condition) => {
+            let matters = scope.t.clone();
+            scope.and(|| binder.bind_within(&matters, condition))
+        }
+        None => scope,
     }
-    tally.scope(columns, evaluations.get())
 }
 
 /// Possible and certain effects over all policies.
@@ -101,11 +135,12 @@ impl Tally {
         self.may_bad = std::mem::take(&mut self.may_bad).or(&b);
     }
 
-    fn scope(self, columns: &Columns, evaluations: u64) -> Scope {
+    /// Of the slots that some permit may grant.
+    fn scope(self, within: &RoaringBitmap, evaluations: u64) -> Scope {
         let allowed = self.permitted.minus(&self.may_forbid).minus(&self.may_bad);
         let possible = self.may_permit.minus(&self.forbidden).minus(&self.bad);
-        let (allowed, possible) = (allowed.over(columns.live()), possible.over(columns.live()));
-        let capped = self.capped.into_iter().map(|(name, may)| (name, may.over(columns.live()))).collect();
+        let (allowed, possible) = (allowed.over(within), possible.over(within));
+        let capped = self.capped.into_iter().map(|(name, may)| (name, may.over(within))).collect();
         Scope { ask: possible - &allowed, allowed, capped, all_capped: !self.uncapped, evaluations }
     }
 }

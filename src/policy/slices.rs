@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use super::{
     compile::{Constraint, Policy},
     convert,
-    tree::{Path, Root, Site},
+    tree::{ContextReads, Path, Root, Site},
 };
 use crate::model::{Action, Entity, EntityUid};
 
@@ -76,9 +76,12 @@ type Key = (Action, Vec<usize>);
 /// An index over a bundle's policies, and the slices in use.
 #[derive(Debug)]
 pub(super) struct Slices {
-    /// By action: policies that name no single principal or group, and those that do under the name.
+    /// By action: policies for any principal; those for one, under its name; those for a group, under the group's.
     open: HashMap<Action, Vec<usize>>,
     bound: HashMap<(Action, EntityUid), Vec<usize>>,
+    grouped: HashMap<(Action, EntityUid), Vec<usize>>,
+    /// What the policies for an action read of the context.
+    reads: HashMap<Action, ContextReads>,
     /// Each action's entity, with every group as a parent.
     actions: HashMap<Action, CedarEntity>,
     kept: Mutex<HashMap<Key, Arc<Slice>>>,
@@ -95,19 +98,29 @@ impl Slices {
     pub(super) fn new(schema: &Schema, policies: &[Policy]) -> Self {
         let mut open: HashMap<Action, Vec<usize>> = HashMap::new();
         let mut bound: HashMap<(Action, EntityUid), Vec<usize>> = HashMap::new();
+        let mut grouped: HashMap<(Action, EntityUid), Vec<usize>> = HashMap::new();
+        let mut reads: HashMap<Action, ContextReads> = HashMap::new();
         for (at, policy) in policies.iter().enumerate() {
             for action in &policy.actions {
+                if let Some(condition) = &policy.condition {
+                    reads.entry(*action).or_default().add(condition);
+                }
                 match &policy.principal {
                     Constraint::Eq(uid) => bound.entry((*action, uid.clone())).or_default().push(at),
-                    // a test of ancestors can be undecided for any caller
-                    Constraint::Any | Constraint::Is(_) | Constraint::In(_) | Constraint::IsIn(..) => {
-                        open.entry(*action).or_default().push(at);
+                    Constraint::In(uid) | Constraint::IsIn(_, uid) => {
+                        grouped.entry((*action, uid.clone())).or_default().push(at);
                     }
+                    Constraint::Any | Constraint::Is(_) => open.entry(*action).or_default().push(at),
                 }
             }
         }
         let actions = Action::all().filter_map(|action| Some((action, action_entity(schema, action)?))).collect();
-        Self { open, bound, actions, kept: Mutex::default() }
+        Self { open, bound, grouped, reads, actions, kept: Mutex::default() }
+    }
+
+    /// What policies for an action read of the context.
+    pub(super) fn reads(&self, action: Action) -> ContextReads {
+        self.reads.get(&action).cloned().unwrap_or_default()
     }
 
     /// The policies whose action and principal scope match, or may.
@@ -121,7 +134,8 @@ impl Slices {
         let mut matched = Matched { certain: Vec::new(), undecided: Vec::new() };
         let open = self.open.get(&action).into_iter().flatten();
         let bound = self.bound.get(&(action, principal.uid.clone())).into_iter().flatten();
-        for (at, policy) in open.chain(bound).filter_map(|at| Some((*at, policies.get(*at)?))) {
+        let grouped = self.grouped(action, principal, (ancestors, whole));
+        for (at, policy) in open.chain(bound).chain(grouped).filter_map(|at| Some((*at, policies.get(*at)?))) {
             match policy.principal.matches(&principal.uid, ancestors, whole) {
                 Match::Yes => matched.certain.push(at),
                 Match::Undecided => matched.undecided.push(at),
@@ -130,6 +144,20 @@ impl Slices {
         }
         matched.certain.sort_unstable();
         matched
+    }
+
+    /// Policies for groups that the principal is in; for all groups, where an ancestor is not stored and so nobody can tell.
+    fn grouped(
+        &self,
+        action: Action,
+        principal: &Entity,
+        (ancestors, whole): (&HashSet<EntityUid>, bool),
+    ) -> Vec<&usize> {
+        let of = |group: &EntityUid| self.grouped.get(&(action, group.clone())).into_iter().flatten();
+        if whole {
+            return ancestors.iter().chain([&principal.uid]).flat_map(of).collect();
+        }
+        self.grouped.iter().filter(|((of, _), _)| *of == action).flat_map(|(_, policies)| policies).collect()
     }
 
     /// The slice of these policies, made or kept. `None` if Cedar refuses the set, which unique ids rule out.

@@ -64,6 +64,15 @@ impl Trace<'_> {
         eval_expression(self.request, self.entities, expression).map_err(|_| Halt::Erred)
     }
 
+    /// Milliseconds since 1970 of a node that comes to a moment. Only after `follow`, as `result`.
+    pub(super) fn millis(&self, node: &Node) -> Option<i64> {
+        self.evaluations.set(self.evaluations.get() + 1);
+        match eval_expression(self.request, self.entities, node.millis()?) {
+            Ok(EvalResult::Long(ms)) => Some(ms),
+            _ => None,
+        }
+    }
+
     /// Walks what Cedar would evaluate. Gives the value where it can be an entity or a record, and a truth value where it is one.
     pub(super) fn follow(&self, node: &Node) -> Result<Option<Value>, Halt> {
         match &node.kind {
@@ -134,7 +143,8 @@ impl Trace<'_> {
         }
     }
 
-    fn attribute(&self, from: &Value, name: &Arc<str>) -> Result<Option<Value>, Halt> {
+    /// An attribute of an entity, or a field of a record.
+    pub(super) fn attribute(&self, from: &Value, name: &Arc<str>) -> Result<Option<Value>, Halt> {
         match from {
             Value::Record(fields) => Ok(fields.get(name).cloned()),
             Value::Entity(uid) => match self.world.stored(uid) {

@@ -60,6 +60,10 @@ pub(super) enum Binary {
     Contains,
     ContainsAll,
     ContainsAny,
+    Less,
+    LessEq,
+    Greater,
+    GreaterEq,
 }
 
 /// The shape of a node.
@@ -95,6 +99,7 @@ pub(super) struct Node {
     pub(super) serial: u64,
     source: Arc<pst::Expr>,
     cedar: OnceLock<Option<Expression>>,
+    millis: OnceLock<Option<Expression>>,
 }
 
 /// A construct that this version of the product does not know.
@@ -110,7 +115,15 @@ impl Node {
         let on_request =
             matches!(kind, Kind::Var(Root::Principal | Root::Action | Root::Context)) || any(|c| c.on_request);
         let serial = SERIALS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        Arc::new(Self { kind, on_resource, on_request, serial, source, cedar: OnceLock::new() })
+        Arc::new(Self {
+            kind,
+            on_resource,
+            on_request,
+            serial,
+            source,
+            cedar: OnceLock::new(),
+            millis: OnceLock::new(),
+        })
     }
 
     /// The conjunction of a policy's clauses, in their order; `None` if it has none.
@@ -195,9 +208,26 @@ impl Node {
         Ok(Self::new(Kind::And(is, within), Arc::new(source)))
     }
 
+    /// In Cedar's words.
+    pub(super) fn text(&self) -> String {
+        self.source.to_string()
+    }
+
+    /// Whether a text is one of this very expression.
+    pub(super) fn is_written(&self, text: &str) -> bool {
+        let told = text.parse::<Expression>().map(|e| e.to_string());
+        told.is_ok_and(|told| self.cedar().is_some_and(|own| own.to_string() == told))
+    }
+
     /// The node for Cedar's evaluator: made from its text when first asked for. `None` if it does not survive that.
     pub(super) fn cedar(&self) -> Option<&Expression> {
         self.cedar.get_or_init(|| self.source.to_string().parse().ok()).as_ref()
+    }
+
+    /// For Cedar's evaluator: the milliseconds since 1970 of a node that comes to a moment.
+    pub(super) fn millis(&self) -> Option<&Expression> {
+        let text = || format!("({}).durationSince(datetime(\"1970-01-01\")).toMilliseconds()", self.source);
+        self.millis.get_or_init(|| text().parse().ok()).as_ref()
     }
 
     /// Every entity that an evaluation may dereference, wherever short circuits would lead.
@@ -273,6 +303,57 @@ impl Node {
     }
 }
 
+/// Which attributes of the context are read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum ContextReads {
+    These(BTreeSet<Arc<str>>),
+    /// The context is used as a whole.
+    All,
+}
+
+impl Default for ContextReads {
+    fn default() -> Self {
+        Self::These(BTreeSet::new())
+    }
+}
+
+impl ContextReads {
+    /// Adds what an expression reads.
+    pub(super) fn add(&mut self, node: &Node) {
+        let on_context = |e: &Node| matches!(e.kind, Kind::Var(Root::Context));
+        let read = match &node.kind {
+            Kind::Var(Root::Context) => None,
+            Kind::Attr(e, name) if on_context(e) => Some(name),
+            Kind::Has(e, names) if on_context(e) => names.first(),
+            kind => return kind.children().into_iter().for_each(|child| self.add(child)),
+        };
+        match (self, read) {
+            (Self::These(names), Some(name)) => names.extend([Arc::clone(name)]),
+            (whole, None) => *whole = Self::All,
+            (Self::All, Some(_)) => {}
+        }
+    }
+
+    /// The part of a context that is read.
+    pub(super) fn of(&self, context: &Value) -> Value {
+        match (self, context) {
+            (Self::These(names), Value::Record(fields)) => {
+                let read = fields.iter().filter(|(name, _)| names.contains(*name));
+                Value::Record(read.map(|(name, value)| (Arc::clone(name), value.clone())).collect())
+            }
+            (Self::These(_) | Self::All, whole) => whole.clone(),
+        }
+    }
+
+    /// Whether an attribute is read.
+    pub(super) fn holds(&self, name: &str) -> bool {
+        match self {
+            Self::These(names) => names.contains(name),
+            Self::All => true,
+        }
+    }
+}
+
 /// What an expression may be: the value at the end of a path, or a record literal.
 enum Form<'a> {
     Path(Path),
@@ -307,6 +388,10 @@ fn binary(op: pst::BinaryOp, l: Arc<Node>, r: Arc<Node>) -> Kind {
         pst::BinaryOp::Contains => Kind::Binary(Binary::Contains, l, r),
         pst::BinaryOp::ContainsAll => Kind::Binary(Binary::ContainsAll, l, r),
         pst::BinaryOp::ContainsAny => Kind::Binary(Binary::ContainsAny, l, r),
+        pst::BinaryOp::Less => Kind::Binary(Binary::Less, l, r),
+        pst::BinaryOp::LessEq => Kind::Binary(Binary::LessEq, l, r),
+        pst::BinaryOp::Greater => Kind::Binary(Binary::Greater, l, r),
+        pst::BinaryOp::GreaterEq => Kind::Binary(Binary::GreaterEq, l, r),
         // Cedar desugars `>` and `>=` with their operands in place; which one errs first makes no difference here
         _ => Kind::Strict(vec![l, r]),
     }

@@ -15,6 +15,20 @@ use super::StoreError;
 const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
+/// Tries until it works, fails otherwise than by being locked, or `LOCK_PATIENCE` is over.
+pub(super) fn patiently<T, E>(
+    mut attempt: impl FnMut() -> Result<T, E>,
+    is_locked: impl Fn(&E) -> bool,
+) -> Result<T, E> {
+    let asked = Instant::now();
+    loop {
+        match attempt() {
+            Err(error) if is_locked(&error) && asked.elapsed() < LOCK_PATIENCE => std::thread::sleep(LOCK_PAUSE),
+            done => return done,
+        }
+    }
+}
+
 /// The paths of one data directory.
 #[derive(Debug, Clone)]
 pub(super) struct Layout(PathBuf);
@@ -76,14 +90,11 @@ impl Layout {
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(false).mode(0o600);
         let file = options.open(self.0.join("LOCK")).map_err(StoreError::io)?;
-        let asked = Instant::now();
-        loop {
-            match file.try_lock() {
-                Ok(()) => return Ok(file),
-                Err(TryLockError::WouldBlock) if asked.elapsed() < LOCK_PATIENCE => std::thread::sleep(LOCK_PAUSE),
-                Err(TryLockError::WouldBlock) => return Err(StoreError::Locked),
-                Err(TryLockError::Error(e)) => return Err(StoreError::io(e)),
-            }
+        let taken = patiently(|| file.try_lock(), |error| matches!(error, TryLockError::WouldBlock));
+        match taken {
+            Ok(()) => Ok(file),
+            Err(TryLockError::WouldBlock) => Err(StoreError::Locked),
+            Err(TryLockError::Error(e)) => Err(StoreError::io(e)),
         }
     }
 

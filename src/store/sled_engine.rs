@@ -12,6 +12,7 @@ use std::{
 use super::{
     Disk, EngineError, StoreError,
     engine::{Batch, EachRow, Engine},
+    layout,
 };
 
 /// sled moves a page beyond a quarter of a segment to a file of its own, written without any sync. A leaf holds at most 26
@@ -40,7 +41,11 @@ impl SledEngine {
             .segment_size(SEGMENT_BYTES)
             .mode(sled::Mode::HighThroughput)
             .flush_every_ms(None);
-        let db = quietly(|| config.open())?;
+        // sled locks its file too, and says `Other` where it is locked; our own lock is held, so that it can only be somebody just ending
+        let db = layout::patiently(
+            || quietly(|| config.open()),
+            |error| matches!(error, EngineError::Io(ErrorKind::Other)),
+        )?;
         let file = File::open(dir.join("db")).map_err(io)?;
         let engine = Self { db, file, blobs: dir.join("blobs"), disk };
         engine.sync(dir)?;
