@@ -126,7 +126,7 @@ impl<'a> Scan<'a> {
         codes.codec.ask_bytes(self.query, &mut scratch.bytes);
         let above = |bar, k, memory| Top::above(bar, k, self.tie, memory);
 
-        let wide = above(f32::MIN, effort.candidates(self.k), std::mem::take(&mut scratch.candidates));
+        let wide = above(f32::MIN, effort.candidates(permitted.len(), self.k), std::mem::take(&mut scratch.candidates));
         let (mut wide, read) = self.sweep(codes, &scratch.bits, permitted, wide);
         work.bits += read;
         let left_out = wide.left_out();

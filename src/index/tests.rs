@@ -123,7 +123,7 @@ fn chart(dice: &mut Dice, rows: usize, dimension: usize, metric: Metric) -> Vec<
     for _ in 0..rows {
         let row = match (dice.below(10), charts.last()) {
             (0, Some(last)) => last.clone(),
-            (1..4, Some(last)) => embed(dice.near(&last.components(), 0.01), metric),
+            (1..4, Some(last)) => embed(dice.near(last.components(), 0.01), metric),
             _ => {
                 let centre = &centres[dice.below(20)];
                 embed(dice.near(centre, 0.5), metric)
@@ -184,7 +184,7 @@ fn what_is_hidden_changes_neither_answers_nor_work() {
         let (mut in_one, mut in_other) = (Vec::new(), Vec::new());
         for row in &seen {
             for _ in 0..dice.below(3) {
-                other.push(&embed(dice.near(&row.components(), 0.05), metric));
+                other.push(&embed(dice.near(row.components(), 0.05), metric));
             }
             in_one.push(one.push(row));
             in_other.push(other.push(row));
@@ -723,7 +723,7 @@ fn any_mixture_of_writes_erasures_and_searches_agrees_with_the_oracle() {
                             let share = dice.below(100);
                             let permitted: RoaringBitmap =
                                 slots.iter().filter(|_| dice.below(100) < share).map(|slot| slot.0).collect();
-                            let query = embed(dice.near_one_of(&rows, 0.3), Metric::Cosine);
+                            let query = embed(dice.near_one_of(rows, 0.3), Metric::Cosine);
                             let Some(sought) = index.sought(&query, &permitted, 7) else { continue };
                             let truth = index.scan(&query, &permitted, 7, &by_slot).hits;
                             for effort in FULL {

@@ -55,7 +55,7 @@ impl<'a> Stretch<'a> {
 }
 
 impl Stretch<'_> {
-    /// Asks memory for rows that will be read soon. Their first lines: the next ones it foresees.
+    /// Asks memory for the first lines of rows that will be read soon: the next ones it foresees.
     #[inline(always)]
     pub(super) fn prefetch(&self, rows: &[u32]) {
         #[cfg(target_arch = "x86_64")]
