@@ -1,88 +1,358 @@
-//! Searches of 100,000 rows of 384 dimensions, by how many of them are permitted: `cargo bench --bench search -- --quick`.
+//! Searches of generated hospitals, by class of caller: `cargo bench --bench search -- [SWITCHES]`.
+//!
+//! | switch | |
+//! |---|---|
+//! | `--rows N,N` | records of each hospital (100,000) |
+//! | `--dimension N` | components of a vector (384) |
+//! | `--questions N` | questions of each class and kind (150) |
+//! | `--class NAME` | only this class |
+//! | `--levels` | every level of processor, not only the best |
+//! | `--fast` | a collection with a graph too; it takes minutes to build |
+//! | `--scattered` | records arrive in no order, not patient by patient |
+//!
+//! Times are CPU time of the thread that searches. Each question is asked five times, in five rounds; `best` is the lowest of the
+//! rounds' medians, `median` the middle one. A hit counts for recall by its score, since copies tie.
 
-use std::{env, hint::black_box};
+use std::{collections::BTreeSet, env, hint::black_box, time::Instant};
 
-use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use roaring::RoaringBitmap;
+use rustix::time::{ClockId, clock_gettime};
 use wardkeep::{
-    index::VectorIndex,
+    index::{Level, VectorIndex, Work},
     model::{Embedding, Isolation, Metric, Slot},
 };
 
-const ROWS: u32 = 100_000;
-const DIMENSION: usize = 384;
-/// Rows of one patient; they lie together.
-const PATIENT: u32 = 20;
-/// A nurse, a physician, an attending, a privacy officer.
-const PERMITTED: [u32; 4] = [130, 900, 9_500, 98_000];
+/// Hits asked for.
+const K: usize = 10;
+/// Rounds of all questions.
+const ROUNDS: usize = 5;
 
+struct Switches {
+    rows: Vec<u32>,
+    dimension: usize,
+    questions: usize,
+    class: Option<String>,
+    levels: bool,
+    fast: bool,
+    scattered: bool,
+}
+
+impl Switches {
+    fn read() -> Self {
+        let args: Vec<String> = env::args().skip(1).collect();
+        let of = |name: &str| args.iter().position(|a| a == name).and_then(|at| args.get(at + 1)).cloned();
+        let on = |name: &str| args.iter().any(|a| a == name);
+        // `cargo bench` says so; anything else only wants to see that it runs
+        let small = !on("--bench");
+        let rows = of("--rows").unwrap_or(if small { "3000".into() } else { "100000".into() });
+        Self {
+            rows: rows.split(',').map(|n| n.parse().expect("a number of rows")).collect(),
+            dimension: of("--dimension").map_or(384, |n| n.parse().expect("a dimension")),
+            questions: of("--questions").map_or(if small { 5 } else { 150 }, |n| n.parse().expect("how many")),
+            class: of("--class"),
+            levels: on("--levels"),
+            fast: on("--fast"),
+            scattered: on("--scattered"),
+        }
+    }
+}
+
+/// A generator of its own: the same hospital every time.
 struct Dice(u64);
 
 impl Dice {
-    fn roll(&mut self) -> u32 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) as u32
+    fn roll(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
     }
 
-    fn vector(&mut self, centre: &[f32]) -> Embedding {
-        let components = centre.iter().map(|x| x + (self.roll() as f32 / (1_u32 << 30) as f32 - 1.0)).collect();
-        Embedding::new(components, DIMENSION, Metric::Cosine).unwrap()
+    fn below(&mut self, n: usize) -> usize {
+        (self.roll() >> 33) as usize % n
+    }
+
+    /// From 0 to 1.
+    fn share(&mut self) -> f64 {
+        (self.roll() >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
+    /// A direction, about of unit length.
+    fn direction(&mut self, dimension: usize) -> Vec<f32> {
+        let size = (3.0 / dimension as f32).sqrt();
+        (0..dimension).map(|_| ((self.roll() >> 40) as f32 / (1 << 23) as f32 - 1.0) * size).collect()
     }
 }
 
-fn filled(isolation: Isolation) -> (VectorIndex, Vec<Embedding>) {
-    let mut dice = Dice(7);
-    let centres: Vec<Vec<f32>> =
-        (0..500).map(|_| dice.vector(&[0.0; DIMENSION]).components().iter().map(|x| x * 12.0).collect()).collect();
-    let mut index = VectorIndex::new(DIMENSION, Metric::Cosine, isolation);
-    for i in 0..ROWS {
-        let vector = dice.vector(&centres[(i / 200) as usize]);
-        index.push(&vector);
-    }
-    let questions = (0..64).map(|i| dice.vector(&centres[i * 7])).collect();
-    (index, questions)
+/// What one hospital holds: vectors in clusters by topic and patient, templates that many charts share, exact copies.
+struct Hospital {
+    dimension: usize,
+    /// Slots of each patient.
+    patients: Vec<RoaringBitmap>,
+    dice: Dice,
 }
 
-/// Whole patients at random until there are `count` rows.
-fn scope(count: u32) -> RoaringBitmap {
-    let mut dice = Dice(u64::from(count));
-    let mut scope = RoaringBitmap::new();
-    while scope.len() < u64::from(count) {
-        let patient = dice.roll() % (ROWS / PATIENT);
-        let room = PATIENT.min(count - scope.len() as u32);
-        scope.insert_range(patient * PATIENT..patient * PATIENT + room);
-    }
-    scope
-}
-
-fn run(bench: &mut Criterion, kind: &str, index: &VectorIndex, questions: &[Embedding]) {
-    let mut group = bench.benchmark_group(kind);
-    for count in PERMITTED {
-        let scope = scope(count);
-        let mut next = questions.iter().cycle();
-        group.bench_function(format!("{count} of {ROWS}"), |b| {
-            b.iter_batched(
-                || next.next().unwrap(),
-                |q| index.search(black_box(q), &scope, 10, &|a: Slot, b: Slot| a.cmp(&b)),
-                BatchSize::SmallInput,
-            );
-        });
-    }
-    group.finish();
-}
-
-fn search(bench: &mut Criterion) {
-    let (index, questions) = filled(Isolation::Strict);
-    run(bench, "strict", &index, &questions);
-    // the build takes minutes on one core: only when asked for
-    if env::var_os("WARDKEEP_BENCH_GRAPH").is_some() {
-        let (mut index, questions) = filled(Isolation::Fast);
-        if let Some(job) = index.graph_job() {
-            index.install(job.build());
+impl Hospital {
+    /// Fills `index`; patients have from one record to some two hundred, twenty on average.
+    fn fill(index: &mut VectorIndex, rows: u32, dimension: usize, scattered: bool) -> Self {
+        let mut dice = Dice(0x9E37_79B9);
+        let mut owners: Vec<u32> = Vec::new();
+        let mut patient = 0;
+        while owners.len() < rows as usize {
+            let records = (20.0 * -(1.0 - dice.share()).ln()).ceil().clamp(1.0, 200.0) as usize;
+            owners.extend(std::iter::repeat_n(patient, records.min(rows as usize - owners.len())));
+            patient += 1;
         }
-        run(bench, "fast", &index, &questions);
+        if scattered {
+            for i in (1..owners.len()).rev() {
+                owners.swap(i, dice.below(i + 1));
+            }
+        }
+        let topics: Vec<_> = (0..400).map(|_| dice.direction(dimension)).collect();
+        let templates: Vec<_> = (0..300).map(|_| dice.direction(dimension)).collect();
+        let charts: Vec<_> = (0..patient).map(|_| dice.direction(dimension)).collect();
+        let mut patients = vec![RoaringBitmap::new(); patient as usize];
+        let mut last: Option<Embedding> = None;
+        for owner in owners {
+            let topic = &topics[(400.0 * dice.share().powi(2)) as usize];
+            let vector = match dice.below(50) {
+                0 if let Some(copy) = &last => copy.clone(),
+                0..6 => {
+                    let template = &templates[(300.0 * dice.share().powi(2)) as usize];
+                    mix(&mut dice, &[(template, 1.0)], 0.1)
+                }
+                _ => mix(&mut dice, &[(topic, 0.6), (&charts[owner as usize], 0.35)], 0.5),
+            };
+            patients[owner as usize].insert(index.push(&vector).0);
+            last = Some(vector);
+        }
+        Self { dimension, patients, dice }
+    }
+
+    /// A question near a record that `slots` holds.
+    fn question(&mut self, index: &VectorIndex, slots: &RoaringBitmap) -> Embedding {
+        let slot = slots.select(self.dice.below(slots.len() as usize) as u32).expect("a slot");
+        let vector = index.vector(Slot(slot)).expect("a live row").to_vec();
+        debug_assert_eq!(vector.len(), self.dimension);
+        mix(&mut self.dice, &[(&vector, 1.0)], 0.5)
+    }
+
+    /// Whole patients at random until there are `count` rows.
+    fn of_patients(&mut self, count: u64) -> RoaringBitmap {
+        let mut scope = RoaringBitmap::new();
+        while scope.len() < count {
+            let patient = self.dice.below(self.patients.len());
+            scope |= &self.patients[patient];
+        }
+        let beyond: Vec<u32> = scope.iter().skip(count as usize).collect();
+        scope - beyond.into_iter().collect::<RoaringBitmap>()
+    }
+
+    /// Records at random.
+    fn of_records(&mut self, count: u64, rows: u32) -> RoaringBitmap {
+        let mut scope = RoaringBitmap::new();
+        while scope.len() < count {
+            scope.insert(self.dice.below(rows as usize) as u32);
+        }
+        scope
     }
 }
 
-criterion_group!(benches, search);
-criterion_main!(benches);
+fn mix(dice: &mut Dice, parts: &[(&Vec<f32>, f32)], noise: f32) -> Embedding {
+    let mut vector = dice.direction(parts[0].0.len());
+    vector.iter_mut().for_each(|x| *x *= noise);
+    for (part, weight) in parts {
+        vector.iter_mut().zip(*part).for_each(|(x, p)| *x += p * weight);
+    }
+    let dimension = vector.len();
+    Embedding::new(vector, dimension, Metric::Cosine).expect("a vector")
+}
+
+/// What each class of caller may see.
+fn classes(hospital: &mut Hospital, rows: u32) -> Vec<(&'static str, RoaringBitmap)> {
+    let all = u64::from(rows);
+    let of = |share: f64, most: u64| ((all as f64 * share) as u64).clamp(1, most);
+    let mut classes = vec![
+        ("nurse", hospital.of_patients(130.min(all))),
+        ("psychotherapist", hospital.of_records(480.min(all / 2), rows)),
+        ("physician", hospital.of_patients(900.min(all))),
+        ("researcher", hospital.of_records(of(0.057, 57_000), rows)),
+        ("attending", hospital.of_patients(of(0.095, 10_000))),
+        ("department head", hospital.of_patients(of(0.4, u64::MAX))),
+        ("privacy officer", hospital.of_patients(of(0.98, u64::MAX))),
+    ];
+    if rows >= 1_000_000 {
+        classes.push(("everything", (0..rows).collect()));
+    }
+    classes
+}
+
+/// One class and kind of question.
+#[derive(Default)]
+struct Line {
+    medians: Vec<f64>,
+    means: Vec<f64>,
+    wall_us: Vec<f64>,
+    recalls: Vec<f64>,
+    short: usize,
+    forbidden: usize,
+    work: Work,
+    asked: usize,
+}
+
+fn ask(index: &VectorIndex, scope: &RoaringBitmap, questions: &[Embedding]) -> Line {
+    let tie = |a: Slot, b: Slot| a.cmp(&b);
+    let mut line = Line::default();
+    for round in 0..ROUNDS {
+        let mut cpu_us = Vec::new();
+        for question in questions {
+            let (start, wall) = (thread_us(), Instant::now());
+            let found = black_box(index.search(black_box(question), scope, K, &tie));
+            cpu_us.push(thread_us() - start);
+            line.wall_us.push(wall.elapsed().as_secs_f64() * 1e6);
+            if round > 0 {
+                continue;
+            }
+            let truth = index.scan(question, scope, K, &tie);
+            let last = truth.hits.last().map_or(f32::INFINITY, |hit| hit.score);
+            let right = found.hits.iter().filter(|hit| hit.score >= last).count();
+            line.recalls.push(right as f64 / truth.hits.len().max(1) as f64);
+            line.short += usize::from(found.hits.len() < truth.hits.len());
+            line.forbidden += found.hits.iter().filter(|hit| !scope.contains(hit.slot.0)).count();
+            line.work.bits += found.work.bits;
+            line.work.bytes += found.work.bytes;
+            line.work.exact += found.work.exact;
+            line.asked += 1;
+        }
+        line.means.push(cpu_us.iter().sum::<f64>() / cpu_us.len() as f64);
+        line.medians.push(quantile(&mut cpu_us, 0.5));
+    }
+    line
+}
+
+impl Line {
+    fn print(mut self, class: &str, scope: &RoaringBitmap, dimension: usize, bandwidth: f64) {
+        let best = self.medians.iter().copied().fold(f64::INFINITY, f64::min);
+        let median = quantile(&mut self.medians, 0.5);
+        let (p50, p99) = (quantile(&mut self.wall_us, 0.5), quantile(&mut self.wall_us, 0.99));
+        let mean = |sum: u64| sum as f64 / self.asked.max(1) as f64;
+        let (bits, bytes, exact) = (mean(self.work.bits), mean(self.work.bytes), mean(self.work.exact));
+        let bit_bytes = dimension.next_power_of_two().max(512) as f64 / 8.0;
+        let byte_bytes = (dimension.div_ceil(64) * 64 + 12) as f64;
+        let read = bits * bit_bytes + bytes * byte_bytes + exact * dimension as f64 * 4.0;
+        let recall = self.recalls.iter().sum::<f64>() / self.asked.max(1) as f64;
+        let worst = self.recalls.iter().copied().fold(1.0, f64::min);
+        let poor = self.recalls.iter().filter(|r| **r < 0.8).count();
+        println!(
+            "| {class} | {} | {best:.1} | {median:.1} | {p50:.0} / {p99:.0} | {:.0} | {recall:.4} / {worst:.1} / {poor} | {} / {} | {bits:.0} / {bytes:.0} / {exact:.0} | {:.0} KB | {:.0} % |",
+            scope.len(),
+            1e6 / self.means.iter().copied().fold(f64::INFINITY, f64::min),
+            self.short,
+            self.forbidden,
+            read / 1e3,
+            read / best / bandwidth / 10.0,
+        );
+    }
+}
+
+fn head() {
+    println!(
+        "| class | permitted | best us | median us | wall p50 / p99 us | searches/s a core | recall mean / worst / below 0.8 | short / forbidden | rows read: bits / bytes / vectors | read | of bandwidth |"
+    );
+    println!("|---|---|---|---|---|---|---|---|---|---|---|");
+}
+
+fn table(switches: &Switches, index: &VectorIndex, hospital: &mut Hospital, rows: u32, bandwidth: f64) {
+    head();
+    let questions = switches.questions;
+    let everything: RoaringBitmap = (0..rows).collect();
+    for (class, scope) in classes(hospital, rows) {
+        if switches.class.as_deref().is_some_and(|only| only != class) {
+            continue;
+        }
+        let normal: Vec<_> = (0..questions).map(|_| hospital.question(index, &scope)).collect();
+        ask(index, &scope, &normal).print(class, &scope, hospital.dimension, bandwidth);
+        let hidden = &everything - &scope;
+        if hidden.is_empty() {
+            continue;
+        }
+        let cross: Vec<_> = (0..questions).map(|_| hospital.question(index, &hidden)).collect();
+        ask(index, &scope, &cross).print(&format!("{class}, cross-patient"), &scope, hospital.dimension, bandwidth);
+    }
+}
+
+fn main() {
+    let switches = Switches::read();
+    let bandwidth = bandwidth();
+    println!("One core reads {bandwidth:.1} GB/s from memory.");
+    for rows in &switches.rows {
+        let levels = [Level::Avx512, Level::Avx2, Level::Portable];
+        let mut levels =
+            levels.into_iter().filter_map(|l| VectorIndex::at_level(l, 2, Metric::Cosine, Isolation::Strict));
+        let best = levels.next().expect("one level at least").level();
+        let levels: Vec<Level> =
+            if switches.levels { std::iter::once(best).chain(levels.map(|i| i.level())).collect() } else { vec![best] };
+        for level in levels {
+            measure(&switches, *rows, level, Isolation::Strict, bandwidth);
+        }
+        if switches.fast {
+            measure(&switches, *rows, best, Isolation::Fast, bandwidth);
+        }
+    }
+}
+
+fn measure(switches: &Switches, rows: u32, level: Level, isolation: Isolation, bandwidth: f64) {
+    let dimension = switches.dimension;
+    let mut index = VectorIndex::at_level(level, dimension, Metric::Cosine, isolation).expect("a level");
+    let mut hospital = Hospital::fill(&mut index, rows, dimension, switches.scattered);
+    if let Some(job) = index.graph_job() {
+        let start = Instant::now();
+        index.install(job.build());
+        println!("\nThe graph took {:.0} s.", start.elapsed().as_secs_f64());
+    }
+    println!("\n### {rows} records of {dimension} dimensions, {isolation:?}, {level:?}\n");
+    table(switches, &index, &mut hospital, rows, bandwidth);
+    rewrite(&mut index, &mut hospital);
+    println!("{:.0} bytes a record in memory.", index.memory_bytes() as f64 / index.live().len() as f64);
+}
+
+/// What it costs to put a row in and to take one out.
+fn rewrite(index: &mut VectorIndex, hospital: &mut Hospital) {
+    let slots: BTreeSet<u32> = (0..1_000).map(|_| hospital.dice.below(index.live().len() as usize) as u32).collect();
+    let vectors: Vec<_> = slots
+        .iter()
+        .map(|s| mix(&mut hospital.dice, &[(&index.vector(Slot(*s)).expect("live").to_vec(), 1.0)], 0.1))
+        .collect();
+    let start = thread_us();
+    slots.iter().for_each(|slot| index.remove(Slot(*slot)));
+    let removed = thread_us();
+    vectors.iter().for_each(|vector| _ = index.push(vector));
+    let pushed = thread_us();
+    let count = slots.len() as f64;
+    println!("\nA row in: {:.1} us, out: {:.1} us.", (pushed - removed) / count, (removed - start) / count);
+}
+
+/// GB/s that one core reads, by adding up more than any cache holds.
+fn bandwidth() -> f64 {
+    let words = vec![1_u64; 32 << 20];
+    let read = |_| {
+        let start = thread_us();
+        let mut sums = [0_u64; 32];
+        for part in words.as_chunks::<32>().0 {
+            sums.iter_mut().zip(part).for_each(|(sum, x)| *sum ^= *x);
+        }
+        black_box(sums);
+        (words.len() * 8) as f64 / (thread_us() - start) / 1e3
+    };
+    (0..9).map(read).fold(0.0, f64::max)
+}
+
+fn thread_us() -> f64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    time.tv_sec as f64 * 1e6 + time.tv_nsec as f64 / 1e3
+}
+
+fn quantile(values: &mut [f64], q: f64) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(((values.len() as f64 - 1.0) * q).round() as usize).copied().unwrap_or(f64::NAN)
+}

@@ -147,6 +147,28 @@ fn each_engine_has_one_home() {
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
+/// The only file that may hold `unsafe`: instructions that not every processor has.
+const UNSAFE_HOME: &str = "index/kernel/x86.rs";
+
+#[test]
+fn unsafe_lives_in_one_file_and_gives_its_reasons() {
+    let mut faults = Vec::new();
+    for (_, path, code) in sources() {
+        let mut reason = false;
+        for (line, text) in code.lines().enumerate() {
+            let comment = text.trim_start().starts_with("//");
+            let named =
+                !comment && text.split(|c: char| !c.is_alphanumeric() && c != '_').any(|w| w.contains("unsafe"));
+            let allowed = path == Path::new(UNSAFE_HOME) && (reason || text == "#![allow(unsafe_code)]");
+            if named && !allowed {
+                faults.push(format!("{}:{}: unsafe without a reason, or away from home", path.display(), line + 1));
+            }
+            reason = if comment { reason || text.contains("SAFETY:") } else { false };
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
 #[test]
 fn the_plan_finds_an_import_that_points_up() {
     assert_eq!(imported("use crate::{model::{A, B}, engine::C, policy};"), ["model", "engine", "policy"]);

@@ -3,25 +3,35 @@
 //! The permitted set is the search space: a strict collection scans the permitted rows and touches no other, so that
 //! answer and work are a function of the question and of what the caller may see.
 
+mod codec;
+mod columns;
 mod graph;
 mod kernel;
 pub mod planner;
 mod rows;
 mod scan;
+mod share;
 mod top;
 
-use std::{cmp::Ordering, sync::Arc};
+use std::{borrow::Cow, cmp::Ordering, sync::Arc};
 
 use roaring::RoaringBitmap;
 
 use crate::model::{Embedding, Isolation, Metric, Slot};
+pub use codec::VERSION as CODEC_VERSION;
+use columns::Columns;
 use graph::Walk;
 pub use graph::{Graph, GraphJob, Shortfall};
-use kernel::Kernel;
+pub use kernel::Level;
+use kernel::{Kernel, Kernels};
 pub use planner::Why;
-use planner::{DEAD_SHARE_MAX, Facts, GRAPH_ROWS_MIN, Plan, TAIL_SHARE_MAX};
-use rows::Rows;
+use planner::{DEAD_SHARE_MAX, Effort, Facts, GRAPH_ROWS_MIN, Plan, TAIL_SHARE_MAX};
+use scan::Scan;
+pub use scan::Work;
 use top::Top;
+
+/// Orders slots of equal score. It must be a total order.
+pub type Tie<'a> = &'a (dyn Fn(Slot, Slot) -> Ordering + Sync);
 
 /// One record that was found.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -37,7 +47,7 @@ pub struct Hit {
 pub enum Path {
     /// Nothing was permitted, or nothing asked for: no row was read.
     Empty,
-    /// Every permitted row was scored, and no other.
+    /// Every permitted row was looked at, and no other.
     Scan(Why),
     /// The graph was walked, and permitted rows that came after it were scanned.
     Graph,
@@ -52,8 +62,10 @@ pub struct Found {
     pub hits: Vec<Hit>,
     /// The way it was reached.
     pub path: Path,
-    /// Rows whose vector was read.
+    /// Rows that were looked at, in whatever form.
     pub scored: u64,
+    /// How closely.
+    pub work: Work,
 }
 
 /// The vectors of one collection and which of them are live.
@@ -61,7 +73,8 @@ pub struct VectorIndex {
     metric: Metric,
     isolation: Isolation,
     kernel: Kernel,
-    rows: Rows,
+    kernels: Kernels,
+    columns: Columns,
     live: RoaringBitmap,
     /// Wiped slots to be used again, so that rewriting records takes no more memory. Only where no graph will ever name a slot.
     free: Vec<u32>,
@@ -73,11 +86,21 @@ pub struct VectorIndex {
 impl VectorIndex {
     /// An index without rows.
     pub fn new(dimension: usize, metric: Metric, isolation: Isolation) -> Self {
+        Self::with(Kernels::best(), dimension, metric, isolation)
+    }
+
+    /// The same for a processor of a lower level than this one: to measure and to test. `None` if this one is not up to it.
+    pub fn at_level(level: Level, dimension: usize, metric: Metric, isolation: Isolation) -> Option<Self> {
+        Kernels::of(level).map(|kernels| Self::with(kernels, dimension, metric, isolation))
+    }
+
+    fn with(kernels: Kernels, dimension: usize, metric: Metric, isolation: Isolation) -> Self {
         Self {
             metric,
             isolation,
             kernel: Kernel::new(metric),
-            rows: Rows::new(dimension),
+            kernels,
+            columns: Columns::new(dimension, metric, kernels),
             live: RoaringBitmap::new(),
             free: Vec::new(),
             graph: None,
@@ -88,15 +111,15 @@ impl VectorIndex {
     /// Takes a row in: into a slot that was wiped, where the collection never has a graph, else into the next one. A vector of another
     /// length than the collection's takes a slot that is never live.
     pub fn push(&mut self, embedding: &Embedding) -> Slot {
-        if embedding.components().len() == self.rows.dimension()
+        if embedding.components().len() == self.columns.exact.width()
             && let Some(slot) = self.free.pop()
         {
-            self.rows.replace(slot, embedding.components());
+            self.columns.replace(slot, embedding.components());
             self.live.insert(slot);
             return Slot(slot);
         }
-        let slot = self.rows.push(embedding.components());
-        if embedding.components().len() == self.rows.dimension() {
+        let slot = self.columns.push(embedding.components());
+        if embedding.components().len() == self.columns.exact.width() {
             self.live.insert(slot);
         }
         Slot(slot)
@@ -105,7 +128,7 @@ impl VectorIndex {
     /// Takes a row out of every later answer and wipes its vector.
     pub fn remove(&mut self, slot: Slot) {
         if self.live.remove(slot.0) {
-            self.rows.wipe(slot.0);
+            self.columns.wipe(slot.0);
             if planner::never(self.isolation, self.metric).is_some() {
                 self.free.push(slot.0);
             }
@@ -122,36 +145,25 @@ impl VectorIndex {
 
     /// The vector in a live slot.
     pub fn vector(&self, slot: Slot) -> Option<&[f32]> {
-        if self.live.contains(slot.0) { self.rows.row(slot.0) } else { None }
+        if self.live.contains(slot.0) { self.columns.exact.row(slot.0) } else { None }
     }
 
-    /// The `k` nearest of the permitted rows. `tie` orders slots of equal score, at the last place too; it must be a
-    /// total order.
-    pub fn search(
-        &self,
-        query: &Embedding,
-        permitted: &RoaringBitmap,
-        k: usize,
-        tie: &dyn Fn(Slot, Slot) -> Ordering,
-    ) -> Found {
+    /// The `k` nearest of the permitted rows. `tie` orders slots of equal score, at the last place too.
+    pub fn search(&self, query: &Embedding, permitted: &RoaringBitmap, k: usize, tie: Tie<'_>) -> Found {
         let Some(sought) = self.sought(query, permitted, k) else { return Found::nothing() };
-        match (self.plan(sought.searched.len(), k), &self.graph) {
+        match (self.plan(sought.permitted.len(), k), &self.graph) {
             (Plan::Scan(why), _) => self.scan_rows(&sought, tie, Path::Scan(why)),
             (Plan::Walk { .. }, None) => self.scan_rows(&sought, tie, Path::Scan(Why::NoGraph)),
             (Plan::Walk { breadth, budget }, Some(graph)) => self.walk(&sought, tie, graph, breadth, budget),
         }
     }
 
-    /// The same answer by scoring every permitted row: the oracle that any faster path is held against.
-    pub fn scan(
-        &self,
-        query: &Embedding,
-        permitted: &RoaringBitmap,
-        k: usize,
-        tie: &dyn Fn(Slot, Slot) -> Ordering,
-    ) -> Found {
+    /// The same answer by scoring the vector of every permitted row: the oracle that any faster path is held against.
+    pub fn scan(&self, query: &Embedding, permitted: &RoaringBitmap, k: usize, tie: Tie<'_>) -> Found {
         let Some(sought) = self.sought(query, permitted, k) else { return Found::nothing() };
-        self.scan_rows(&sought, tie, Path::Scan(Why::Asked))
+        let mut work = Work::default();
+        let top = self.scanning(&sought, tie).exact(sought.permitted.iter(), Top::new(k, tie), &mut work);
+        Found { hits: top.into_hits(), path: Path::Scan(Why::Asked), scored: work.exact, work }
     }
 
     /// A snapshot to build a graph from, if one is wanted: the collection is fast, its metric has neighbourhoods, it has
@@ -159,10 +171,10 @@ impl VectorIndex {
     pub fn graph_job(&self) -> Option<GraphJob> {
         let worth = planner::never(self.isolation, self.metric).is_none() && self.live.len() >= GRAPH_ROWS_MIN;
         let aged = self.graph.as_ref().is_none_or(|graph| {
-            let tail = self.rows.len().saturating_sub(graph.covered());
+            let tail = self.columns.exact.len().saturating_sub(graph.covered());
             f64::from(tail) > TAIL_SHARE_MAX * f64::from(graph.covered()) || graph.dead_share() > DEAD_SHARE_MAX
         });
-        let job = || GraphJob::new(self.rows.clone(), self.live.clone(), Arc::clone(&self.lineage));
+        let job = || GraphJob::new(self.columns.exact.clone(), self.live.clone(), Arc::clone(&self.lineage));
         (worth && aged).then(job)
     }
 
@@ -175,18 +187,24 @@ impl VectorIndex {
         }
     }
 
+    /// The level of the processor whose instructions the scan uses.
+    pub fn level(&self) -> Level {
+        self.kernels.level
+    }
+
     /// Bytes held in memory, to within allocator overhead.
     pub fn memory_bytes(&self) -> usize {
         let graph = self.graph.as_ref().map_or(0, Graph::memory_bytes);
-        self.rows.memory_bytes() + self.live.serialized_size() + graph
+        self.columns.memory_bytes() + self.live.serialized_size() + graph
     }
 
     /// The question and what it is put to, unless the answer is empty whatever the rows hold.
-    fn sought<'a>(&self, query: &'a Embedding, permitted: &RoaringBitmap, k: usize) -> Option<Sought<'a>> {
+    fn sought<'a>(&self, query: &'a Embedding, permitted: &'a RoaringBitmap, k: usize) -> Option<Sought<'a>> {
         let query = query.components();
-        let searched = permitted & &self.live;
-        let fits = k > 0 && !searched.is_empty() && query.len() == self.rows.dimension();
-        fits.then_some(Sought { query, searched, k })
+        let live = permitted.is_subset(&self.live);
+        let permitted = if live { Cow::Borrowed(permitted) } else { Cow::Owned(permitted & &self.live) };
+        let fits = k > 0 && !permitted.is_empty() && query.len() == self.columns.exact.width();
+        fits.then_some(Sought { query, permitted, k })
     }
 
     fn plan(&self, permitted: u64, wanted: usize) -> Plan {
@@ -200,35 +218,34 @@ impl VectorIndex {
                 .map_or(planner::VISITS_PER_CANDIDATE, Graph::visits_per_candidate),
             permitted,
             live: self.live.len(),
+            coded: self.columns.codes.is_some(),
             wanted,
         })
     }
 
-    fn scan_rows(&self, sought: &Sought<'_>, tie: &dyn Fn(Slot, Slot) -> Ordering, path: Path) -> Found {
-        let mut top = Top::new(sought.k, tie);
-        let scored = scan::scan(&self.rows, self.kernel, sought.query, sought.searched.iter(), &mut top);
-        Found { hits: top.into_hits(), path, scored }
+    fn scanning<'a>(&'a self, sought: &Sought<'a>, tie: Tie<'a>) -> Scan<'a> {
+        let Self { columns, kernels, kernel, .. } = self;
+        Scan { columns, kernels: *kernels, kernel: *kernel, query: sought.query, k: sought.k, tie }
     }
 
-    fn walk(
-        &self,
-        sought: &Sought<'_>,
-        tie: &dyn Fn(Slot, Slot) -> Ordering,
-        graph: &Graph,
-        breadth: usize,
-        budget: u64,
-    ) -> Found {
+    fn scan_rows(&self, sought: &Sought<'_>, tie: Tie<'_>, path: Path) -> Found {
+        let (hits, work) = self.scanning(sought, tie).run(&sought.permitted, Effort::Usual);
+        Found { hits, path, scored: sought.permitted.len(), work }
+    }
+
+    fn walk(&self, sought: &Sought<'_>, tie: Tie<'_>, graph: &Graph, breadth: usize, budget: u64) -> Found {
         let mut top = Top::new(sought.k, tie);
-        let Sought { query, searched, k } = sought;
-        let walk = Walk { rows: &self.rows, kernel: self.kernel, query, searched, breadth, budget };
+        let Sought { query, permitted, k } = sought;
+        let walk = Walk { rows: &self.columns.exact, kernel: self.kernel, query, searched: permitted, breadth, budget };
         let (visited, outcome) = walk.run(graph, &mut top);
+        let mut work = Work { exact: visited, ..Work::default() };
         let shortfall = match outcome {
             Ok(()) => {
                 graph.relax();
-                let tail = searched.range(graph.covered()..);
-                let scored = visited + scan::scan(&self.rows, self.kernel, query, tail, &mut top);
-                if top.len() as u64 >= searched.len().min(*k as u64) {
-                    return Found { hits: top.into_hits(), path: Path::Graph, scored };
+                let tail = permitted.range(graph.covered()..);
+                top = self.scanning(sought, tie).exact(tail, top, &mut work);
+                if top.len() as u64 >= permitted.len().min(*k as u64) {
+                    return Found { hits: top.into_hits(), path: Path::Graph, scored: work.exact, work };
                 }
                 Shortfall::TooFew
             }
@@ -239,6 +256,7 @@ impl VectorIndex {
         };
         let mut found = self.scan_rows(sought, tie, Path::GraphThenScan(shortfall));
         found.scored += visited;
+        found.work.exact += visited;
         found
     }
 }
@@ -247,13 +265,13 @@ impl VectorIndex {
 struct Sought<'a> {
     query: &'a [f32],
     /// Permitted and live; never empty.
-    searched: RoaringBitmap,
+    permitted: Cow<'a, RoaringBitmap>,
     k: usize,
 }
 
 impl Found {
     fn nothing() -> Self {
-        Self { hits: Vec::new(), path: Path::Empty, scored: 0 }
+        Self { hits: Vec::new(), path: Path::Empty, scored: 0, work: Work::default() }
     }
 }
 

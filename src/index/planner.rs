@@ -1,5 +1,5 @@
-//! Chooses between the scan and the walk, by what each would cost: the scan grows with what is permitted, the walk with
-//! what must be passed to find it.
+//! Chooses between the scan and the walk, and between the passes of a scan, by what each would cost: the scan grows with
+//! what is permitted, the walk with what must be passed to find it.
 
 use crate::model::{Isolation, Metric};
 
@@ -23,6 +23,8 @@ pub const VISITS_PER_CANDIDATE_MAX: u64 = 10_000;
 pub const DETOURS: f64 = 5.0;
 /// Rows that a scan scores in the time of one visit: a walk jumps about in memory, a scan runs along it.
 pub const ROWS_PER_VISIT: u64 = 3;
+/// The same where the scan reads codes of a bit a component.
+pub const CODED_ROWS_PER_VISIT: u64 = 25;
 /// Times as many visits as were expected, after which a walk is given up: with the scan that follows it then cost about
 /// three times the scan alone, at the very most.
 pub const PATIENCE: u64 = 2;
@@ -73,6 +75,8 @@ pub(super) struct Facts {
     pub(super) visits_per_candidate: u64,
     pub(super) permitted: u64,
     pub(super) live: u64,
+    /// There are codes of the rows.
+    pub(super) coded: bool,
     pub(super) wanted: usize,
 }
 
@@ -91,7 +95,8 @@ pub(super) fn plan(facts: Facts) -> Plan {
         let breadth = BREADTH_MIN.max(facts.wanted.saturating_mul(BREADTH_PER_HIT));
         let all = (facts.visits_per_candidate * breadth as u64) as f64 * (1.0 + DETOURS * dead_share);
         let expected = (all * facts.live as f64 / facts.permitted.max(1) as f64) as u64;
-        if expected * ROWS_PER_VISIT > facts.permitted {
+        let rows_per_visit = if facts.coded { CODED_ROWS_PER_VISIT } else { ROWS_PER_VISIT };
+        if expected.saturating_mul(rows_per_visit) > facts.permitted {
             Plan::Scan(Why::SmallShare)
         } else {
             Plan::Walk { breadth, budget: expected * PATIENCE }
@@ -105,5 +110,69 @@ pub(super) fn never(isolation: Isolation, metric: Metric) -> Option<Why> {
         (Isolation::Strict, Metric::Cosine | Metric::Dot | Metric::Euclidean) => Some(Why::Strict),
         (Isolation::Fast, Metric::Dot) => Some(Why::NotAMetric),
         (Isolation::Fast, Metric::Cosine | Metric::Euclidean) => None,
+    }
+}
+
+/// Permitted rows up to which bytes are read of all: below, turning the question costs more than its bits save.
+pub const BYTES_PERMITTED_MAX: u64 = 1_500;
+/// Candidates that go from bits to bytes, whatever is wanted, and for each hit wanted.
+pub const CANDIDATES: (usize, usize) = (240, 8);
+/// Permitted rows from which there are more candidates, and for how many there is one more: the more rows, the more of them come
+/// close by chance, and a second pass over very many rows costs more than some candidates in vain.
+pub const CROWD: (u64, u64) = (100_000, 400);
+/// Finalists that go from codes to vectors, beyond those wanted: at least, and a share of what is wanted.
+pub const FINALISTS: (usize, usize) = (6, 4);
+/// Candidates for each permitted row up to which a pass over bits is worth it.
+pub const CANDIDATE_SHARE: u64 = 4;
+
+/// What the first pass of a scan reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pass {
+    /// Vectors.
+    Exact,
+    /// Codes of a byte a component.
+    Bytes,
+    /// Codes of a bit a component.
+    Bits,
+}
+
+/// How sure the answer of a scan must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Effort {
+    /// As sure as the errors of the codes, of which the scan keeps account, allow.
+    Usual,
+    /// Certain: as `Usual`, beginning with the given pass, but nothing is left out between passes. For tests.
+    #[cfg(test)]
+    Full(Pass),
+}
+
+impl Effort {
+    pub(super) fn pass(self, permitted: u64, wanted: usize) -> Pass {
+        let few = |most: usize, share: u64| permitted <= (most as u64).saturating_mul(share);
+        match self {
+            Self::Usual if few(self.finalists(wanted), 2) => Pass::Exact,
+            Self::Usual if permitted <= BYTES_PERMITTED_MAX => Pass::Bytes,
+            Self::Usual if few(self.candidates(permitted, wanted), CANDIDATE_SHARE) => Pass::Bytes,
+            Self::Usual => Pass::Bits,
+            #[cfg(test)]
+            Self::Full(pass) => pass,
+        }
+    }
+
+    pub(super) fn candidates(self, permitted: u64, wanted: usize) -> usize {
+        let crowd = permitted.saturating_sub(CROWD.0) / CROWD.1;
+        match self {
+            Self::Usual => wanted.saturating_mul(CANDIDATES.1).saturating_add(CANDIDATES.0 + crowd as usize),
+            #[cfg(test)]
+            Self::Full(_) => usize::MAX,
+        }
+    }
+
+    pub(super) fn finalists(self, wanted: usize) -> usize {
+        match self {
+            Self::Usual => wanted.saturating_add(FINALISTS.0.max(wanted / FINALISTS.1)),
+            #[cfg(test)]
+            Self::Full(_) => usize::MAX,
+        }
     }
 }

@@ -1,33 +1,39 @@
-//! Rows of f32 in big chunks that are never moved: growing copies nothing, and a run of slots is a run of memory.
+//! Rows in big chunks that are never moved: growing copies nothing, and a run of slots is a run of memory.
 
 use std::{ops::Range, sync::Arc};
 
-use zeroize::Zeroize;
+use zeroize::{DefaultIsZeroes, Zeroize};
 
 /// Bytes of a chunk, about. Its memory is reserved at once, but taken from the system only page by page as rows come.
 const CHUNK_BYTES: usize = 4 << 20;
-/// Floats in a cache line: a chunk's first row begins on one.
-const LINE: usize = 16;
+/// Bytes of a cache line: a chunk's first row begins on one.
+const LINE_BYTES: usize = 64;
 
-/// Append-only rows. A clone shares the chunks: it is a snapshot, and whoever writes next copies the one chunk it
+/// What rows are made of.
+pub(super) trait Cell: DefaultIsZeroes {}
+
+impl<T: DefaultIsZeroes> Cell for T {}
+
+/// Rows of equal width. A clone shares the chunks: it is a snapshot, and whoever writes next copies the one chunk it
 /// writes to.
 #[derive(Clone)]
-pub(super) struct Rows {
-    dimension: usize,
+pub(super) struct Rows<T: Cell = f32> {
+    width: usize,
     /// Rows in a chunk are two to this power, so that finding a row is a shift and a mask.
     shift: u32,
     len: u32,
-    chunks: Vec<Arc<Chunk>>,
+    chunks: Vec<Arc<Chunk<T>>>,
 }
 
-impl Rows {
-    pub(super) fn new(dimension: usize) -> Self {
-        let fit = CHUNK_BYTES / (dimension.max(1) * size_of::<f32>());
-        Self { dimension, shift: fit.max(1).ilog2(), len: 0, chunks: Vec::new() }
+impl<T: Cell> Rows<T> {
+    /// No rows yet, of `width` cells each.
+    pub(super) fn new(width: usize) -> Self {
+        let fit = CHUNK_BYTES / (width * size_of::<T>()).max(1);
+        Self { width, shift: fit.max(1).ilog2(), len: 0, chunks: Vec::new() }
     }
 
-    pub(super) fn dimension(&self) -> usize {
-        self.dimension
+    pub(super) fn width(&self) -> usize {
+        self.width
     }
 
     fn per_chunk(&self) -> usize {
@@ -38,45 +44,52 @@ impl Rows {
         self.len
     }
 
-    /// Appends a row and tells its number. A row of another length is kept as zeros, so that numbers stay dense.
-    pub(super) fn push(&mut self, row: &[f32]) -> u32 {
+    /// Appends a row and tells its number. A row of another width is kept as zeros, so that numbers stay dense.
+    pub(super) fn push(&mut self, row: &[T]) -> u32 {
         let number = self.len;
         if self.len as usize == self.chunks.len() * self.per_chunk() {
-            self.chunks.push(Arc::new(Chunk::new(self.per_chunk() * self.dimension)));
+            self.chunks.push(Arc::new(Chunk::new(self.per_chunk() * self.width)));
         }
         if let Some(last) = self.chunks.last_mut() {
-            Arc::make_mut(last).push(row, self.dimension);
+            Arc::make_mut(last).push(row, self.width);
         }
         self.len = self.len.saturating_add(1);
         number
     }
 
-    pub(super) fn row(&self, number: u32) -> Option<&[f32]> {
+    #[inline]
+    pub(super) fn row(&self, number: u32) -> Option<&[T]> {
         let (chunk, at) = self.place(number);
-        self.chunks.get(chunk)?.rows().get(at..at + self.dimension)
+        self.chunks.get(chunk)?.cells().get(at..at + self.width)
     }
 
     /// Calls `each` with the pieces of contiguous memory that hold `range`, and the number of each one's first row.
-    pub(super) fn stretches(&self, range: Range<u32>, mut each: impl FnMut(u32, &[f32])) {
+    pub(super) fn stretches(&self, range: Range<u32>, mut each: impl FnMut(u32, &[T])) {
         let mut from = range.start;
         while from < range.end {
             let (chunk, at) = self.place(from);
             let room = self.per_chunk() - (from as usize & (self.per_chunk() - 1));
             let count = room.min((range.end - from) as usize);
-            let floats = self.chunks.get(chunk).and_then(|c| c.rows().get(at..at + count * self.dimension));
-            let Some(floats) = floats else { return };
-            each(from, floats);
+            let cells = self.chunks.get(chunk).and_then(|c| c.cells().get(at..at + count * self.width));
+            let Some(cells) = cells else { return };
+            each(from, cells);
             from += count as u32;
         }
     }
 
+    /// All rows of the chunk that holds `number`, and the numbers of the first of them and of the first beyond them.
+    #[inline]
+    pub(super) fn chunk(&self, number: u32) -> Option<(Range<u32>, &[T])> {
+        let first = number >> self.shift << self.shift;
+        let cells = self.chunks.get((number >> self.shift) as usize)?.cells();
+        let end = first.saturating_add(self.per_chunk() as u32).min(self.len);
+        Some((first..end, cells))
+    }
+
     /// Puts another row in the place of one that was wiped.
-    pub(super) fn replace(&mut self, number: u32, row: &[f32]) {
-        let (chunk, at) = self.place(number);
-        let dimension = self.dimension;
-        if row.len() == dimension
-            && let Some(chunk) = self.chunks.get_mut(chunk)
-            && let Some(place) = Arc::make_mut(chunk).rows_mut().get_mut(at..at + dimension)
+    pub(super) fn replace(&mut self, number: u32, row: &[T]) {
+        if let Some(place) = self.row_mut(number)
+            && place.len() == row.len()
         {
             place.copy_from_slice(row);
         }
@@ -84,76 +97,75 @@ impl Rows {
 
     /// Overwrites a row. A snapshot taken before keeps its own copy of the chunk, wiped when the snapshot goes.
     pub(super) fn wipe(&mut self, number: u32) {
-        self.fill(number, 0.0);
-    }
-
-    pub(super) fn fill(&mut self, number: u32, value: f32) {
-        let (chunk, at) = self.place(number);
-        let dimension = self.dimension;
-        if let Some(chunk) = self.chunks.get_mut(chunk)
-            && let Some(row) = Arc::make_mut(chunk).rows_mut().get_mut(at..at + dimension)
-        {
+        if let Some(row) = self.row_mut(number) {
             row.zeroize();
-            row.fill(value);
         }
     }
 
-    pub(super) fn memory_bytes(&self) -> usize {
-        self.chunks.iter().map(|c| size_of_val(c.floats.as_slice())).sum()
+    fn row_mut(&mut self, number: u32) -> Option<&mut [T]> {
+        let (chunk, at) = self.place(number);
+        let width = self.width;
+        Arc::make_mut(self.chunks.get_mut(chunk)?).cells_mut().get_mut(at..at + width)
     }
 
-    /// The chunk of a row and the float that it begins at.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.chunks.iter().map(|c| size_of_val(c.cells.as_slice())).sum()
+    }
+
+    /// The chunk of a row and the cell that it begins at.
     fn place(&self, number: u32) -> (usize, usize) {
         let number = number as usize;
-        (number >> self.shift, (number & (self.per_chunk() - 1)) * self.dimension)
+        (number >> self.shift, (number & (self.per_chunk() - 1)) * self.width)
     }
 }
 
 /// Memory for rows, of fixed capacity, wiped when dropped.
-struct Chunk {
-    /// Begins with `skip` unused floats, so that the rows begin on a cache line.
-    floats: Vec<f32>,
+struct Chunk<T: Cell> {
+    /// Begins with `skip` unused cells, so that the rows begin on a cache line.
+    cells: Vec<T>,
     skip: usize,
     capacity: usize,
 }
 
-impl Chunk {
+impl<T: Cell> Chunk<T> {
     fn new(capacity: usize) -> Self {
-        let mut floats: Vec<f32> = Vec::with_capacity(capacity + LINE);
-        let skip = floats.as_ptr().align_offset(LINE * size_of::<f32>()).min(LINE);
-        floats.resize(skip, 0.0);
-        Self { floats, skip, capacity }
+        let line = LINE_BYTES / size_of::<T>().clamp(1, LINE_BYTES);
+        let mut cells: Vec<T> = Vec::with_capacity(capacity + line);
+        let skip = cells.as_ptr().align_offset(LINE_BYTES).min(line);
+        cells.resize(skip, T::default());
+        Self { cells, skip, capacity }
     }
 
-    fn push(&mut self, row: &[f32], dimension: usize) {
-        if row.len() == dimension {
-            self.floats.extend_from_slice(row);
+    fn push(&mut self, row: &[T], width: usize) {
+        if row.len() == width {
+            self.cells.extend_from_slice(row);
         } else {
-            self.floats.resize(self.floats.len() + dimension, 0.0);
+            self.cells.resize(self.cells.len() + width, T::default());
         }
     }
 
-    fn rows(&self) -> &[f32] {
-        self.floats.get(self.skip..).unwrap_or_default()
+    #[inline]
+    fn cells(&self) -> &[T] {
+        self.cells.get(self.skip..).unwrap_or_default()
     }
 
-    fn rows_mut(&mut self) -> &mut [f32] {
-        self.floats.get_mut(self.skip..).unwrap_or_default()
+    fn cells_mut(&mut self) -> &mut [T] {
+        self.cells.get_mut(self.skip..).unwrap_or_default()
     }
 }
 
 /// Keeps the spare capacity: a copied chunk must not move when it grows either.
-impl Clone for Chunk {
+impl<T: Cell> Clone for Chunk<T> {
     fn clone(&self) -> Self {
         let mut copy = Self::new(self.capacity);
-        copy.floats.extend_from_slice(self.rows());
+        copy.cells.extend_from_slice(self.cells());
         copy
     }
 }
 
-impl Drop for Chunk {
+impl<T: Cell> Drop for Chunk<T> {
     fn drop(&mut self) {
-        self.floats.as_mut_slice().zeroize();
+        self.cells.as_mut_slice().zeroize();
     }
 }
 
@@ -163,7 +175,7 @@ mod tests {
 
     #[test]
     fn rows_stay_where_they_are_while_others_come() {
-        let mut rows = Rows::new(1000);
+        let mut rows = Rows::<f32>::new(1000);
         rows.push(&[1.0; 1000]);
         let before = rows.row(0).unwrap().as_ptr();
         for i in 0..3000 {
@@ -177,7 +189,7 @@ mod tests {
 
     #[test]
     fn a_snapshot_keeps_its_rows_while_the_original_is_wiped_and_grows() {
-        let mut rows = Rows::new(2);
+        let mut rows = Rows::<f32>::new(2);
         rows.push(&[1.0, 2.0]);
         let snapshot = rows.clone();
         rows.wipe(0);
@@ -190,7 +202,7 @@ mod tests {
     #[test]
     fn stretches_cover_a_range_in_order_and_once() {
         for dimension in [2, 3, 384, 8192] {
-            let mut rows = Rows::new(dimension);
+            let mut rows = Rows::<f32>::new(dimension);
             let count = (rows.per_chunk() * 2 + 3).min(20_000) as u32;
             for i in 0..count {
                 rows.push(&vec![i as f32; dimension]);

@@ -36,6 +36,11 @@ impl Dice {
     fn near(&mut self, centre: &[f32], spread: f32) -> Vec<f32> {
         centre.iter().map(|x| x + self.float() * spread).collect()
     }
+
+    fn near_one_of(&mut self, rows: &[Embedding], spread: f32) -> Vec<f32> {
+        let row = &rows[self.below(rows.len())];
+        self.near(row.components(), spread)
+    }
 }
 
 fn embed(vector: Vec<f32>, metric: Metric) -> Embedding {
@@ -94,7 +99,7 @@ fn a_removed_row_is_wiped_and_a_graph_never_sees_its_slot_used_again() {
     index.remove(one);
     index.remove(one);
     index.remove(Slot(99));
-    assert_eq!(index.rows.row(one.0).unwrap(), [0.0; 3]);
+    assert_eq!(index.columns.exact.row(one.0).unwrap(), [0.0; 3]);
     assert!(index.live().is_empty());
     assert_eq!(index.push(&embed(vec![1.0, 0.0, 0.0], Metric::Cosine)), Slot(1));
 }
@@ -111,29 +116,122 @@ fn a_vector_of_another_length_is_never_found() {
     assert_eq!(index.search(&embed(vec![1.0; 4], Metric::Dot), &all, 9, &by_slot).path, Path::Empty);
 }
 
+/// Rows of many dimensions in clusters, near copies and exact copies among them, so that scans of codes have doubts.
+fn chart(dice: &mut Dice, rows: usize, dimension: usize, metric: Metric) -> Vec<Embedding> {
+    let centres: Vec<Vec<f32>> = (0..20).map(|_| dice.vector(dimension)).collect();
+    let mut charts: Vec<Embedding> = Vec::new();
+    for _ in 0..rows {
+        let row = match (dice.below(10), charts.last()) {
+            (0, Some(last)) => last.clone(),
+            (1..4, Some(last)) => embed(dice.near(last.components(), 0.01), metric),
+            _ => {
+                let centre = &centres[dice.below(20)];
+                embed(dice.near(centre, 0.5), metric)
+            }
+        };
+        charts.push(row);
+    }
+    charts
+}
+
 #[test]
 fn forbidden_rows_are_never_read() {
     let seed = 0xDECAF;
     let mut dice = Dice(seed);
-    for metric in [Metric::Cosine, Metric::Dot, Metric::Euclidean] {
-        let mut index = VectorIndex::new(24, metric, Isolation::Strict);
-        for _ in 0..3_000 {
-            let vector = dice.vector(24);
-            index.push(&embed(vector, metric));
-        }
-        let permitted: RoaringBitmap = (0..3_000).filter(|_| dice.below(5) == 0).collect();
-        let questions: Vec<_> = (0..20).map(|_| embed(dice.vector(24), metric)).collect();
-        let ask = |index: &VectorIndex| -> Vec<Found> {
-            questions.iter().map(|q| index.search(q, &permitted, 10, &by_slot)).collect()
-        };
-        let before = ask(&index);
-        for (poison, slot) in [f32::NAN, f32::INFINITY, 1e30].into_iter().cycle().zip(0..3_000) {
-            if !permitted.contains(slot) {
-                index.rows.fill(slot, poison);
+    for (metric, dimension) in [
+        (Metric::Cosine, 24),
+        (Metric::Dot, 24),
+        (Metric::Euclidean, 24),
+        (Metric::Cosine, 64),
+        (Metric::Dot, 100),
+        (Metric::Euclidean, 600),
+    ] {
+        let mut index = VectorIndex::new(dimension, metric, Isolation::Strict);
+        let rows = chart(&mut dice, 8_000, dimension, metric);
+        rows.iter().for_each(|row| _ = index.push(row));
+        // vectors, bytes and bits, each as a first pass
+        for count in [10, 1_000, 4_000] {
+            let permitted: RoaringBitmap = (0..8_000).filter(|_| dice.below(8_000) < count).collect();
+            let questions: Vec<_> = (0..20).map(|_| rows[dice.below(8_000)].clone()).collect();
+            let ask = |index: &VectorIndex| -> Vec<Found> {
+                questions.iter().map(|q| index.search(q, &permitted, 10, &by_slot)).collect()
+            };
+            let before = ask(&index);
+            for (poison, slot) in [f32::NAN, f32::INFINITY, 1e30].into_iter().cycle().zip(0..8_000) {
+                if !permitted.contains(slot) {
+                    index.columns.poison(slot, poison);
+                }
+            }
+            assert_eq!(ask(&index), before, "{metric:?} {dimension}, seed {seed}");
+            assert!(before.iter().all(|found| found.scored == permitted.len()));
+            for slot in 0..8_000 {
+                index.columns.replace(slot, rows[slot as usize].components());
             }
         }
-        assert_eq!(ask(&index), before, "seed {seed}");
-        assert!(before.iter().all(|found| found.scored == permitted.len()));
+    }
+}
+
+#[test]
+fn what_is_hidden_changes_neither_answers_nor_work() {
+    let seed = 0x2_0051D;
+    let mut dice = Dice(seed);
+    for (metric, dimension) in
+        [(Metric::Cosine, 384), (Metric::Dot, 64), (Metric::Euclidean, 100), (Metric::Cosine, 12)]
+    {
+        // two worlds with the same permitted records; in the other, hidden ones lie between them, near to the questions
+        let seen = chart(&mut dice, 4_000, dimension, metric);
+        let (mut one, mut other) = [(); 2].map(|()| VectorIndex::new(dimension, metric, Isolation::Strict)).into();
+        let (mut in_one, mut in_other) = (Vec::new(), Vec::new());
+        for row in &seen {
+            for _ in 0..dice.below(3) {
+                other.push(&embed(dice.near(row.components(), 0.05), metric));
+            }
+            in_one.push(one.push(row));
+            in_other.push(other.push(row));
+        }
+        for count in [40, 1_200, 4_000] {
+            let set = |slots: &[Slot]| slots.iter().take(count).map(|slot| slot.0).collect::<RoaringBitmap>();
+            let (permitted_one, permitted_other) = (set(&in_one), set(&in_other));
+            for _ in 0..80 {
+                let query = embed(dice.near_one_of(&seen, 0.3), metric);
+                let a = one.search(&query, &permitted_one, 10, &by_slot);
+                let b = other.search(&query, &permitted_other, 10, &by_slot);
+                let named = |found: &Found, slots: &[Slot]| -> Vec<(usize, u32)> {
+                    let name = |slot: Slot| slots.binary_search(&slot).unwrap();
+                    found.hits.iter().map(|hit| (name(hit.slot), hit.score.to_bits())).collect()
+                };
+                assert_eq!(named(&a, &in_one), named(&b, &in_other), "{metric:?} {dimension} {count}, seed {seed}");
+                assert_eq!(
+                    (a.path, a.scored, a.work),
+                    (b.path, b.scored, b.work),
+                    "{metric:?} {dimension} {count}, seed {seed}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn the_order_of_slots_changes_neither_answers_nor_work() {
+    let seed = 0x0DDE;
+    let mut dice = Dice(seed);
+    for (metric, dimension) in [(Metric::Cosine, 384), (Metric::Euclidean, 64)] {
+        let rows = chart(&mut dice, 4_000, dimension, metric);
+        let (mut there, mut back) = [(); 2].map(|()| VectorIndex::new(dimension, metric, Isolation::Strict)).into();
+        rows.iter().for_each(|row| _ = there.push(row));
+        rows.iter().rev().for_each(|row| _ = back.push(row));
+        let mirrored = |slot: Slot| Slot(3_999 - slot.0);
+        for count in [1_000, 4_000] {
+            let permitted: RoaringBitmap = (0..count).collect();
+            let permitted_back: RoaringBitmap = (4_000 - count..4_000).collect();
+            for _ in 0..100 {
+                let query = embed(dice.near_one_of(&rows, 0.3), metric);
+                let a = there.search(&query, &permitted, 10, &by_slot);
+                let mut b = back.search(&query, &permitted_back, 10, &|a, b| mirrored(a).cmp(&mirrored(b)));
+                b.hits.iter_mut().for_each(|hit| hit.slot = mirrored(hit.slot));
+                assert_eq!(a, b, "{metric:?} {dimension}, seed {seed}");
+            }
+        }
     }
 }
 
@@ -430,4 +528,222 @@ fn where_walks_keep_failing_the_planner_turns_to_the_scan() {
         failed += u32::from(matches!(found.path, Path::GraphThenScan(_)));
     }
     assert!(failed <= 10, "{failed} of 50 walks were in vain, seed {seed}");
+}
+
+/// Every pass that a scan can begin with, leaving nothing out.
+const FULL: [Effort; 3] = [Effort::Full(Pass::Exact), Effort::Full(Pass::Bytes), Effort::Full(Pass::Bits)];
+
+#[test]
+fn every_pass_at_full_effort_agrees_with_the_oracle_bit_by_bit() {
+    let seed = 0xF0CC;
+    let mut dice = Dice(seed);
+    for metric in [Metric::Cosine, Metric::Dot, Metric::Euclidean] {
+        for dimension in [64, 100, 384, 769] {
+            let mut index = VectorIndex::new(dimension, metric, Isolation::Strict);
+            let mut last = dice.vector(dimension);
+            for _ in 0..700 {
+                last = if dice.below(3) == 0 { last } else { dice.vector(dimension) };
+                index.push(&embed(last.clone(), metric));
+            }
+            let permitted: RoaringBitmap = (0..700).filter(|_| dice.below(3) > 0).collect();
+            let query = embed(dice.vector(dimension), metric);
+            let truth = index.scan(&query, &permitted, 10, &|a, b| b.cmp(&a)).hits;
+            for effort in FULL {
+                let sought = index.sought(&query, &permitted, 10).unwrap();
+                let (hits, work) = index.scanning(&sought, &|a, b| b.cmp(&a)).run(&permitted, effort);
+                assert_eq!(hits, truth, "{effort:?} {metric:?} {dimension}, seed {seed}");
+                assert_eq!(work.exact, permitted.len(), "{effort:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_level_of_processor_gives_the_same_answers_by_the_same_work() {
+    let seed = 0x1E7E1;
+    let mut dice = Dice(seed);
+    for (metric, dimension) in [(Metric::Cosine, 384), (Metric::Euclidean, 100), (Metric::Dot, 1_100)] {
+        let rows = chart(&mut dice, 3_000, dimension, metric);
+        let levels = [Level::Portable, Level::Avx2, Level::Avx512];
+        let mut indexes: Vec<VectorIndex> = levels
+            .into_iter()
+            .filter_map(|level| VectorIndex::at_level(level, dimension, metric, Isolation::Strict))
+            .collect();
+        indexes.iter_mut().for_each(|index| rows.iter().for_each(|row| _ = index.push(row)));
+        for count in [500, 3_000] {
+            let permitted: RoaringBitmap = (0..count).collect();
+            for _ in 0..20 {
+                let query = embed(dice.near_one_of(&rows, 0.3), metric);
+                let found: Vec<Found> = indexes.iter().map(|i| i.search(&query, &permitted, 10, &by_slot)).collect();
+                assert!(found.windows(2).all(|pair| pair[0] == pair[1]), "{metric:?} {dimension}, seed {seed}");
+            }
+        }
+    }
+}
+
+#[test]
+fn usual_effort_finds_the_nearest_of_every_dimension_and_metric() {
+    let seed = 0xD1;
+    let mut dice = Dice(seed);
+    for dimension in [2, 3, 6, 7, 100, 384, 768, 1_536, 3_072] {
+        for metric in [Metric::Cosine, Metric::Dot, Metric::Euclidean] {
+            let count = if dimension > 1_000 { 2_000 } else { 4_000 };
+            let rows = chart(&mut dice, count, dimension, metric);
+            let mut index = VectorIndex::new(dimension, metric, Isolation::Strict);
+            rows.iter().for_each(|row| _ = index.push(row));
+            let (mut right, mut asked, mut poor) = (0, 0, 0);
+            for permitted in [count / 20, count / 4, count] {
+                let permitted: RoaringBitmap = (0..permitted as u32).collect();
+                for _ in 0..10 {
+                    let query = embed(dice.near_one_of(&rows, 0.3), metric);
+                    let found = index.search(&query, &permitted, 10, &by_slot);
+                    let mut best: Vec<f64> = permitted
+                        .iter()
+                        .map(|slot| reference(metric, query.components(), rows[slot as usize].components()))
+                        .collect();
+                    best.sort_by(|a, b| b.total_cmp(a));
+                    let last = best[9] - slack(query.components(), rows[0].components());
+                    let exact =
+                        |hit: &Hit| reference(metric, query.components(), rows[hit.slot.0 as usize].components());
+                    let hits = found.hits.iter().filter(|hit| exact(hit) >= last).count();
+                    (right, asked, poor) = (right + hits, asked + 10, poor + usize::from(hits < 8));
+                }
+            }
+            let recall = f64::from(right as u32) / f64::from(asked);
+            println!("{dimension} {metric:?}: recall {recall}");
+            assert!(recall >= 0.99 && poor == 0, "{dimension} {metric:?}: recall {recall}, {poor} poor, seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn vectors_that_codes_say_nothing_of_are_found_all_the_same() {
+    // all lie together, far from the origin: every code is the same, and all of the difference is lost in it
+    let seed = 0xFA4;
+    let mut dice = Dice(seed);
+    let far: Vec<f32> = dice.vector(128).into_iter().map(|x| x * 1e3).collect();
+    let mut index = VectorIndex::new(128, Metric::Euclidean, Isolation::Strict);
+    for _ in 0..3_000 {
+        let row = dice.near(&far, 0.01);
+        index.push(&embed(row, Metric::Euclidean));
+    }
+    for count in [1_000, 3_000] {
+        let permitted: RoaringBitmap = (0..count).collect();
+        for _ in 0..20 {
+            let query = embed(dice.near(&far, 0.01), Metric::Euclidean);
+            let found = index.search(&query, &permitted, 10, &by_slot);
+            assert_eq!(found.hits, index.scan(&query, &permitted, 10, &by_slot).hits, "seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn copies_beyond_all_candidates_are_ordered_by_the_caller() {
+    let seed = 0xC0B1;
+    let mut dice = Dice(seed);
+    let copied = embed(dice.vector(96), Metric::Cosine);
+    let mut index = VectorIndex::new(96, Metric::Cosine, Isolation::Strict);
+    for i in 0..9_000 {
+        if i % 3 > 0 {
+            index.push(&copied);
+        } else {
+            index.push(&embed(dice.vector(96), Metric::Cosine));
+        }
+    }
+    for count in [900, 9_000] {
+        let permitted: RoaringBitmap = (0..count).collect();
+        let found = index.search(&copied, &permitted, 10, &|a, b| b.cmp(&a));
+        assert_eq!(found.hits, index.scan(&copied, &permitted, 10, &|a, b| b.cmp(&a)).hits);
+        assert_eq!(found.hits[0].slot, Slot(count - 1));
+    }
+}
+
+#[test]
+fn a_scan_that_is_shared_out_gives_the_same_answer_by_the_same_work() {
+    let seed = 0x5A4E;
+    let mut dice = Dice(seed);
+    let mut index = VectorIndex::new(64, Metric::Cosine, Isolation::Strict);
+    let rows = chart(&mut dice, 500, 64, Metric::Cosine);
+    for _ in 0..2 * share::SHARE_ROWS_MIN + 10 {
+        index.push(&rows[dice.below(500)]);
+    }
+    let all: RoaringBitmap = index.live().clone();
+    for _ in 0..5 {
+        let query = embed(dice.near_one_of(&rows, 0.3), Metric::Cosine);
+        let shared = index.search(&query, &all, 10, &by_slot);
+        let alone = share::alone(|| index.search(&query, &all, 10, &by_slot));
+        assert_eq!(shared, alone, "seed {seed}");
+        assert_eq!(alone.hits, index.scan(&query, &all, 10, &by_slot).hits, "seed {seed}");
+    }
+}
+
+/// How often the long tests go round: all of it where `WARDKEEP_TESTS=full` says so.
+fn rounds(few: usize, all: usize) -> usize {
+    if std::env::var("WARDKEEP_TESTS").is_ok_and(|v| v == "full") { all } else { few }
+}
+
+#[test]
+fn any_mixture_of_writes_erasures_and_searches_agrees_with_the_oracle() {
+    let seed = 0x41C;
+    let threads = 4;
+    let each = rounds(1_500, 25_000);
+    let index = parking_lot::RwLock::new((VectorIndex::new(80, Metric::Cosine, Isolation::Strict), Vec::<Slot>::new()));
+    let rows = chart(&mut Dice(seed), 400, 80, Metric::Cosine);
+    std::thread::scope(|scope| {
+        for thread in 0..threads {
+            let (index, rows) = (&index, &rows);
+            scope.spawn(move || {
+                let mut dice = Dice(seed + thread);
+                for operation in 0..each {
+                    match dice.below(10) {
+                        0..4 => {
+                            let (index, slots) = &mut *index.write();
+                            let slot = index.push(&rows[dice.below(400)]);
+                            assert!(!slots.contains(&slot), "a slot was given twice, seed {seed}");
+                            slots.push(slot);
+                        }
+                        4..6 => {
+                            let (index, slots) = &mut *index.write();
+                            if !slots.is_empty() {
+                                let slot = slots.swap_remove(dice.below(slots.len()));
+                                index.remove(slot);
+                                assert_erased(index, slot);
+                            }
+                        }
+                        6 => {
+                            // an overwrite is an erasure and a write under one lock
+                            let (index, slots) = &mut *index.write();
+                            if let Some(slot) = slots.pop() {
+                                index.remove(slot);
+                                slots.push(index.push(&rows[dice.below(400)]));
+                            }
+                        }
+                        _ => {
+                            let (index, slots) = &*index.read();
+                            let share = dice.below(100);
+                            let permitted: RoaringBitmap =
+                                slots.iter().filter(|_| dice.below(100) < share).map(|slot| slot.0).collect();
+                            let query = embed(dice.near_one_of(rows, 0.3), Metric::Cosine);
+                            let Some(sought) = index.sought(&query, &permitted, 7) else { continue };
+                            let truth = index.scan(&query, &permitted, 7, &by_slot).hits;
+                            for effort in FULL {
+                                let (hits, _) = index.scanning(&sought, &by_slot).run(&permitted, effort);
+                                assert_eq!(hits, truth, "{effort:?}, operation {operation} of {thread}, seed {seed}");
+                            }
+                        }
+                    }
+                }
+            });
+        }
+    });
+}
+
+/// Nothing of a row is left in any column.
+fn assert_erased(index: &VectorIndex, slot: Slot) {
+    assert!(index.columns.exact.row(slot.0).unwrap().iter().all(|x| x.to_bits() == 0));
+    let codes = index.columns.codes.as_ref().unwrap();
+    assert!(codes.bytes.row(slot.0).unwrap().iter().all(|line| line.0 == [0; 64]));
+    assert_eq!(codes.scale(slot.0), codec::Scale::GONE);
+    let bits = codes.bits.row(slot.0).unwrap().iter().flat_map(|line| line.0);
+    assert!(bits.rev().skip(2).all(|byte| byte == 0), "all but the bias");
 }

@@ -1,12 +1,12 @@
-//! The distance of two rows. The only caller of simsimd, which picks AVX-512, AVX2, NEON or plain C when it runs.
+//! The distance of two rows of f32. The only caller of simsimd, which picks AVX-512, AVX2, NEON or plain C when it runs.
 
 use simsimd::SpatialSimilarity;
 
 use crate::model::Metric;
 
-/// A metric's arithmetic on f32 rows.
+/// A metric's arithmetic on f32 rows: what every answer's scores are made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kernel {
+pub(in crate::index) enum Kernel {
     /// Inner product.
     Product,
     /// Minus the squared distance.
@@ -14,7 +14,7 @@ pub(super) enum Kernel {
 }
 
 impl Kernel {
-    pub(super) fn new(metric: Metric) -> Self {
+    pub(in crate::index) fn new(metric: Metric) -> Self {
         match metric {
             Metric::Cosine | Metric::Dot => Self::Product,
             Metric::Euclidean => Self::Nearness,
@@ -24,7 +24,7 @@ impl Kernel {
     /// The score of `row` for `query`: higher is nearer, never -0.0, so that equal scores are equal bits. A pair of
     /// lengths that differ scores lowest of all.
     #[inline]
-    pub(super) fn score(self, query: &[f32], row: &[f32]) -> f32 {
+    pub(in crate::index) fn score(self, query: &[f32], row: &[f32]) -> f32 {
         let score = match self {
             Self::Product => f32::dot(query, row),
             Self::Nearness => f32::l2sq(query, row).map(|d| -d),
@@ -34,7 +34,7 @@ impl Kernel {
 
     /// What the graph is built by.
     #[inline]
-    pub(super) fn squared_distance(a: &[f32], b: &[f32]) -> f32 {
+    pub(in crate::index) fn squared_distance(a: &[f32], b: &[f32]) -> f32 {
         f32::l2sq(a, b).map_or(f32::MAX, |d| d as f32)
     }
 }

@@ -1,0 +1,318 @@
+//! Codes of vectors: a byte a component, and a bit a component of the rotated vector. Both err, and say by how much.
+//!
+//! Every constant ships with the binary. None is learned from the rows of a store: what is learned from rows that a
+//! caller may not see would tell of them.
+//!
+//! *Bytes.* `x = scale * byte`, rounded to nearest, with a scale for each row. The error of a product is that of
+//! evenly spread rounding.
+//!
+//! *Bits.* A vector `v` is turned by a fixed random rotation and keeps the sign of each component. Of the query `q`, turned
+//! alike, the sum with those signs tells the product: `v·q = |v|² / (s·v) * (s·q)`, without bias over rotations, where `s` are
+//! the signs (RaBitQ, Gao and Long, SIGMOD 2024). The error is what of `s` lies across `v`, times what of `q` does; both
+//! lengths are known, so its spread is too. `|v|² / (s·v)` is the row's factor.
+
+use super::kernel::{BitQuery, Kernels, LINE_BITS, LINE_BYTES, Line, Planes};
+use crate::model::Metric;
+
+/// Changes with anything here that changes a code: codes of another version are made anew.
+pub const VERSION: u32 = 1;
+
+/// Components below which there are no codes: rows are short enough as they are, and a code of so few components says little.
+pub(super) const DIMENSION_MIN: usize = 64;
+
+/// Rounds of random signs and Walsh-Hadamard transform that make a rotation.
+const ROUNDS: u64 = 3;
+/// Where the signs begin. Digits of pi.
+const SEED: u64 = 0x243F_6A88_85A3_08D3;
+/// Bits at the end of a row that hold its factor and bias.
+const TAIL_BITS: usize = 32;
+/// Largest code of one byte, either way.
+const BYTE_MAX: f32 = 127.0;
+/// What makes a signed byte unsigned, as the kernels take rows.
+const BYTE_LIFT: u8 = 128;
+/// Largest code of one component of a query to bits, either way.
+const QUERY_MAX: f32 = 7.0;
+/// Spreads of a bit code's error that a row is believed to be better than it seems. Measured: see `benches/search.rs`.
+const BITS_DOUBT: f32 = 2.0;
+/// The same for byte codes.
+const BYTES_DOUBT: f32 = 3.0;
+/// What rounding of f32 may add, as a share of the lengths.
+const ROUNDING: f32 = 1e-5;
+
+/// How vectors of one dimension are coded for one metric.
+pub(super) struct Codec {
+    metric: Metric,
+    dimension: usize,
+    /// Components after the rotation: a power of two, and a whole number of lines.
+    rotated: usize,
+    signs: Vec<Vec<u32>>,
+    kernels: Kernels,
+}
+
+/// Buffers to rotate in.
+#[derive(Default)]
+pub(super) struct Workspace {
+    vector: Vec<f32>,
+    spare: Vec<f32>,
+}
+
+/// What a byte row needs beside its bytes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Scale {
+    /// Of one unit of a byte.
+    pub(super) scale: f32,
+    /// What is added to a score: minus the squared length for euclidean, minus infinity for a row that is no more.
+    pub(super) bias: f32,
+    /// The row's length.
+    pub(super) length: f32,
+}
+
+/// A question to byte codes.
+#[derive(Debug, Clone, Default)]
+pub(super) struct ByteQuery {
+    pub(super) lines: Vec<Line>,
+    /// What the lift of the rows added to each product.
+    lift: i32,
+    scale: f32,
+    length: f32,
+    weight: f32,
+}
+
+impl Scale {
+    /// Of a row that is no more, or never was: it scores below every bar.
+    pub(super) const GONE: Self = Self { scale: 0.0, bias: f32::NEG_INFINITY, length: 0.0 };
+
+    pub(super) fn floats(self) -> [f32; 3] {
+        [self.scale, self.bias, self.length]
+    }
+
+    pub(super) fn of(floats: &[f32]) -> Self {
+        match *floats {
+            [scale, bias, length] => Self { scale, bias, length },
+            _ => Self::GONE,
+        }
+    }
+}
+
+impl ByteQuery {
+    /// The highest score that a row may well have, by the product of its bytes.
+    #[inline]
+    pub(super) fn upper(&self, product: i32, row: Scale) -> f32 {
+        let near = self.weight * self.scale * row.scale * (product.wrapping_sub(self.lift)) as f32 + row.bias;
+        // rounding spreads evenly over one unit: a twelfth of its square
+        let of_row = row.scale * self.length;
+        let of_query = self.scale * row.length;
+        let spread = ((of_row * of_row + of_query * of_query) / 12.0).sqrt();
+        let rounding = ROUNDING * row.length * (self.weight * self.length + row.length);
+        near + self.weight * BYTES_DOUBT * spread + rounding
+    }
+}
+
+impl Codec {
+    pub(super) fn new(dimension: usize, metric: Metric, kernels: Kernels) -> Self {
+        let rotated = dimension.next_power_of_two().max(LINE_BITS);
+        let mut dice = SEED;
+        let signs = (0..ROUNDS).map(|_| (0..rotated).map(|_| sign(&mut dice)).collect()).collect();
+        Self { metric, dimension, rotated, signs, kernels }
+    }
+
+    /// Lines of a row of bytes.
+    pub(super) fn byte_lines(&self) -> usize {
+        self.dimension.div_ceil(LINE_BYTES)
+    }
+
+    /// Lines of a row of bits.
+    pub(super) fn bit_lines(&self) -> usize {
+        self.rotated / LINE_BITS
+    }
+
+    /// Bits of a row that are code.
+    fn bits(&self) -> usize {
+        self.rotated - TAIL_BITS
+    }
+
+    /// What a product counts in a score.
+    fn weight(&self) -> f32 {
+        match self.metric {
+            Metric::Cosine | Metric::Dot => 1.0,
+            Metric::Euclidean => 2.0,
+        }
+    }
+
+    fn bias(&self, length: f64) -> f32 {
+        match self.metric {
+            Metric::Cosine | Metric::Dot => 0.0,
+            Metric::Euclidean => -(length * length) as f32,
+        }
+    }
+
+    /// Writes a row's bytes.
+    pub(super) fn write_bytes(&self, vector: &[f32], row: &mut [Line]) -> Scale {
+        let length = length(vector);
+        let scale = write_bytes(vector, row, BYTE_LIFT);
+        Scale { scale, bias: self.bias(length), length: length as f32 }
+    }
+
+    /// Writes a row's bits, factor and bias.
+    pub(super) fn write_bits(&self, vector: &[f32], row: &mut [Line], workspace: &mut Workspace) {
+        let turned = self.rotate(vector, workspace);
+        let coded = turned.get(..self.bits()).unwrap_or_default();
+        let along: f64 = coded.iter().map(|x| f64::from(x.abs())).sum();
+        let length = length(vector);
+        let factor = if along > 0.0 { length * length / along } else { 0.0 };
+        for (line, components) in row.iter_mut().zip(turned.as_chunks::<LINE_BITS>().0) {
+            for (byte, components) in line.0.iter_mut().zip(components.as_chunks::<8>().0) {
+                *byte = (0..).zip(components).fold(0, |byte, (bit, x)| byte | (u8::from(*x >= 0.0) << bit));
+            }
+        }
+        write_tail(row, factor as f32, self.bias(length));
+    }
+
+    /// Writes what no query takes for near.
+    pub(super) fn write_gone(row: &mut [Line]) {
+        row.fill(Line::default());
+        write_tail(row, 0.0, f32::NEG_INFINITY);
+    }
+
+    /// Asks a question of rows of bytes.
+    pub(super) fn ask_bytes(&self, query: &[f32], asked: &mut ByteQuery) {
+        asked.lines.clear();
+        asked.lines.resize(self.byte_lines(), Line::default());
+        asked.scale = write_bytes(query, &mut asked.lines, 0);
+        let sum: i32 = asked.lines.iter().flat_map(|line| line.0).map(|byte| i32::from(byte as i8)).sum();
+        asked.lift = i32::from(BYTE_LIFT) * sum;
+        asked.length = length(query) as f32;
+        asked.weight = self.weight();
+    }
+
+    /// Asks a question of rows of bits. The answers are the highest scores that a row may well have.
+    pub(super) fn ask_bits(&self, query: &[f32], asked: &mut BitQuery, workspace: &mut Workspace) {
+        let turned = self.rotate(query, workspace);
+        let coded = turned.get_mut(..self.bits()).unwrap_or_default();
+        let largest = coded.iter().fold(0.0_f32, |max, x| max.max(x.abs()));
+        let (step, per_step) = (largest / QUERY_MAX, inverse(largest, QUERY_MAX));
+        let mut sum = 0_i32;
+        for x in coded {
+            let level = nearest(*x * per_step);
+            sum = sum.wrapping_add(level as i32);
+            *x = level;
+        }
+        turned.iter_mut().skip(self.bits()).for_each(|x| *x = 0.0);
+        asked.planes.clear();
+        asked.planes.extend(turned.as_chunks::<LINE_BITS>().0.iter().map(planes));
+
+        // a set bit adds the component, a clear one takes it away: twice the set ones, less all
+        asked.unit = 2.0 * self.weight() * step;
+        asked.offset =
+            self.weight() * (BITS_DOUBT * self.bit_spread(length(query), f64::from(step)) - step * sum as f32);
+    }
+
+    /// The spread of the sum of a query with a row's signs, about what the row's factor makes of it. In units of a
+    /// rotated component.
+    fn bit_spread(&self, length: f64, step: f64) -> f32 {
+        let (bits, rotated) = (self.bits() as f64, self.rotated as f64);
+        // the square of the cosine between signs and vector: two over pi, were all components coded
+        let along = std::f64::consts::FRAC_2_PI * bits / rotated;
+        // rounds of unscaled transforms have made all longer
+        let grown = length * rotated.powf(ROUNDS as f64 / 2.0);
+        let across = (1.0 - along) * bits / (rotated - 1.0) * grown * grown;
+        let rounding = step * step * bits / 12.0;
+        (across + rounding).sqrt() as f32
+    }
+
+    fn rotate<'a>(&self, vector: &[f32], workspace: &'a mut Workspace) -> &'a mut [f32] {
+        let Workspace { vector: turned, spare } = workspace;
+        turned.clear();
+        turned.extend_from_slice(vector);
+        turned.resize(self.rotated, 0.0);
+        spare.resize(self.rotated, 0.0);
+        (self.kernels.rotate)(&self.signs, turned, spare);
+        turned
+    }
+}
+
+impl Drop for Workspace {
+    fn drop(&mut self) {
+        zeroize::Zeroize::zeroize(&mut self.vector);
+        zeroize::Zeroize::zeroize(&mut self.spare);
+    }
+}
+
+fn length(vector: &[f32]) -> f64 {
+    let mut sums = [0.0_f64; 8];
+    for part in vector.chunks(sums.len()) {
+        sums.iter_mut().zip(part).for_each(|(sum, x)| *sum += f64::from(*x) * f64::from(*x));
+    }
+    sums.iter().sum::<f64>().sqrt()
+}
+
+/// The nearest whole number of a small one, ties to even: beyond two to the 23rd a float has no digits after the point.
+/// Written so that the compiler needs no call for it.
+fn nearest(x: f32) -> f32 {
+    const POINTLESS: f32 = (1 << 23) as f32 * 1.5;
+    (x + POINTLESS) - POINTLESS
+}
+
+/// `top / largest`, or nothing where that is no number.
+fn inverse(largest: f32, top: f32) -> f32 {
+    let inverse = top / largest;
+    if inverse.is_finite() { inverse } else { 0.0 }
+}
+
+/// Rounds a vector to bytes, lifted by `lift`; tells what one unit is worth.
+fn write_bytes(vector: &[f32], row: &mut [Line], lift: u8) -> f32 {
+    let largest = vector.iter().fold(0.0_f32, |max, x| max.max(x.abs()));
+    let per_unit = inverse(largest, BYTE_MAX);
+    let (whole, rest) = vector.as_chunks::<LINE_BYTES>();
+    let code = |x: f32| (nearest(x * per_unit) as i8 as u8).wrapping_add(lift);
+    for (line, part) in row.iter_mut().zip(whole) {
+        line.0 = part.map(code);
+    }
+    if let Some(line) = row.get_mut(whole.len()) {
+        line.0 = [lift; LINE_BYTES];
+        line.0.iter_mut().zip(rest).for_each(|(byte, x)| *byte = code(*x));
+    }
+    if per_unit > 0.0 { largest / BYTE_MAX } else { 0.0 }
+}
+
+/// The four bit planes of whole numbers from -8 to 7.
+fn planes(components: &[f32; LINE_BITS]) -> Planes {
+    let mut planes = [Line::default(); 4];
+    let [p0, p1, p2, p3] = &mut planes;
+    let bytes = p0.0.iter_mut().zip(&mut p1.0).zip(p2.0.iter_mut().zip(&mut p3.0));
+    for (((b0, b1), (b2, b3)), components) in bytes.zip(components.as_chunks::<8>().0) {
+        for (bit, x) in (0..).zip(components) {
+            let level = *x as i8;
+            *b0 |= (level as u8 & 1) << bit;
+            *b1 |= ((level >> 1) as u8 & 1) << bit;
+            *b2 |= ((level >> 2) as u8 & 1) << bit;
+            *b3 |= ((level >> 3) as u8 & 1) << bit;
+        }
+    }
+    planes
+}
+
+/// Puts factor and bias at the end of a row, each as the upper half of an f32.
+fn write_tail(row: &mut [Line], factor: f32, bias: f32) {
+    let (factor, bias) = (upper_half(factor), upper_half(bias));
+    if let Some(tail) = row.last_mut().and_then(|line| line.0.last_chunk_mut()) {
+        *tail = (u32::from(factor) | (u32::from(bias) << 16)).to_le_bytes();
+    }
+}
+
+/// The upper half of an f32, rounded to nearest and then, below zero, toward it: no bias is made smaller than it is.
+fn upper_half(x: f32) -> u16 {
+    let bits = x.to_bits();
+    let lost = bits & 0xFFFF != 0;
+    let up = lost && x > 0.0;
+    ((bits >> 16) + u32::from(up)) as u16
+}
+
+/// The next of an endless row of random signs, as the sign bit of an f32 (splitmix64).
+fn sign(dice: &mut u64) -> u32 {
+    *dice = dice.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let mut z = *dice;
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    ((z ^ (z >> 31)) >> 63 << 31) as u32
+}
