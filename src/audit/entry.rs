@@ -50,6 +50,9 @@ pub struct Entry {
     /// Keyed hash of the question, so that equal questions can be seen to be equal.
     #[serde(default, with = "in_hex::optional", skip_serializing_if = "Option::is_none")]
     pub question: Option<[u8; 16]>,
+    /// Keyed hash of the question's filter: it may hold what nobody should read here.
+    #[serde(default, with = "in_hex::optional", skip_serializing_if = "Option::is_none")]
+    pub filter: Option<[u8; 16]>,
     /// The bundle that decided.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bundle: Option<BundleRef>,
@@ -106,6 +109,7 @@ impl Entry {
             collection: None,
             target: None,
             question: None,
+            filter: None,
             bundle: None,
             policies: Vec::new(),
             counts: Counts::default(),
@@ -153,6 +157,10 @@ pub enum What {
     PutPolicies,
     /// A bundle read, or tried without activating it.
     ReadPolicies,
+    /// A decision explained: `target` is whose, `records` on what, `detail` the action and the verdict.
+    Explain,
+    /// Two bundles compared on what is stored, and perhaps on what this log says of the past.
+    Diff,
     /// A collection made or changed.
     PutCollection,
     /// A collection and all in it dropped.

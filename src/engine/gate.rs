@@ -12,8 +12,8 @@ use super::{
     world::{Holding, World},
 };
 use crate::{
-    model::{Action, CollectionName, Embedding, EntityUid, Record, RecordId, Slot},
-    policy::{Caps, Inquiry, InquiryError, PolicyName, Verdict},
+    model::{Action, CollectionName, Embedding, Entity, EntityUid, Record, RecordId, Slot},
+    policy::{Caps, Filter, Inquiry, InquiryError, PolicyName, Rows, Verdict},
 };
 
 /// First round of candidates beyond the limit; each later round asks for four times as many.
@@ -33,6 +33,8 @@ pub struct Scope {
     ask: RoaringBitmap,
     /// What each permit may grant, if all of them carry caps: what is used up need not be searched any more.
     capped: Option<Vec<(PolicyName, RoaringBitmap)>>,
+    /// What the client wants of it: asked again of every record that is about to be released.
+    filter: Option<Filter>,
 }
 
 /// One record on its way out.
@@ -84,12 +86,12 @@ impl Scope {
             allowed &= &rows;
             ask &= &rows;
         }
-        Ok(Self { inquiry: Some(inquiry), caps, allowed, ask, capped })
+        Ok(Self { inquiry: Some(inquiry), caps, allowed, ask, capped, filter: None })
     }
 
     fn nothing() -> Self {
         let (allowed, ask) = (RoaringBitmap::new(), RoaringBitmap::new());
-        Self { inquiry: None, caps: Caps::default(), allowed, ask, capped: None }
+        Self { inquiry: None, caps: Caps::default(), allowed, ask, capped: None, filter: None }
     }
 
     /// A scope of one record, to be asked of Cedar: what a read by id needs, without planning for all others.
@@ -97,13 +99,24 @@ impl Scope {
         let caps = world.policy.bundle.caps(&inquiry, &world.directory);
         let mut ask = RoaringBitmap::from_iter([slot.0]);
         ask -= &holding.invalid;
-        Self { inquiry: Some(inquiry), caps, allowed: RoaringBitmap::new(), ask, capped: None }
+        Self { inquiry: Some(inquiry), caps, allowed: RoaringBitmap::new(), ask, capped: None, filter: None }
     }
 
     /// Leaves only `rows`.
     pub(super) fn narrow(&mut self, rows: &RoaringBitmap) {
         self.allowed &= rows;
         self.ask &= rows;
+    }
+
+    /// Leaves what a filter matches. It is put to nothing but what is there.
+    pub(super) fn keep_matching(&mut self, filter: Option<Filter>, world: &World, holding: &Holding) {
+        if let (Some(filter), Some(inquiry)) = (&filter, &self.inquiry) {
+            let name = |slot| holding.row(slot).map(|row| EntityUid::record(&holding.spec.name, &row.id));
+            let rows = Rows { columns: &holding.columns, directory: &world.directory, name: &name };
+            let matching = filter.bind(inquiry, &rows, &self.searchable());
+            self.narrow(&matching.slots);
+        }
+        self.filter = filter;
     }
 
     pub(super) fn searchable(&self) -> RoaringBitmap {
@@ -254,11 +267,22 @@ impl<'a> Walk<'a> {
             let opened = self.open(round)?;
             let entities: Vec<_> = opened.iter().map(|(_, _, record)| record.entity(self.name())).collect();
             let verdicts = self.world.policy.bundle.decide_many(inquiry, &entities, &self.world.directory);
-            for ((slot, score, record), verdict) in opened.into_iter().zip(verdicts) {
-                self.take(slot, score, record, verdict);
+            let wanted = self.wanted(inquiry, &entities);
+            for (((slot, score, record), verdict), wanted) in opened.into_iter().zip(verdicts).zip(wanted) {
+                if wanted {
+                    self.take(slot, score, record, verdict);
+                }
             }
         }
         Ok(())
+    }
+
+    /// Whether each record, as it is stored now, is one that the filter matches: it may have been written since the plan.
+    fn wanted(&self, inquiry: &Inquiry, records: &[Entity]) -> Vec<bool> {
+        match &self.scope.filter {
+            None => vec![true; records.len()],
+            Some(filter) => filter.matches_each(inquiry, records, &self.world.directory),
+        }
     }
 
     /// Reads what is stored now; what was erased since the plan is not there any more.

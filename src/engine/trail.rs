@@ -6,7 +6,7 @@ use super::{Wardkeep, cap::Cut, context::Circumstances, gate::Release};
 use crate::{
     audit::{Authentication, BundleRef, Entry, Outcome, What, Withheld},
     authn::{Caller, Origin, Proof},
-    model::{Action, CollectionName, Embedding, EntityUid, RecordId, RetrievalId},
+    model::{Action, CollectionName, Embedding, EntityUid, Phi, RecordId, RetrievalId},
     policy::PolicyName,
 };
 
@@ -121,6 +121,12 @@ impl Trail {
     pub(super) fn question(mut self, query: &Embedding) -> Self {
         let bytes: Vec<u8> = query.components().iter().flat_map(|x| x.to_le_bytes()).collect();
         self.entry.question = Some(self.pseudonyms.pseudonym("question", &bytes));
+        self
+    }
+
+    /// The same of a filter, which may hold names.
+    pub(super) fn filter(mut self, filter: Option<&Phi<String>>) -> Self {
+        self.entry.filter = filter.map(|text| self.pseudonyms.pseudonym("filter", text.reveal().as_bytes()));
         self
     }
 

@@ -30,7 +30,7 @@ pub(super) enum Order {
     Unknown,
 }
 
-/// The standing of a value.
+/// The places of a value.
 pub(super) fn order(value: &Value) -> Order {
     match value {
         Value::Long(n) => Order::Of(Ordinal::Long(*n)),
