@@ -127,7 +127,7 @@ impl Reduced {
     }
 
     /// Where each demand may go once it is known which permits are open to which part.
-    fn ways(&self, open: &BTreeMap<(usize, usize), Set>, names: &[usize]) -> Vec<Vec<usize>> {
+    fn ways(&self, open: &Opened, names: &[usize]) -> Vec<Vec<usize>> {
         let always = self.always();
         let way = |(number, group): (usize, &Group)| {
             let permits = match (group.settled, group.patient) {
@@ -155,6 +155,12 @@ fn unbounded(caps: &[u64], at: usize) -> bool {
     caps.get(at).is_some_and(|cap| *cap == UNBOUNDED)
 }
 
+/// The permits that are opened to a part, by patient and group.
+type Opened = BTreeMap<(usize, usize), Set>;
+
+/// How many records which permits may answer for, of one part.
+type Groups = Vec<(Set, u64)>;
+
 /// Records by the permits that may answer for them.
 type Sets = BTreeMap<Set, u64>;
 
@@ -171,11 +177,16 @@ struct Puzzle {
     complete: bool,
 }
 
+/// Groups of one patient that share permits, by their numbers.
+struct Part {
+    patient: usize,
+    numbers: Vec<usize>,
+}
+
 /// Parts of patients that are alike.
 struct Class {
-    /// Patient and the numbers of the groups of each part.
-    parts: Vec<(usize, Vec<usize>)>,
-    groups: Vec<(Set, u64)>,
+    parts: Vec<Part>,
+    groups: Groups,
     /// Sets of permits that, opened together, let all its groups in somewhere; those that open least first.
     options: Vec<Set>,
 }
@@ -210,9 +221,9 @@ impl Puzzle {
         for group in reduced.groups.iter().filter(|g| g.settled.is_none() && g.patient.is_none()) {
             *loose.entry(group.permits).or_default() += group.records;
         }
-        let mut alike: BTreeMap<Vec<(Set, u64)>, Vec<(usize, Vec<usize>)>> = BTreeMap::new();
-        for (patient, numbers, groups) in parts(reduced) {
-            alike.entry(simplified(groups, roomy)).or_default().push((patient, numbers));
+        let mut alike: BTreeMap<Groups, Vec<Part>> = BTreeMap::new();
+        for part in parts(reduced) {
+            alike.entry(simplified(&part, reduced, roomy)).or_default().push(part);
         }
         let mut complete = true;
         let mut classes = Vec::new();
@@ -238,7 +249,7 @@ impl Puzzle {
     }
 
     /// Which permits to open to which part's groups, if there is a way.
-    fn solve(&self, work: &mut Work) -> Result<Option<BTreeMap<(usize, usize), Set>>, Spent> {
+    fn solve(&self, work: &mut Work) -> Result<Option<Opened>, Spent> {
         let mut state = State { patients: self.patients.clone(), loose: self.loose.clone() };
         let mut failed: HashSet<Vec<u64>> = HashSet::new();
         let mut frames: Vec<Frame> = Vec::new();
@@ -405,13 +416,13 @@ impl Puzzle {
     }
 
     /// The permits that each part's groups may use, from the choices made.
-    fn opened(&self, frames: &[Frame]) -> BTreeMap<(usize, usize), Set> {
-        let mut opened = BTreeMap::new();
+    fn opened(&self, frames: &[Frame]) -> Opened {
+        let mut opened = Opened::new();
         let mut given: BTreeMap<usize, usize> = BTreeMap::new();
         for Frame { place, taken, .. } in frames {
             let (Some(class), Some(taken)) = (self.classes.get(place.class), taken) else { continue };
             let from = given.entry(place.class).or_default();
-            for (patient, numbers) in class.parts.iter().skip(*from).take(*taken as usize) {
+            for Part { patient, numbers } in class.parts.iter().skip(*from).take(*taken as usize) {
                 opened.extend(numbers.iter().map(|number| ((*patient, *number), self.option(*place))));
             }
             *from += *taken as usize;
@@ -445,7 +456,7 @@ fn key(place: Place, state: &State) -> Vec<u64> {
 }
 
 /// The groups of each patient that are still to be placed, apart where they share no permit with a cap on patients or on records.
-fn parts(reduced: &Reduced) -> Vec<(usize, Vec<usize>, Vec<(Set, u64)>)> {
+fn parts(reduced: &Reduced) -> Vec<Part> {
     let mut of_patient: BTreeMap<usize, Vec<(Set, Vec<usize>)>> = BTreeMap::new();
     for (number, group) in reduced.groups.iter().enumerate().filter(|(_, g)| g.settled.is_none()) {
         let Some(patient) = group.patient else { continue };
@@ -460,23 +471,19 @@ fn parts(reduced: &Reduced) -> Vec<(usize, Vec<usize>, Vec<(Set, u64)>)> {
         *parts = apart;
         parts.push(joined);
     }
-    let of = |numbers: &[usize]| {
-        numbers.iter().filter_map(|n| reduced.groups.get(*n)).map(|g| (g.permits, g.records)).collect::<Vec<_>>()
-    };
     of_patient
         .into_iter()
-        .flat_map(|(patient, parts)| parts.into_iter().map(move |(_, numbers)| (patient, numbers)))
-        .map(|(patient, numbers)| (patient, numbers.clone(), of(&numbers)))
+        .flat_map(|(patient, parts)| parts.into_iter().map(move |(_, numbers)| Part { patient, numbers }))
         .collect()
 }
 
 /// A part's groups as far as they matter: where all permits have room for any number of records the number is nothing, and what is
 /// let in wherever another such group is let in is nothing too.
-fn simplified(groups: Vec<(Set, u64)>, roomy: Set) -> Vec<(Set, u64)> {
+fn simplified(part: &Part, reduced: &Reduced, roomy: Set) -> Groups {
     let mut sets = Sets::new();
-    for (set, records) in groups {
-        let one = sets.entry(set).or_default();
-        *one = if set.is_within(roomy) { 1 } else { *one + records };
+    for group in part.numbers.iter().filter_map(|number| reduced.groups.get(*number)) {
+        let records = sets.entry(group.permits).or_default();
+        *records = if group.permits.is_within(roomy) { 1 } else { *records + group.records };
     }
     let follows = |set: Set| sets.keys().any(|other| *other != set && other.is_within(set) && other.is_within(roomy));
     sets.iter().filter(|(set, _)| !follows(**set)).map(|(set, records)| (*set, *records)).collect()

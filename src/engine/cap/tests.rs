@@ -8,6 +8,8 @@ use crate::policy::PermitCap;
 
 /// A record as the reference sees it: whose it is and which permits grant it.
 type Row = (Option<usize>, Vec<usize>);
+/// What is left of every cap, and the permits that the patient at hand has a place at.
+type Left = (Vec<(u64, u64)>, BTreeSet<usize>);
 /// Caps of one permit on records and on patients.
 type CapPair = (Option<u64>, Option<u64>);
 
@@ -157,8 +159,7 @@ fn assignable_by_patient(pairs: &[CapPair], rows: &[&Row]) -> bool {
     let full = |cap: Option<u64>| cap.unwrap_or(1_000);
     let mut states = BTreeSet::from([pairs.iter().map(|(r, p)| (full(*r), full(*p))).collect::<Vec<_>>()]);
     for (whose, groups) in by_patient {
-        let mut next: BTreeSet<(Vec<(u64, u64)>, BTreeSet<usize>)> =
-            states.into_iter().map(|left| (left, BTreeSet::new())).collect();
+        let mut next: BTreeSet<Left> = states.into_iter().map(|left| (left, BTreeSet::new())).collect();
         for (permits, records) in groups {
             for _ in 0..records {
                 let mut after = BTreeSet::new();

@@ -25,12 +25,6 @@ impl Work {
         self.left == 0
     }
 
-    /// What may still be done.
-    #[cfg(test)]
-    pub(super) fn left(&self) -> u64 {
-        self.left
-    }
-
     /// At most `steps` of what is left, for one question.
     pub(super) fn share(&self, steps: u64) -> Self {
         Self { left: self.left.min(steps) }
