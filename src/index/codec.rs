@@ -11,6 +11,8 @@
 //! the signs (RaBitQ, Gao and Long, SIGMOD 2024). The error is what of `s` lies across `v`, times what of `q` does; both
 //! lengths are known, so its spread is too. `|v|² / (s·v)` is the row's factor.
 
+use zeroize::Zeroize;
+
 use super::kernel::{BitQuery, Kernels, LINE_BITS, LINE_BYTES, Line, Planes};
 use crate::model::Metric;
 
@@ -231,10 +233,17 @@ impl Codec {
     }
 }
 
+impl Workspace {
+    /// Leaves nothing of the last vector.
+    pub(super) fn wipe(&mut self) {
+        self.vector.zeroize();
+        self.spare.zeroize();
+    }
+}
+
 impl Drop for Workspace {
     fn drop(&mut self) {
-        zeroize::Zeroize::zeroize(&mut self.vector);
-        zeroize::Zeroize::zeroize(&mut self.spare);
+        self.wipe();
     }
 }
 
@@ -300,11 +309,11 @@ fn write_tail(row: &mut [Line], factor: f32, bias: f32) {
     }
 }
 
-/// The upper half of an f32, rounded to nearest and then, below zero, toward it: no bias is made smaller than it is.
+/// The upper half of an f32, rounded up: no row is made to seem further than it is.
 fn upper_half(x: f32) -> u16 {
     let bits = x.to_bits();
-    let lost = bits & 0xFFFF != 0;
-    let up = lost && x > 0.0;
+    // what is cut off brings a negative number nearer to zero: up already
+    let up = bits & 0xFFFF != 0 && x > 0.0;
     ((bits >> 16) + u32::from(up)) as u16
 }
 
@@ -315,4 +324,34 @@ fn sign(dice: &mut u64) -> u32 {
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     ((z ^ (z >> 31)) >> 63 << 31) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn halves_are_never_less_than_the_whole() {
+        for x in [0.0, 1.0, 1.000_001, 3.3e-30, 8e15, -0.0, -1.0, -1.000_001, -8e15, f32::NEG_INFINITY] {
+            let half = f32::from_bits(u32::from(upper_half(x)) << 16);
+            assert!(half >= x && (half == x || (half - x).abs() <= x.abs() / 64.0), "{x} became {half}");
+        }
+    }
+
+    #[test]
+    fn codes_stay_what_they_are_as_long_as_the_version_does() {
+        let codec = Codec::new(100, Metric::Euclidean, Kernels::best());
+        let vector: Vec<f32> = (0..100).map(|i| ((i * 37 % 101) as f32 - 50.0) / 50.0).collect();
+        let (mut bytes, mut bits) = ([Line::default(); 2], [Line::default(); 1]);
+        codec.write_bits(&vector, &mut bits, &mut Workspace::default());
+        let scale = codec.write_bytes(&vector, &mut bytes);
+        let sum = |lines: &[Line]| {
+            let bytes = lines.iter().flat_map(|line| line.0);
+            bytes.fold(0xCBF2_9CE4_8422_2325_u64, |sum, byte| (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3))
+        };
+        assert_eq!(
+            (VERSION, sum(&bytes), sum(&bits), scale.scale),
+            (1, 0x1333_DDA0_5754_EFB9, 0x58D8_3381_B34D_F78B, 1.0 / 127.0)
+        );
+    }
 }

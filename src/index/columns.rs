@@ -102,6 +102,7 @@ impl Codes {
             None => {
                 Codec::write_gone(bits);
                 bytes.fill(Line::default());
+                workspace.wipe();
                 Scale::GONE
             }
         }
