@@ -168,8 +168,11 @@ impl Hospital {
 
 fn patient(p: usize) -> Entity {
     let facility = Value::text(format!("site-{}", p % 7));
-    let attrs =
-        [("vip", Value::Bool(p % 50 == 49)), ("part2_consent", Value::Bool(p % 2 == 0)), ("facility", facility)];
+    let attrs = [
+        ("vip", Value::Bool(p % 50 == 49)),
+        ("part2_consent", Value::Bool(p.is_multiple_of(2))),
+        ("facility", facility),
+    ];
     entity(uid("Patient", p), &attrs, &[])
 }
 
