@@ -72,7 +72,7 @@ fn rows(dice: &mut Dice, centres: &[Vec<f64>]) -> Vec<Row> {
         _ => "west",
     };
     let row =
-        |n: usize| Row { id: format!("r{n:05}"), ward: ward(n), secret: n % 11 == 0, vector: near(dice, centres) };
+        |n: usize| Row { id: format!("r{n:05}"), ward: ward(n), secret: n.is_multiple_of(11), vector: near(dice, centres) };
     (0..RECORDS).map(row).collect()
 }
 
