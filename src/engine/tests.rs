@@ -183,6 +183,10 @@ fn a_batch_comes_in_however_fast_policies_change() {
         let ingested = bench.engine.ingest_whole(&grant, &lines, Mode::Upsert).unwrap();
         *clock.0.lock() = None;
         assert_eq!(ingested.accepted, 10);
-        assert_eq!(changes.join().unwrap(), 2, "after two attempts in vain the batch is built while nothing may change");
+        assert_eq!(
+            changes.join().unwrap(),
+            2,
+            "after two attempts in vain the batch is built while nothing may change"
+        );
     });
 }
