@@ -71,8 +71,12 @@ fn rows(dice: &mut Dice, centres: &[Vec<f64>]) -> Vec<Row> {
         50..97 => "south",
         _ => "west",
     };
-    let row =
-        |n: usize| Row { id: format!("r{n:05}"), ward: ward(n), secret: n % 11 == 0, vector: near(dice, centres) };
+    let row = |n: usize| Row {
+        id: format!("r{n:05}"),
+        ward: ward(n),
+        secret: n.is_multiple_of(11),
+        vector: near(dice, centres),
+    };
     (0..RECORDS).map(row).collect()
 }
 
