@@ -96,6 +96,8 @@ pub(super) fn compile(source: &BundleSource) -> Result<Bundle, Faults> {
         policies,
         names,
         warnings,
+        #[cfg(test)]
+        plain: false,
     })
 }
 
@@ -106,7 +108,7 @@ fn check_bounds(source: &BundleSource) -> Result<(), Faults> {
     if faults.is_empty() { Ok(()) } else { Err(faults) }
 }
 
-fn schema(text: &str) -> Result<(Schema, Facts, Vec<String>), BundleFault> {
+pub(super) fn schema(text: &str) -> Result<(Schema, Facts, Vec<String>), BundleFault> {
     let located = |code, error: ffi::DetailedError| BundleFault::new(code, told(&error)).at(line_of(text, &error));
     let (schema, warnings) = match Schema::from_cedarschema_str(text) {
         Ok((schema, warnings)) => (schema, warnings.map(|w| w.to_string()).collect()),
@@ -213,25 +215,42 @@ fn validated(schema: &Schema, set: &PolicySet, warnings: &mut Vec<String>) -> Fa
     faults
 }
 
-/// Every action of the contract with itself and the groups it is in.
-fn reach_of_actions(schema: &Schema) -> BTreeMap<Action, HashSet<EntityUid>> {
-    let entities = schema.action_entities().ok();
-    let reach = |action: Action| {
-        let own = EntityUid::new("Action", action.name());
-        let groups = convert::uid(&own).into_iter().flat_map(|uid| {
-            let ancestors =
-                entities.as_ref().and_then(|e| e.ancestors(&uid).map(|a| a.map(convert::from_uid).collect::<Vec<_>>()));
-            ancestors.unwrap_or_default()
-        });
-        (action, groups.chain([own.clone()]).collect())
-    };
-    Action::all().map(reach).collect()
+/// An action, and the groups that it is in.
+#[derive(Debug)]
+pub(super) struct Reach {
+    own: EntityUid,
+    groups: HashSet<EntityUid>,
 }
 
-fn policy_of(
+impl Reach {
+    pub(super) fn of(schema: &Schema, own: EntityUid) -> Self {
+        let entities = schema.action_entities().ok();
+        let uid = convert::uid(&own);
+        let ancestors = entities.as_ref().zip(uid).and_then(|(entities, uid)| entities.ancestors(&uid));
+        let groups = ancestors.map(|all| all.map(convert::from_uid).collect()).unwrap_or_default();
+        Self { own, groups }
+    }
+
+    fn is_covered_by(&self, constraint: &pst::ActionConstraint) -> bool {
+        match constraint {
+            pst::ActionConstraint::Any => true,
+            pst::ActionConstraint::Eq(uid) => convert::from_pst_uid(uid) == self.own,
+            pst::ActionConstraint::In(uids) => {
+                uids.iter().map(convert::from_pst_uid).any(|uid| uid == self.own || self.groups.contains(&uid))
+            }
+        }
+    }
+}
+
+/// Every action of the contract.
+fn reach_of_actions(schema: &Schema) -> BTreeMap<Action, Reach> {
+    Action::all().map(|action| (action, Reach::of(schema, EntityUid::new("Action", action.name())))).collect()
+}
+
+pub(super) fn policy_of(
     policy: &CedarPolicy,
     set: &PolicySet,
-    actions: &BTreeMap<Action, HashSet<EntityUid>>,
+    actions: &BTreeMap<Action, Reach>,
 ) -> Result<Policy, BundleFault> {
     let id = policy.id().to_string();
     let name: &str = policy.template_id().map_or(policy.id().as_ref(), AsRef::as_ref);
@@ -259,11 +278,7 @@ fn policy_of(
         permits: policy.effect() == Effect::Permit,
         principal: principal(&body.principal).ok_or_else(odd)?,
         resource: resource(&body.resource).ok_or_else(odd)?,
-        actions: actions
-            .iter()
-            .filter(|(a, reach)| covers(&body.action, **a, reach))
-            .map(|(action, _)| *action)
-            .collect(),
+        actions: actions.iter().filter(|(_, reach)| reach.is_covered_by(&body.action)).map(|(action, _)| *action).collect(),
         meaning: format!("{bare:?}"),
         cedar,
         condition,
@@ -272,14 +287,6 @@ fn policy_of(
         max_records,
         max_patients,
     })
-}
-
-fn covers(constraint: &pst::ActionConstraint, action: Action, reach: &HashSet<EntityUid>) -> bool {
-    match constraint {
-        pst::ActionConstraint::Any => true,
-        pst::ActionConstraint::Eq(uid) => convert::from_pst_uid(uid) == EntityUid::new("Action", action.name()),
-        pst::ActionConstraint::In(uids) => uids.iter().any(|uid| reach.contains(&convert::from_pst_uid(uid))),
-    }
 }
 
 fn entity(value: &pst::EntityOrSlot) -> Option<EntityUid> {

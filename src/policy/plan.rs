@@ -10,6 +10,8 @@ use std::{
 
 use roaring::RoaringBitmap;
 
+#[cfg(test)]
+use super::agreement::{Mutant, planted};
 use super::{
     Bundle, Columns, Directory, Inquiry, PolicyName, Scope,
     bind::Binder,
@@ -19,6 +21,7 @@ use super::{
     derived::Ground,
     scopes::Key,
     slices::Matched,
+    world::World,
 };
 use crate::model::{Entity, EntityUid};
 
@@ -40,8 +43,11 @@ pub(super) fn plan(bundle: &Bundle, inquiry: &Inquiry, columns: &Columns, direct
 
 /// A caller whose entity is not stored sees nothing.
 fn bind(bundle: &Bundle, inquiry: &Inquiry, columns: &Columns, directory: &Directory) -> Scope {
-    let Some(principal) = directory.get(inquiry.principal()) else { return Scope::default() };
-    let (ancestors, whole) = directory.ancestors(principal);
+    let plain = bundle.is_plain().then(|| Entity::bare(inquiry.principal().clone()));
+    let Some(principal) = directory.get(inquiry.principal()).map(AsRef::as_ref).or(plain.as_ref()) else {
+        return Scope::default();
+    };
+    let (ancestors, whole) = World { bundle, inquiry, directory, resource: principal }.lineage(principal);
     let Matched { certain, undecided } =
         bundle.slices.matched(&bundle.policies, inquiry.action(), principal, (&ancestors, whole));
     let Some(slice) = bundle.slices.slice(&bundle.policies, inquiry.action(), certain) else { return Scope::default() };
@@ -87,14 +93,15 @@ fn bind(bundle: &Bundle, inquiry: &Inquiry, columns: &Columns, directory: &Direc
 /// The three outcomes of a policy.
 fn bound(binder: &Binder<'_>, policy: &Policy) -> Tri {
     let scope = resource_scope(binder, &policy.resource);
-    match &policy.condition {
+    let bound = match &policy.condition {
         Some(_) if scope.t.is_none() => scope,
         Some(condition) => {
             let matters = scope.t.clone();
             scope.and(|| binder.bind_within(&matters, condition))
         }
         None => scope,
-    }
+    };
+    if binder.ground.bundle.is_plain() { bound.skipping_errors() } else { bound }
 }
 
 /// Possible and certain effects over all policies.
@@ -137,7 +144,10 @@ impl Tally {
 
     /// Of the slots that some permit may grant.
     fn scope(self, within: &RoaringBitmap, evaluations: u64) -> Scope {
-        let allowed = self.permitted.minus(&self.may_forbid).minus(&self.may_bad);
+        let may_forbid = &self.may_forbid;
+        #[cfg(test)]
+        let may_forbid = planted(Mutant::DoubtfulForbid, may_forbid, |_| &self.forbidden);
+        let allowed = self.permitted.minus(may_forbid).minus(&self.may_bad);
         let possible = self.may_permit.minus(&self.forbidden).minus(&self.bad);
         let (allowed, possible) = (allowed.over(within), possible.over(within));
         let capped = self.capped.into_iter().map(|(name, may)| (name, may.over(within))).collect();
