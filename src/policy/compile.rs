@@ -278,7 +278,11 @@ pub(super) fn policy_of(
         permits: policy.effect() == Effect::Permit,
         principal: principal(&body.principal).ok_or_else(odd)?,
         resource: resource(&body.resource).ok_or_else(odd)?,
-        actions: actions.iter().filter(|(_, reach)| reach.is_covered_by(&body.action)).map(|(action, _)| *action).collect(),
+        actions: actions
+            .iter()
+            .filter(|(_, reach)| reach.is_covered_by(&body.action))
+            .map(|(action, _)| *action)
+            .collect(),
         meaning: format!("{bare:?}"),
         cedar,
         condition,

@@ -235,3 +235,40 @@ impl Session<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::{
+        model::BundleSource,
+        policy::samples::{ask, bundle, clinician, directory, record, schema},
+    };
+
+    #[test]
+    fn an_action_that_a_policy_names_is_in_its_groups_whichever_is_asked_for() {
+        let named = r#"@id("p") permit (principal is Clinician, action, resource is Record) when { Action::"Read" in Action::"Anything" };"#;
+        let bundle = bundle(named);
+        let record = record(&bundle, "1", "p1", "x", &[]);
+        assert!(bundle.decide(&ask(&bundle, "nurse"), &record, &directory(&bundle)).is_allow());
+    }
+
+    #[test]
+    fn an_ancestor_that_the_schema_lists_is_not_missing() {
+        let schema =
+            schema(r#"entity Grade enum ["high"];"#).replace("Clinician in [Team]", "Clinician in [Team, Grade]");
+        let policies = r#"
+            @id("all") permit (principal is Clinician, action, resource is Record);
+            @id("team") forbid (principal in Team::"t1", action, resource is Record);"#;
+        let source = BundleSource { schema, policies: policies.into(), ..Default::default() };
+        let bundle = Bundle::compile(&source).unwrap();
+        let mut directory = directory(&bundle);
+        let mut nurse = clinician(&bundle, "nurse", "nurse", &[]);
+        nurse.parents.insert(EntityUid::new("Grade", "high"));
+        directory.upsert(nurse);
+        let record = record(&bundle, "1", "p1", "x", &[("sensitivity", json!(2))]);
+        assert!(bundle.decide(&ask(&bundle, "nurse"), &record, &directory).is_allow());
+        assert_eq!(bundle.caps(&ask(&bundle, "nurse"), &directory).permits.len(), 1);
+    }
+}

@@ -5,18 +5,12 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use cedar_policy::{
-    Authorizer, Decision, Effect, Entities, Entity as CedarEntity, EvalResult, Expression, PolicyId, PolicySet, Request,
-    SlotId, eval_expression, pst,
+    Authorizer, Decision, Effect, Entities, Entity as CedarEntity, EvalResult, Expression, PolicyId, PolicySet,
+    Request, SlotId, eval_expression, pst,
 };
 
 use super::{Bundle, Directory, Inquiry, convert};
 use crate::model::{BundleSource, Entity, EntityUid};
-
-/// Whether the record may be released.
-pub(super) fn allows(bundle: &Bundle, inquiry: &Inquiry, resource: &Entity, directory: &Directory) -> bool {
-    let oracle = Oracle::new(bundle);
-    oracle.judge(inquiry, &oracle.world(resource, &oracle.stored(directory), directory)).allows()
-}
 
 /// What Cedar says of one record, and why we may say no all the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -240,7 +234,9 @@ impl Parts {
                 pst::BinaryOp::Or => Self::Or(boxed(left), boxed(right)),
                 pst::BinaryOp::In => Self::In(boxed(left), boxed(right)),
                 pst::BinaryOp::GetTag => Self::Tag("`getTag`", boxed(left), boxed(right)),
-                pst::BinaryOp::HasTag => Self::Tag("`hasTag` on an entity that is not stored", boxed(left), boxed(right)),
+                pst::BinaryOp::HasTag => {
+                    Self::Tag("`hasTag` on an entity that is not stored", boxed(left), boxed(right))
+                }
                 _ => Self::All(vec![Asked::of(left), Asked::of(right)]),
             },
             pst::Expr::IfThenElse { cond, then_expr, else_expr } => {

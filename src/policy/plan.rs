@@ -57,6 +57,7 @@ fn bind(bundle: &Bundle, inquiry: &Inquiry, columns: &Columns, directory: &Direc
     let blank = Entity::bare(EntityUid::new("Record", "\u{0}"));
     let mut needed = HashSet::new();
     session.survey(&slice.sites, &blank, &mut needed);
+    let looked_at = session.looked_at(&slice.sites, &blank);
     let entities = session.entities(std::slice::from_ref(&blank), &needed, &slice.names, true);
     let request = super::convert::uid(&blank.uid).and_then(|uid| inquiry.request(uid));
     let (Some(entities), Some(request)) = (entities, request) else {
@@ -87,7 +88,10 @@ fn bind(bundle: &Bundle, inquiry: &Inquiry, columns: &Columns, directory: &Direc
         tally.add(policy, Tri { t: Bits::None, f: scope.f, b });
     }
     forbids.into_iter().for_each(|policy| tally.add(policy, bound(&binder, policy)));
-    tally.scope(&possible, evaluations.get())
+    // a record counts as stored for itself alone: where the caller's side leads to one, that one is decided in full
+    let entwined = looked_at.iter().filter(|uid| !directory.contains(uid)).filter_map(|uid| ground.own(uid)).collect();
+    let scope = tally.scope(&possible, evaluations.get());
+    scope.asking(entwined)
 }
 
 /// The three outcomes of a policy.
@@ -155,6 +159,13 @@ impl Tally {
     }
 }
 
+impl Scope {
+    /// The same, but that these slots are asked about.
+    fn asking(self, slots: RoaringBitmap) -> Self {
+        Self { allowed: self.allowed - &slots, ask: self.ask | slots, ..self }
+    }
+}
+
 fn resource_scope(binder: &Binder<'_>, constraint: &Constraint) -> Tri {
     match constraint {
         Constraint::Any => Tri::yes(),
@@ -162,5 +173,32 @@ fn resource_scope(binder: &Binder<'_>, constraint: &Constraint) -> Tri {
         Constraint::In(uid) => binder.within_record([uid]),
         Constraint::Is(ty) => binder.record_is(ty),
         Constraint::IsIn(ty, uid) => binder.record_is(ty).and(|| binder.within_record([uid])),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        model::Slot,
+        policy::samples::{ask, bundle, directory, record},
+    };
+
+    #[test]
+    fn a_record_that_a_policy_names_and_looks_into_is_decided_in_full() {
+        let text = r#"@id("p") permit (principal is Clinician, action, resource is Record) when { Record::"ward/3" has kind };"#;
+        let (bundle, mut columns) = (bundle(text), Columns::new());
+        let directory = directory(&bundle);
+        let records: Vec<Entity> = (0..5).map(|at| record(&bundle, &at.to_string(), "p1", "x", &[])).collect();
+        (0..5).zip(&records).for_each(|(slot, record)| columns.insert(Slot(slot), record));
+        let inquiry = ask(&bundle, "nurse");
+        let scope = bundle.plan(&inquiry, &columns, &directory);
+        assert!(scope.allowed.is_empty());
+        assert_eq!(scope.ask, RoaringBitmap::from_iter([3]));
+        let verdicts = bundle.decide_many(&inquiry, &records, &directory);
+        assert_eq!(
+            verdicts.iter().map(crate::policy::Verdict::is_allow).collect::<Vec<_>>(),
+            [false, false, false, true, false]
+        );
     }
 }

@@ -250,7 +250,10 @@ mod tests {
         assert_eq!(facts.types["Far::Ward"].parents, HashSet::from(["Ns::Ward".into(), "Team".into()]));
         let found = ["team", "badge", "level", "far", "set"].map(|name| attribute("Ns::Ward", name));
         let references = ["`Team`", "`Ns::Badge`", "`Far::Ward`"].map(|ty| format!("reference to a {ty}"));
-        assert_eq!(found, [&*references[0], &references[1], "String", &references[2], &format!("Set<{}>", references[0])]);
+        assert_eq!(
+            found,
+            [&*references[0], &references[1], "String", &references[2], &format!("Set<{}>", references[0])]
+        );
         assert_eq!(attribute("Far::Ward", "level"), "String");
     }
 }

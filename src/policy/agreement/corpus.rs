@@ -63,7 +63,9 @@ struct Report {
 #[test]
 fn cedar_corpus() {
     let Some(root) = std::env::var_os("WARDKEEP_CEDAR_CORPUS").map(PathBuf::from) else {
-        println!("skipped: WARDKEEP_CEDAR_CORPUS names no directory with the tests of cedar-policy/cedar-integration-tests");
+        println!(
+            "skipped: WARDKEEP_CEDAR_CORPUS names no directory with the tests of cedar-policy/cedar-integration-tests"
+        );
         return;
     };
     let mut report = Report::default();
@@ -212,13 +214,7 @@ fn inquiry(asked: &Asked, schema: &Schema) -> Option<Inquiry> {
 }
 
 /// The test's policies and schema, though it is not one that the product would take: the action stands for `Retrieve`.
-fn bundle(
-    schema: &str,
-    set: &PolicySet,
-    action: &EntityUid,
-    plain: bool,
-    name: &str,
-) -> Result<Bundle, &'static str> {
+fn bundle(schema: &str, set: &PolicySet, action: &EntityUid, plain: bool, name: &str) -> Result<Bundle, &'static str> {
     let (schema, facts, _) = compile::schema(schema).map_err(|_| "the schema is not understood")?;
     let actions = BTreeMap::from([(Action::Retrieve, compile::Reach::of(&schema, action.clone()))]);
     let policies: Result<Vec<_>, _> = set.policies().map(|policy| compile::policy_of(policy, set, &actions)).collect();

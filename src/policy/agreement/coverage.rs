@@ -199,7 +199,8 @@ impl Coverage {
         let mut kinds = comfy_table::Table::new();
         kinds.load_style(comfy_table::presets::NOTHING);
         for row in KINDS.chunks(3) {
-            let cells = row.iter().flat_map(|kind| [(*kind).to_owned(), self.kinds.get(*kind).unwrap_or(&0).to_string()]);
+            let cells =
+                row.iter().flat_map(|kind| [(*kind).to_owned(), self.kinds.get(*kind).unwrap_or(&0).to_string()]);
             kinds.add_row(cells.collect::<Vec<_>>());
         }
         println!("node kinds and functions met in policies:\n{kinds}");

@@ -84,14 +84,16 @@ impl Design {
             }
             shapes.push(Shape { name: name.to_owned(), fields, tags, parents, choices: None });
         }
-        for (name, parent) in [("Document", Some("Collection")), ("Collection", Some("Team")), ("Administrator", None)] {
+        for (name, parent) in [("Document", Some("Collection")), ("Collection", Some("Team")), ("Administrator", None)]
+        {
             let mut fields = fields(dice, &types, 0, 2, 1);
             fields.iter_mut().for_each(|field| field.required = false);
             let parents = parent.map(str::to_owned).into_iter().collect();
             shapes.push(Shape { name: name.to_owned(), fields, tags: None, parents, choices: None });
         }
         let choices = ["low", "mid", "high"].map(str::to_owned).to_vec();
-        let level = Shape { name: "Level".to_owned(), fields: vec![], tags: None, parents: vec![], choices: Some(choices) };
+        let level =
+            Shape { name: "Level".to_owned(), fields: vec![], tags: None, parents: vec![], choices: Some(choices) };
         shapes.push(level);
         let mut principals = vec!["Staff".to_owned(), "Service".to_owned()];
         principals.extend(dice.one_in(3).then(|| "Patient".to_owned()));

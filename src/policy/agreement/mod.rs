@@ -14,11 +14,11 @@ mod words;
 use roaring::RoaringBitmap;
 use serde_json::json;
 
+use self::{coverage::Coverage, design::Design, dice::Dice, rules::Yield, wards::Ward};
 pub(super) use self::{
     coverage::met,
     mutants::{Mutant, is_planted, planted},
 };
-use self::{coverage::Coverage, design::Design, dice::Dice, rules::Yield, wards::Ward};
 use super::{
     oracle::{Judgement, Oracle},
     samples::*,
@@ -29,7 +29,7 @@ use crate::model::Slot;
 /// Rounds of questions, with changes in between.
 const ROUNDS: usize = 3;
 /// Questions in a round.
-const QUESTIONS: usize = 6;
+const QUESTIONS: usize = 5;
 
 /// Counts of a run.
 struct Counts {
@@ -107,7 +107,11 @@ fn round_agrees(
             let told = |what: &str| {
                 let context = inquiry.context().to_json();
                 let who = inquiry.principal();
-                format!("{what}: {who:?} {:?} {context} {verdict:?} {judgement:?}\n{}", inquiry.action(), record.to_json())
+                format!(
+                    "{what}: {who:?} {:?} {context} {verdict:?} {judgement:?}\n{}",
+                    inquiry.action(),
+                    record.to_json()
+                )
             };
             counts.note(&judgement, verdict, scope.ask.contains(*slot));
             compare(&judgement, verdict, &scope, *slot).map_err(told)?;
@@ -155,7 +159,7 @@ const FULL: u64 = 1_000_000;
 #[test]
 fn decisions_and_plans_agree_with_the_oracle() {
     let full = std::env::var("WARDKEEP_TESTS").is_ok_and(|wish| wish == "full");
-    let cases = wish("WARDKEEP_POLICY_CASES").unwrap_or(if full { 2_200 } else { 24 });
+    let cases = wish("WARDKEEP_POLICY_CASES").unwrap_or(if full { 3_300 } else { 24 });
     let start = wish("WARDKEEP_POLICY_SEED").unwrap_or(1);
     let mut counts = Counts::new();
     let wrong: Vec<Disagreement> =

@@ -65,6 +65,7 @@ fn every_planted_fault_is_caught() {
         PLANTED.set(None);
         match caught {
             Some((seed, told)) => {
+                assert_eq!(agree(seed, &mut Counts::new()), Ok(()), "without a fault");
                 let told = told.split(": ").next().unwrap_or_default().to_owned();
                 table.add_row([format!("{mutant:?}"), seed.to_string(), counts.decided.to_string(), told]);
             }

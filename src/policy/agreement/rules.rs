@@ -19,7 +19,7 @@ pub(super) fn roll(dice: &mut Dice, design: &Design, gained: &mut Yield) -> Bund
     let (schema, _) = Schema::from_cedarschema_str(&design.text).unwrap_or_else(|e| panic!("{e:?}\n{}", design.text));
     let validator = Validator::new(schema);
     let mut source = BundleSource { schema: design.text.clone(), ..BundleSource::default() };
-    let wanted = dice.between(2, 9);
+    let wanted = dice.between(3, 12);
     for at in 0..wanted * 3 {
         if at > 0 && source.policies.matches("@id").count() + source.links.len() >= wanted {
             break;

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::model::{EntityUid, Value};
 
-pub(super) const RECORDS: usize = 32;
+pub(super) const RECORDS: usize = 24;
 const TEXTS: [&str; 9] = ["a", "b", "kind", "north", "", "*a", "é\"x", "ab\\c", "aab"];
 const LONGS: [i64; 10] = [0, 1, 2, 3, -1, 60_000, 1 << 62, i64::MAX, i64::MIN, 86_400_000];
 /// Some are written differently and equal.
@@ -43,10 +43,8 @@ pub(super) fn reference(dice: &mut Dice, design: &Design, ty: &str) -> EntityUid
 
 /// A value of a type.
 pub(super) fn value(dice: &mut Dice, design: &Design, ty: &Ty) -> Value {
-    let call = |function: &str, text: &str| Value::Extension {
-        function: function.into(),
-        arguments: vec![Value::text(text)],
-    };
+    let call =
+        |function: &str, text: &str| Value::Extension { function: function.into(), arguments: vec![Value::text(text)] };
     match ty {
         Ty::Bool => Value::Bool(dice.one_in(2)),
         // extremes are rarer: they make arithmetic err

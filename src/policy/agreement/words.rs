@@ -125,7 +125,7 @@ impl<'a> Writer<'a> {
     /// One operator or function that comes to a truth value.
     fn atom(&mut self, depth: usize) -> Term {
         let (l, r) = self.sides();
-        match self.dice.below(41) {
+        match self.dice.below(54) {
             0..=1 => self.place(&Ty::Bool, l).unwrap_or_else(|| bare("true")),
             2..=5 => self.equality(depth, l, r),
             6..=9 => {
@@ -155,11 +155,55 @@ impl<'a> Writer<'a> {
             36..=37 => self.has_tag(depth, l, r),
             38 => self.of_action(),
             39 => bare(self.dice.one_in(2).to_string()),
+            40..=52 => self.calculation(depth, l, r),
             _ => {
                 // seldom: arithmetic that may err
                 let op = *self.dice.pick(&["==", "<", ">"]);
                 self.two(&Ty::Long, &Ty::Long, depth + 1, (l, r), |a, b| format!("({a} {op} {b})"))
             }
+        }
+    }
+
+    /// Arithmetic, and the functions of moments and durations.
+    fn calculation(&mut self, depth: usize, l: Side, r: Side) -> Term {
+        let op = *self.dice.pick(&["<", "<=", ">", ">=", "==", "!="]);
+        let units = ["toMilliseconds", "toSeconds", "toMinutes", "toHours", "toDays"];
+        let (far, shape) = (if self.dice.one_in(2) { l } else { r }, self.dice.below(14));
+        let (result, calculated) = match shape {
+            0..=4 => {
+                let operand = self.value(&Ty::Duration, depth, l);
+                (Ty::Long, joined(&[&operand], |t| format!("{}.{}()", t[0], units[shape])))
+            }
+            5 => {
+                let operand = self.value(&Ty::Datetime, depth, l);
+                (Ty::Datetime, joined(&[&operand], |t| format!("{}.toDate()", t[0])))
+            }
+            6 => {
+                let operand = self.value(&Ty::Datetime, depth, l);
+                (Ty::Duration, joined(&[&operand], |t| format!("{}.toTime()", t[0])))
+            }
+            7 => {
+                let moved = self.two(&Ty::Datetime, &Ty::Duration, depth, (l, far), |a, b| format!("{a}.offset({b})"));
+                (Ty::Datetime, moved)
+            }
+            8 => {
+                let since = |a: &str, b: &str| format!("{a}.durationSince({b})");
+                (Ty::Duration, self.two(&Ty::Datetime, &Ty::Datetime, depth, (l, far), since))
+            }
+            9 => {
+                let operand = self.value(&Ty::Long, depth, l);
+                (Ty::Long, joined(&[&operand], |t| format!("(-({}))", t[0])))
+            }
+            10 => return self.of_action(),
+            _ => {
+                let sign = ["+", "-", "*"][shape - 11];
+                (Ty::Long, self.two(&Ty::Long, &Ty::Long, depth, (l, far), |a, b| format!("({a} {sign} {b})")))
+            }
+        };
+        let other = self.value(&result, 0, r);
+        match self.dice.one_in(2) {
+            true => joined(&[&calculated, &other], |t| format!("({} {op} {})", t[0], t[1])),
+            false => joined(&[&other, &calculated], |t| format!("({} {op} {})", t[0], t[1])),
         }
     }
 
@@ -262,7 +306,8 @@ impl<'a> Writer<'a> {
         loop {
             let fields = fields(self.design, &ty);
             let optional: Vec<&Field> = fields.iter().filter(|f| !f.required).collect();
-            let candidates = if optional.is_empty() || self.dice.one_in(3) { fields.iter().collect() } else { optional };
+            let candidates =
+                if optional.is_empty() || self.dice.one_in(3) { fields.iter().collect() } else { optional };
             let Some(field) = (!candidates.is_empty()).then(|| (*self.dice.pick(&candidates)).clone()) else { break };
             if !is_name(&field.name) && !names.is_empty() {
                 break;
@@ -307,7 +352,8 @@ impl<'a> Writer<'a> {
     }
 
     fn of_action(&mut self) -> Term {
-        let action = |dice: &mut Dice| format!("Action::\"{}\"", dice.pick(&["Retrieve", "Read", "ReadVector", "Search"]));
+        let action =
+            |dice: &mut Dice| format!("Action::\"{}\"", dice.pick(&["Retrieve", "Read", "ReadVector", "Search"]));
         let group = match self.design.groups.as_slice() {
             [] => action(self.dice),
             groups => format!("Action::\"{}\"", self.dice.pick(groups)),
@@ -366,7 +412,8 @@ impl<'a> Writer<'a> {
     /// A record that has every field, where no literal would do; the validator refuses most.
     fn record(&mut self, ty: &Ty) -> String {
         let Ty::Record(fields) = ty else { return "true".into() };
-        let field = |field: &Field| Some(format!("\"{}\": {}", field.name, literal(self.dice, self.design, &field.ty)?));
+        let field =
+            |field: &Field| Some(format!("\"{}\": {}", field.name, literal(self.dice, self.design, &field.ty)?));
         format!("{{{}}}", fields.iter().filter_map(field).collect::<Vec<_>>().join(", "))
     }
 
