@@ -85,7 +85,7 @@ impl Oracle {
             return Judgement { plain: false, differs };
         }
         let judge = Judge { choices: &self.choices, inquiry, world, request };
-        if judge.stored(inquiry.principal()).is_none() {
+        if !world.directory.contains(inquiry.principal()) {
             differs.insert("the caller is not stored");
         }
         for cedar_policy::AuthorizationError::PolicyEvaluationError(error) in response.diagnostics().errors() {

@@ -57,7 +57,8 @@ struct Report {
     recorded: u64,
     plain: Found,
     ours: Found,
-    skipped: BTreeMap<&'static str, u64>,
+    /// Why, with the first test of each kind.
+    skipped: BTreeMap<&'static str, (u64, String)>,
 }
 
 #[test]
@@ -71,7 +72,7 @@ fn cedar_corpus() {
     let mut report = Report::default();
     for path in tests_in(&root) {
         if let Err(why) = stacker::grow(256 << 20, || run(&root, &path, &mut report)) {
-            *report.skipped.entry(why).or_default() += 1;
+            report.skip(why, &path);
         }
     }
     report.print();
@@ -121,7 +122,9 @@ fn run(root: &Path, path: &Path, report: &mut Report) -> Result<(), &'static str
     for asked in &test.requests {
         if !bundles.contains_key(&asked.action) {
             let of = |plain| bundle(&schema_text, &set, &asked.action, plain, &ward.name);
-            bundles.insert(asked.action.clone(), [of(true)?, of(false)?]);
+            let both = of(true).and_then(|plain| Ok([plain, of(false)?]));
+            let refused = |why| if valid { why } else { "strict validation refuses the policies, and so do we" };
+            bundles.insert(asked.action.clone(), both.map_err(refused)?);
         }
         let [plain, ours] = &bundles[&asked.action];
         let (oracle, stored) = oracle.get_or_insert_with(|| {
@@ -130,7 +133,7 @@ fn run(root: &Path, path: &Path, report: &mut Report) -> Result<(), &'static str
             (oracle, stored)
         });
         let Some(inquiry) = inquiry(asked, &schema) else {
-            *report.skipped.entry("requests: the context is not understood").or_default() += 1;
+            report.skip("requests: the context is not understood", path);
             continue;
         };
         let worlds: Vec<World<'_>> =
@@ -235,6 +238,10 @@ fn bundle(schema: &str, set: &PolicySet, action: &EntityUid, plain: bool, name: 
 }
 
 impl Report {
+    fn skip(&mut self, why: &'static str, path: &Path) {
+        self.skipped.entry(why).or_insert_with(|| (0, path.display().to_string())).0 += 1;
+    }
+
     fn print(&self) {
         let mut table = comfy_table::Table::new();
         table.set_header(["", "as Cedar alone", "as Wardkeep"]);
@@ -252,8 +259,8 @@ impl Report {
             self.tests, self.invalid, self.requests, self.recorded
         );
         println!("{table}");
-        for (why, n) in &self.skipped {
-            println!("skipped: {n} {why}");
+        for (why, (n, first)) in &self.skipped {
+            println!("skipped: {n} {why}, first {first}");
         }
         self.plain.wrong.iter().chain(&self.ours.wrong).take(20).for_each(|wrong| println!("wrong: {wrong}"));
     }

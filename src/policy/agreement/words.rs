@@ -125,7 +125,7 @@ impl<'a> Writer<'a> {
     /// One operator or function that comes to a truth value.
     fn atom(&mut self, depth: usize) -> Term {
         let (l, r) = self.sides();
-        match self.dice.below(54) {
+        match self.dice.below(57) {
             0..=1 => self.place(&Ty::Bool, l).unwrap_or_else(|| bare("true")),
             2..=5 => self.equality(depth, l, r),
             6..=9 => {
@@ -156,6 +156,7 @@ impl<'a> Writer<'a> {
             38 => self.of_action(),
             39 => bare(self.dice.one_in(2).to_string()),
             40..=52 => self.calculation(depth, l, r),
+            53..=55 => self.of_sets(depth, l, r),
             _ => {
                 // seldom: arithmetic that may err
                 let op = *self.dice.pick(&["==", "<", ">"]);
@@ -233,11 +234,11 @@ impl<'a> Writer<'a> {
             _ => self.dice.pick(&sets).clone(),
         };
         let Ty::Set(item) = ty.clone() else { return bare("true") };
-        match self.dice.below(6) {
+        match self.dice.below(8) {
             0..=1 => self.two(&ty, &item, depth, (l, r), |a, b| format!("{a}.contains({b})")),
-            2 => self.two(&ty, &ty, depth, (l, r), |a, b| format!("{a}.containsAll({b})")),
-            3 => self.two(&ty, &ty, depth, (l, r), |a, b| format!("{a}.containsAny({b})")),
-            4 => {
+            2..=3 => self.two(&ty, &ty, depth, (l, r), |a, b| format!("{a}.containsAll({b})")),
+            4..=5 => self.two(&ty, &ty, depth, (l, r), |a, b| format!("{a}.containsAny({b})")),
+            6 => {
                 let set = self.value(&ty, depth, l);
                 joined(&[&set], |t| format!("{}.isEmpty()", t[0]))
             }
