@@ -180,8 +180,11 @@ fn resource_scope(binder: &Binder<'_>, constraint: &Constraint) -> Tri {
 mod tests {
     use super::*;
     use crate::{
-        model::Slot,
-        policy::samples::{ask, bundle, directory, record},
+        model::{BundleSource, Slot, Value},
+        policy::{
+            Verdict,
+            samples::{ask, bundle, directory, patient, record, schema},
+        },
     };
 
     #[test]
@@ -196,9 +199,37 @@ mod tests {
         assert!(scope.allowed.is_empty());
         assert_eq!(scope.ask, RoaringBitmap::from_iter([3]));
         let verdicts = bundle.decide_many(&inquiry, &records, &directory);
-        assert_eq!(
-            verdicts.iter().map(crate::policy::Verdict::is_allow).collect::<Vec<_>>(),
-            [false, false, false, true, false]
-        );
+        assert_eq!(verdicts.iter().map(Verdict::is_allow).collect::<Vec<_>>(), [false, false, false, true, false]);
+    }
+
+    #[test]
+    fn a_record_that_its_own_references_lead_back_to_is_decided_in_full() {
+        let schema = schema("")
+            .replace("vip: Bool,", "vip: Bool, chart?: Record,")
+            .replace("Patient in [Team]", "Patient in [Team, Record]");
+        for (condition, back) in [
+            ("resource has patient && resource.patient has chart && resource.patient.chart.kind like \"*\"", true),
+            ("resource has patient && resource.patient in Collection::\"ward\"", false),
+        ] {
+            let policies = format!(
+                "@id(\"p\") permit (principal is Clinician, action, resource is Record) when {{ {condition} }};"
+            );
+            let source = BundleSource { schema: schema.clone(), policies, ..Default::default() };
+            let bundle = Bundle::compile(&source).unwrap();
+            let (mut directory, mut columns) = (directory(&bundle), Columns::new());
+            let own = EntityUid::new("Record", "ward/0");
+            let mut patient = patient(&bundle, "p1", false);
+            match back {
+                true => drop(patient.attrs.insert("chart".into(), Value::Entity(own))),
+                false => drop(patient.parents.insert(own)),
+            }
+            directory.upsert(patient);
+            let records: Vec<Entity> = (0..2).map(|at| record(&bundle, &at.to_string(), "p1", "x", &[])).collect();
+            (0..2).zip(&records).for_each(|(slot, record)| columns.insert(Slot(slot), record));
+            let scope = bundle.plan(&ask(&bundle, "nurse"), &columns, &directory);
+            let verdicts = bundle.decide_many(&ask(&bundle, "nurse"), &records, &directory);
+            assert_eq!(verdicts.iter().map(Verdict::is_allow).collect::<Vec<_>>(), [true, false], "{condition}");
+            assert_eq!((scope.allowed.len(), scope.ask.clone()), (0, RoaringBitmap::from_iter([0])), "{condition}");
+        }
     }
 }

@@ -79,6 +79,8 @@ impl Design {
             if name == "Record" {
                 parents.extend(["Document".to_owned(), "Collection".to_owned()]);
                 parents.extend(dice.one_in(8).then(|| "Record".to_owned()));
+            } else if name == "Patient" && dice.one_in(6) {
+                parents.push("Record".to_owned());
             } else if !parents.contains(&"Team".to_owned()) {
                 parents.push("Team".to_owned());
             }
@@ -96,7 +98,8 @@ impl Design {
             Shape { name: "Level".to_owned(), fields: vec![], tags: None, parents: vec![], choices: Some(choices) };
         shapes.push(level);
         let mut principals = vec!["Staff".to_owned(), "Service".to_owned()];
-        principals.extend(dice.one_in(3).then(|| "Patient".to_owned()));
+        let below_records = shapes.iter().any(|s| s.name == "Patient" && s.parents.contains(&"Record".to_owned()));
+        principals.extend((!below_records && dice.one_in(3)).then(|| "Patient".to_owned()));
         let context = context(dice, &types);
         let groups = GROUPS.into_iter().filter(|_| dice.one_in(2)).collect();
         let mut design = Self { text: String::new(), shapes, principals, context, groups };

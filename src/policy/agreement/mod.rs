@@ -59,38 +59,51 @@ impl Counts {
 /// What is wrong, in words; everything else is in the seed.
 type Disagreement = String;
 
-/// One schema, one bundle, one ward: all its decisions.
+/// A bundle, and who judges it.
+struct Case {
+    source: BundleSource,
+    bundle: Bundle,
+    oracle: Oracle,
+}
+
+impl Case {
+    fn roll(dice: &mut Dice, design: &Design, counts: &mut Counts) -> Self {
+        let source = rules::roll(dice, design, &mut counts.gained);
+        let bundle = Bundle::compile(&source).unwrap_or_else(|faults| panic!("{faults:?}\n{}", source.policies));
+        let oracle = Oracle::new(&bundle);
+        counts.coverage.policies(&oracle.set);
+        counts.bundles += 1;
+        Self { source, bundle, oracle }
+    }
+}
+
+/// One schema, one or two bundles, one ward: all its decisions.
 fn agree(seed: u64, counts: &mut Counts) -> Result<(), Disagreement> {
     let mut dice = Dice(seed);
     let design = Design::roll(&mut dice);
-    let source = rules::roll(&mut dice, &design, &mut counts.gained);
-    let bundle = Bundle::compile(&source).unwrap_or_else(|faults| panic!("seed {seed}: {faults:?}"));
-    let oracle = Oracle::new(&bundle);
-    counts.coverage.policies(&oracle.set);
-    counts.bundles += 1;
+    // what is remembered under one bundle must not be used wrongly under another of the same schema
+    let cases: Vec<Case> = (0..dice.between(1, 2)).map(|_| Case::roll(&mut dice, &design, counts)).collect();
     let mut ward = Ward::roll(&mut dice, &design);
     if ward.fits() {
         for entity in ward.directory.iter().map(AsRef::as_ref).chain(ward.records.values()).take(40) {
-            assert!(bundle.check(entity).is_ok(), "seed {seed}: {:?} {}", bundle.check(entity), entity.to_json());
+            let fault = cases[0].bundle.check(entity).err();
+            assert!(fault.is_none(), "seed {seed}: {fault:?} {}", entity.to_json());
         }
     }
     for round in 0..ROUNDS {
-        let questions = ward.questions(&mut dice, &bundle, QUESTIONS);
-        let told = |e: String| format!("seed {seed} round {round} {e}\n{}\n{}", source.policies, source.templates);
-        round_agrees(&bundle, &oracle, &ward, &questions, counts).map_err(told)?;
+        let case = dice.pick(&cases);
+        let questions = ward.questions(&mut dice, &case.bundle, QUESTIONS);
+        let told =
+            |e: String| format!("seed {seed} round {round} {e}\n{}\n{}", case.source.policies, case.source.templates);
+        round_agrees(case, &ward, &questions, counts).map_err(told)?;
         ward.change(&mut dice);
     }
     Ok(())
 }
 
 /// Every question about every record, as all are now.
-fn round_agrees(
-    bundle: &Bundle,
-    oracle: &Oracle,
-    ward: &Ward<'_>,
-    questions: &[Inquiry],
-    counts: &mut Counts,
-) -> Result<(), Disagreement> {
+fn round_agrees(case: &Case, ward: &Ward<'_>, questions: &[Inquiry], counts: &mut Counts) -> Result<(), Disagreement> {
+    let Case { bundle, oracle, .. } = case;
     let stored = oracle.stored(&ward.directory);
     let records: Vec<Entity> = ward.records.values().cloned().collect();
     let worlds: Vec<_> = records.iter().map(|record| oracle.world(record, &stored, &ward.directory)).collect();
@@ -105,19 +118,32 @@ fn round_agrees(
         for ((slot, world), (record, verdict)) in ward.records.keys().zip(&worlds).zip(records.iter().zip(&verdicts)) {
             let judgement = oracle.judge(inquiry, world);
             let told = |what: &str| {
-                let context = inquiry.context().to_json();
-                let who = inquiry.principal();
+                let (context, who) = (inquiry.context().to_json(), inquiry.principal());
                 format!(
-                    "{what}: {who:?} {:?} {context} {verdict:?} {judgement:?}\n{}",
+                    "{what}: {who:?} {:?} {context} {verdict:?} {judgement:?}\n{}\n{}",
                     inquiry.action(),
-                    record.to_json()
+                    record.to_json(),
+                    neighbours(ward, inquiry, record)
                 )
             };
             counts.note(&judgement, verdict, scope.ask.contains(*slot));
             compare(&judgement, verdict, &scope, *slot).map_err(told)?;
+            caps_are_told(bundle, verdict, &scope, *slot).map_err(told)?;
         }
     }
     Ok(())
+}
+
+/// The stored entities that a caller, a context and a record refer to, for whoever reads a disagreement.
+fn neighbours(ward: &Ward<'_>, inquiry: &Inquiry, record: &Entity) -> String {
+    let mut near = record.references();
+    near.push(inquiry.principal());
+    inquiry.context().entities(&mut near);
+    let near: Vec<&Entity> = near.into_iter().filter_map(|uid| ward.directory.get(uid)).map(AsRef::as_ref).collect();
+    let far = near.iter().flat_map(|entity| entity.references()).filter_map(|uid| ward.directory.get(uid));
+    let all: std::collections::BTreeSet<String> =
+        near.iter().copied().chain(far.map(AsRef::as_ref)).map(|entity| entity.to_json().to_string()).collect();
+    all.into_iter().collect::<Vec<_>>().join("\n")
 }
 
 fn compare(judgement: &Judgement, verdict: &Verdict, scope: &Scope, slot: u32) -> Result<(), &'static str> {
@@ -128,6 +154,19 @@ fn compare(judgement: &Judgement, verdict: &Verdict, scope: &Scope, slot: u32) -
         true if !allowed && !asked => Err("plan denies what is allowed"),
         _ if allowed && asked => Err("plan allows and asks"),
         _ => Ok(()),
+    }
+}
+
+/// Every permit that grants a record is named in the plan, if it has a cap; else the plan says that not all have one.
+fn caps_are_told(bundle: &Bundle, verdict: &Verdict, scope: &Scope, slot: u32) -> Result<(), &'static str> {
+    let Verdict::Allow { permits } = verdict else { return Ok(()) };
+    let capped = |name: &PolicyName| bundle.policies.iter().any(|p| p.name == *name && p.max_records.is_some());
+    let told = |name: &PolicyName| scope.capped.iter().any(|(of, slots)| of == name && slots.contains(slot));
+    let hidden = |name: &&PolicyName| if capped(name) { !told(name) } else { false };
+    match scope.all_capped {
+        true if !permits.iter().all(capped) => Err("plan overlooks a permit without a cap"),
+        true if permits.iter().any(|name| hidden(&name)) => Err("plan overlooks a permit with a cap"),
+        true | false => Ok(()),
     }
 }
 

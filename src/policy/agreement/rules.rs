@@ -119,15 +119,19 @@ impl Rule {
             guards.push(format!("principal is {ty}"));
         }
         let action = action(dice, design);
+        let cap = if self.permits && dice.one_in(4) { "@max_records(\"3\") " } else { "" };
+        let effect = if self.permits { "permit" } else { "forbid" };
+        let head = format!("@id({:?}) {cap}{effect} ({principal}, {action}, {resource})", self.id);
+        if dice.one_in(20) {
+            return (format!("{head};\n"), slots);
+        }
         let mut writer = Writer::new(dice, design, ty);
         guards.push(writer.condition(depth));
         let mut conditions = format!("when {{ {} }}", guards.join(" && "));
         if second {
             conditions += &format!(" unless {{ {} }}", writer.condition(1));
         }
-        let cap = if self.permits && dice.one_in(4) { "@max_records(\"3\") " } else { "" };
-        let effect = if self.permits { "permit" } else { "forbid" };
-        (format!("@id({:?}) {cap}{effect} ({principal}, {action}, {resource}) {conditions};\n", self.id), slots)
+        (format!("{head} {conditions};\n"), slots)
     }
 }
 

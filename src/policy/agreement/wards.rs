@@ -149,6 +149,6 @@ impl<'a> Ward<'a> {
 }
 
 fn rank(uid: &EntityUid) -> (usize, &str) {
-    let order = ["Record", "Document", "Collection", "Patient", "Staff", "Service", "Org", "Ns::Org", "Team", "Level"];
+    let order = ["Patient", "Record", "Document", "Collection", "Staff", "Service", "Org", "Ns::Org", "Team", "Level"];
     (order.iter().position(|ty| *ty == uid.ty.as_ref()).unwrap_or(0), &uid.id)
 }
