@@ -114,6 +114,7 @@ impl Session<'_> {
                         if site.ancestors {
                             upward |= entity.uid == resource.uid;
                             complete &= world.ancestors(entity, &mut |uid| {
+                                upward |= *uid == resource.uid;
                                 if *uid != resource.uid {
                                     needed.insert(uid);
                                 }

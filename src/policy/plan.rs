@@ -162,7 +162,8 @@ impl Tally {
 impl Scope {
     /// The same, but that these slots are asked about.
     fn asking(self, slots: RoaringBitmap) -> Self {
-        Self { allowed: self.allowed - &slots, ask: self.ask | slots, ..self }
+        let all_capped = self.all_capped && slots.is_empty();
+        Self { allowed: self.allowed - &slots, ask: self.ask | slots, all_capped, ..self }
     }
 }
 
