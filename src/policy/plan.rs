@@ -148,10 +148,10 @@ impl Tally {
 
     /// Of the slots that some permit may grant.
     fn scope(self, within: &RoaringBitmap, evaluations: u64) -> Scope {
-        let may_forbid = &self.may_forbid;
+        let doubtful = (&self.may_forbid, &self.may_bad);
         #[cfg(test)]
-        let may_forbid = planted(Mutant::DoubtfulForbid, may_forbid, |_| &self.forbidden);
-        let allowed = self.permitted.minus(may_forbid).minus(&self.may_bad);
+        let doubtful = planted(Mutant::DoubtForgotten, doubtful, |_| (&self.forbidden, &self.bad));
+        let allowed = self.permitted.minus(doubtful.0).minus(doubtful.1);
         let possible = self.may_permit.minus(&self.forbidden).minus(&self.bad);
         let (allowed, possible) = (allowed.over(within), possible.over(within));
         let capped = self.capped.into_iter().map(|(name, may)| (name, may.over(within))).collect();

@@ -9,8 +9,8 @@ use super::{Counts, agree};
 pub(in crate::policy) enum Mutant {
     /// An error on the right of `&&`, `||` counts as false.
     ErrorOnTheRight,
-    /// A forbid that may hold counts as one that does not.
-    DoubtfulForbid,
+    /// A policy that may hold or err counts as one that does neither.
+    DoubtForgotten,
     /// `in` is false though an ancestor is not stored.
     AncestorNotStored,
     /// `5 < resource.x` is bound as `resource.x < 5`.
@@ -27,7 +27,7 @@ pub(in crate::policy) enum Mutant {
 
 const ALL: [Mutant; 8] = [
     Mutant::ErrorOnTheRight,
-    Mutant::DoubtfulForbid,
+    Mutant::DoubtForgotten,
     Mutant::AncestorNotStored,
     Mutant::OperandsNotExchanged,
     Mutant::ChangeNotNoted,

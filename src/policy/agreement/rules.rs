@@ -75,7 +75,7 @@ impl Rule {
         let ty = &self.principal;
         let mut slots = Slots::new();
         let filled = if self.template { dice.between(1, 3) } else { 0 };
-        let depth = dice.between(1, 3);
+        let depth = *dice.pick(&[0, 0, 0, 1, 1, 1, 2, 2, 3]);
         let second = dice.one_in(3);
         let mut guards = Vec::new();
         let mut parents = design.shape(ty).parents.clone();

@@ -114,9 +114,9 @@ impl<'a> Writer<'a> {
             self.focus = attribute("resource", &field.name);
         }
         match self.dice.below(20) {
-            0..=8 => (Side::Resource, Side::Other),
-            9..=14 => (Side::Other, Side::Resource),
-            15..=16 => (Side::Resource, Side::Resource),
+            0..=7 => (Side::Resource, Side::Other),
+            8..=12 => (Side::Other, Side::Resource),
+            13..=16 => (Side::Resource, Side::Resource),
             17..=18 => (Side::Other, Side::Other),
             _ => (Side::Any, Side::Any),
         }
@@ -125,7 +125,7 @@ impl<'a> Writer<'a> {
     /// One operator or function that comes to a truth value.
     fn atom(&mut self, depth: usize) -> Term {
         let (l, r) = self.sides();
-        match self.dice.below(57) {
+        match self.dice.below(62) {
             0..=1 => self.place(&Ty::Bool, l).unwrap_or_else(|| bare("true")),
             2..=5 => self.equality(depth, l, r),
             6..=9 => {
@@ -157,6 +157,7 @@ impl<'a> Writer<'a> {
             39 => bare(self.dice.one_in(2).to_string()),
             40..=52 => self.calculation(depth, l, r),
             53..=55 => self.of_sets(depth, l, r),
+            56..=60 => self.within(depth, l, r),
             _ => {
                 // seldom: arithmetic that may err
                 let op = *self.dice.pick(&["==", "<", ">"]);
