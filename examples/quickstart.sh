@@ -68,6 +68,15 @@ print(json.dumps({"vector_base64": question["vector_base64"], "limit": 3, "purpo
 PYTHON
 as nurse POST /v1/collections/ward/search -H "$json" --data-binary "@$work/question.json" | python3 -m json.tool
 
+step "filter: of what she may see, the progress notes of the last ten years"
+python3 - "$work/question.json" > "$work/filtered.json" <<'PYTHON'
+import json, sys
+question = json.load(open(sys.argv[1], encoding="utf-8"))
+question["filter"] = 'resource.doc_type == "progress_note" && resource.created_at > context.now.offset(duration("-3650d"))'
+print(json.dumps(question))
+PYTHON
+as nurse POST /v1/collections/ward/search -H "$json" --data-binary "@$work/filtered.json" | python3 -m json.tool
+
 step "read: a record of somebody else's patient is not there, in the same words as one that does not exist"
 for id in rec-000027 rec-999999; do
   status=$(curl -sS -o "$work/answer" -w '%{http_code}' -H "@$work/nurse.key" "$url/v1/collections/ward/records/$id?purpose=treatment")

@@ -4,6 +4,7 @@
     cargo build --release
     python3 examples/rag_pipeline.py                    a throw-away server with the sample ward
     python3 examples/rag_pipeline.py --question q-041 --limit 5
+    python3 examples/rag_pipeline.py --filter 'resource.doc_type == "lab_report"'
     WARDKEEP_API_KEY=... python3 examples/rag_pipeline.py --url http://127.0.0.1:8470    one that runs already
 
 The pipeline holds the clinician's key and no other, so a prompt cannot hold what the clinician may not see: there is
@@ -31,20 +32,20 @@ def main():
     print(f"Question {question['id']}: {question['text']}")
     if args.url:
         key = os.environ.get("WARDKEEP_API_KEY") or sys.exit("set WARDKEEP_API_KEY to the clinician's key")
-        ask(Client(args.url, key), "the holder of the key", args.purpose, question, args.limit)
+        ask(Client(args.url, key), "the holder of the key", args.purpose, question, args.limit, args.filter)
         return
     with SampleWard() as root:
         auditor = root.key_for({"type": "Auditor", "id": "auditor"})
         for name, purpose in ASKERS:
             # The key is good for this purpose only, whatever a request says.
             clinician = root.key_for({"type": "Clinician", "id": name}, purposes=[purpose])
-            show_audit(auditor, ask(clinician, name, purpose, question, args.limit))
+            show_audit(auditor, ask(clinician, name, purpose, question, args.limit, args.filter))
 
 
-def ask(clinician, name, purpose, question, limit):
+def ask(clinician, name, purpose, question, limit, narrowed):
     """The pipeline: retrieve, build the prompt, generate."""
     print(f"\n{'=' * 100}\nFor {name}, purpose {purpose}")
-    answer = retrieve(clinician, purpose, question, limit)
+    answer = retrieve(clinician, purpose, question, limit, narrowed)
     passages = answer["results"]
     if not passages:
         print("Nothing that this caller may see: the model is not called.")
@@ -59,7 +60,7 @@ def ask(clinician, name, purpose, question, limit):
     return answer
 
 
-def retrieve(clinician, purpose, question, limit):
+def retrieve(clinician, purpose, question, limit, narrowed):
     body = {
         "vector_base64": question["vector_base64"],
         "limit": limit,
@@ -67,6 +68,8 @@ def retrieve(clinician, purpose, question, limit):
         "include": ["text"],
         "model": MODEL,
     }
+    if narrowed:
+        body["filter"] = narrowed  # of what the clinician may see: it can only narrow
     return clinician.call("POST", "/v1/collections/ward/search", body)
 
 
@@ -119,6 +122,7 @@ def arguments():
     words.add_argument("--url", help="a server that runs already; its caller's key is in WARDKEEP_API_KEY")
     words.add_argument("--question", default="q-000", help="an id of examples/ward/queries.ndjson (default q-000)")
     words.add_argument("--limit", type=int, default=3, help="passages to retrieve (default 3)")
+    words.add_argument("--filter", help="a Cedar expression over resource and context; see examples/FILTERS.md")
     words.add_argument("--purpose", default="treatment", help="purpose of use with --url (default treatment)")
     return words.parse_args()
 

@@ -24,6 +24,7 @@ const LAYERS: &[(&str, u8)] = &[
 /// Crates (or paths) that only these modules may name.
 const HOMES: &[(&str, &[&str])] = &[
     ("cedar_policy", &["policy"]),
+    ("cedar_policy_formatter", &["policy"]),
     ("hnsw_rs", &["index"]),
     ("simsimd", &["index"]),
     ("aes_gcm", &["crypto"]),

@@ -50,6 +50,9 @@ pub struct Entry {
     /// Keyed hash of the question, so that equal questions can be seen to be equal.
     #[serde(default, with = "in_hex::optional", skip_serializing_if = "Option::is_none")]
     pub question: Option<[u8; 16]>,
+    /// Keyed hash of the question's filter: it may hold what nobody should read here.
+    #[serde(default, with = "in_hex::optional", skip_serializing_if = "Option::is_none")]
+    pub filter: Option<[u8; 16]>,
     /// The bundle that decided.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bundle: Option<BundleRef>,
@@ -71,6 +74,9 @@ pub struct Entry {
     /// What bound the cap, in the words of the answer.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub bound_by: Vec<Arc<str>>,
+    /// What the caps of permits withheld of what was permitted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub withheld: Option<Withheld>,
     /// The embedding or language model, if the client told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
@@ -103,6 +109,7 @@ impl Entry {
             collection: None,
             target: None,
             question: None,
+            filter: None,
             bundle: None,
             policies: Vec::new(),
             counts: Counts::default(),
@@ -110,6 +117,7 @@ impl Entry {
             patients: Vec::new(),
             cap: None,
             bound_by: Vec::new(),
+            withheld: None,
             model: None,
             retrieval: None,
             trace: None,
@@ -149,6 +157,10 @@ pub enum What {
     PutPolicies,
     /// A bundle read, or tried without activating it.
     ReadPolicies,
+    /// A decision explained: `target` is whose, `records` on what, `detail` the action and the verdict.
+    Explain,
+    /// Two bundles compared on what is stored, and perhaps on what this log says of the past.
+    Diff,
     /// A collection made or changed.
     PutCollection,
     /// A collection and all in it dropped.
@@ -216,6 +228,22 @@ pub struct BundleRef {
     /// Its hash.
     #[serde(with = "in_hex::hash")]
     pub digest: [u8; 32],
+}
+
+/// Records that were permitted, reached in the ranking, and had no place within the caps beside those that were released.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Withheld {
+    /// How many.
+    pub records: u64,
+    /// Of these, the ones of which it was not found out within the work allowed whether there was a place.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub undecided: u64,
+    /// The permits that grant them and whose caps were used up, by name.
+    pub by: Vec<Arc<str>>,
+}
+
+fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 /// How many records; what does not apply stays empty.
@@ -326,6 +354,14 @@ mod tests {
             let json = serde_json::to_string(&entry).unwrap();
             assert!(serde_json::from_str::<Entry>(&json).unwrap() == entry);
         }
+    }
+
+    #[test]
+    fn an_entry_written_before_a_field_was_added_still_reads() {
+        let mut json = serde_json::to_value(testing::full_entry()).unwrap();
+        json.as_object_mut().unwrap().remove("withheld").unwrap();
+        let read: Entry = serde_json::from_value(json).unwrap();
+        assert!(read == Entry { withheld: None, ..testing::full_entry() });
     }
 
     #[test]

@@ -22,7 +22,7 @@ mod testing;
 mod tests;
 
 pub use disk::{Disk, DiskFile, RealDisk};
-pub use entry::{Authentication, BundleRef, Counts, Entry, Outcome, What};
+pub use entry::{Authentication, BundleRef, Counts, Entry, Outcome, What, Withheld};
 pub use fault::{Break, Fault, LogError};
 pub use frame::ENTRY_BYTES;
 pub use log::{Expected, Frames, Head, Log, Recovery};

@@ -229,6 +229,7 @@ pub(super) fn full_entry() -> Entry {
         patients: vec![EntityUid::new("Patient", "patient-0042")],
         cap: Some(8),
         bound_by: vec!["nurse-care-team".into()],
+        withheld: Some(Withheld { records: 3, undecided: 1, by: vec!["nurse-care-team".into()] }),
         model: Some("minilm".into()),
         retrieval: Some(RetrievalId([9; 16])),
         trace: Some("4bf92f3577b34da6a3ce929d0e0e4736".into()),

@@ -29,6 +29,9 @@ pub(super) struct Search {
     /// Only this patient's
     #[arg(long)]
     patient: Option<String>,
+    /// Only records that satisfy this Cedar expression over `resource` and `context`
+    #[arg(long, value_name = "EXPR")]
+    filter: Option<String>,
     #[command(flatten)]
     server: Server,
     /// Print JSON
@@ -48,6 +51,9 @@ impl Search {
         body.insert("purpose".into(), self.purpose.into());
         if let Some(patient) = self.patient {
             body.insert("patient".into(), patient.into());
+        }
+        if let Some(filter) = self.filter {
+            body.insert("filter".into(), filter.into());
         }
         let path = format!("/v1/collections/{}/search", segment(&self.collection));
         let answer = self.server.client()?.post(&path, &Json::Object(body))?;

@@ -1,6 +1,9 @@
 //! What the server tells Cedar about a request: nothing that a client sends can set it otherwise.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr},
+};
 
 use super::world::World;
 use crate::{
@@ -9,6 +12,9 @@ use crate::{
     model::{Action, CollectionName, EntityUid, Value},
     policy::{AttributeType, Bundle, Inquiry, InquiryError},
 };
+
+/// The address of whoever asks from no network.
+pub(super) const NOWHERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// What a request says of itself, checked for form and not yet for right.
 #[derive(Debug, Clone, Default)]
@@ -47,9 +53,20 @@ impl Circumstances {
         world: &World,
         action: Action,
     ) -> BTreeMap<&'static str, Value> {
+        self.offered_to(&world.policy.bundle, now, origin.address, action)
+    }
+
+    /// The same to a bundle that may not be in force.
+    pub(super) fn offered_to(
+        &self,
+        bundle: &Bundle,
+        now: Instant,
+        address: Option<IpAddr>,
+        action: Action,
+    ) -> BTreeMap<&'static str, Value> {
         let mut offered = BTreeMap::from([
             ("now", extension("datetime", &now.rfc3339())),
-            ("source_ip", extension("ip", &origin.address.unwrap_or(IpAddr::from([127, 0, 0, 1])).to_string())),
+            ("source_ip", extension("ip", &address.unwrap_or(NOWHERE).to_string())),
             ("break_glass", Value::Bool(false)),
         ]);
         if let Some(purpose) = &self.purpose {
@@ -59,7 +76,7 @@ impl Circumstances {
             offered.insert("collection", Value::text(name.as_str()));
         }
         if let Some(patient) = &self.patient {
-            let entity = match world.policy.bundle.context_declares(action, "patient") {
+            let entity = match bundle.context_declares(action, "patient") {
                 Some(AttributeType::Entity(ty)) => Value::Entity(EntityUid::new(ty, patient.as_str())),
                 Some(_) | None => Value::text(patient.as_str()),
             };

@@ -7,13 +7,13 @@ use roaring::RoaringBitmap;
 
 use super::{
     Refusal, Wardkeep,
-    cap::{self, Allotment, Bound, Room},
+    cap::{self, Allotment, Bound, Cut, Room},
     grant::{Asked, Grant, deny_code},
     world::{Holding, World},
 };
 use crate::{
-    model::{Action, CollectionName, Embedding, EntityUid, Record, RecordId, Slot},
-    policy::{Caps, Inquiry, InquiryError, PolicyName, Verdict},
+    model::{Action, CollectionName, Embedding, Entity, EntityUid, Record, RecordId, Slot},
+    policy::{Caps, Filter, Inquiry, InquiryError, PolicyName, Rows, Verdict},
 };
 
 /// First round of candidates beyond the limit; each later round asks for four times as many.
@@ -33,6 +33,8 @@ pub struct Scope {
     ask: RoaringBitmap,
     /// What each permit may grant, if all of them carry caps: what is used up need not be searched any more.
     capped: Option<Vec<(PolicyName, RoaringBitmap)>>,
+    /// What the client wants of it: asked again of every record that is about to be released.
+    filter: Option<Filter>,
 }
 
 /// One record on its way out.
@@ -52,8 +54,8 @@ pub struct Release {
     pub(super) permitted: u64,
     /// How many were decided one by one.
     pub(super) decided: u64,
-    /// How many were allowed but withheld by a cap.
-    pub(super) withheld: u64,
+    /// What was allowed but withheld by caps.
+    pub(super) cut: Cut,
     /// How many the plan allowed and the full decision refused: an alarm.
     pub(super) disagreements: u64,
 }
@@ -84,12 +86,12 @@ impl Scope {
             allowed &= &rows;
             ask &= &rows;
         }
-        Ok(Self { inquiry: Some(inquiry), caps, allowed, ask, capped })
+        Ok(Self { inquiry: Some(inquiry), caps, allowed, ask, capped, filter: None })
     }
 
     fn nothing() -> Self {
         let (allowed, ask) = (RoaringBitmap::new(), RoaringBitmap::new());
-        Self { inquiry: None, caps: Caps::default(), allowed, ask, capped: None }
+        Self { inquiry: None, caps: Caps::default(), allowed, ask, capped: None, filter: None }
     }
 
     /// A scope of one record, to be asked of Cedar: what a read by id needs, without planning for all others.
@@ -97,13 +99,24 @@ impl Scope {
         let caps = world.policy.bundle.caps(&inquiry, &world.directory);
         let mut ask = RoaringBitmap::from_iter([slot.0]);
         ask -= &holding.invalid;
-        Self { inquiry: Some(inquiry), caps, allowed: RoaringBitmap::new(), ask, capped: None }
+        Self { inquiry: Some(inquiry), caps, allowed: RoaringBitmap::new(), ask, capped: None, filter: None }
     }
 
     /// Leaves only `rows`.
     pub(super) fn narrow(&mut self, rows: &RoaringBitmap) {
         self.allowed &= rows;
         self.ask &= rows;
+    }
+
+    /// Leaves what a filter matches. It is put to nothing but what is there.
+    pub(super) fn keep_matching(&mut self, filter: Option<Filter>, world: &World, holding: &Holding) {
+        if let (Some(filter), Some(inquiry)) = (&filter, &self.inquiry) {
+            let name = |slot| holding.row(slot).map(|row| EntityUid::record(&holding.spec.name, &row.id));
+            let rows = Rows { columns: &holding.columns, directory: &world.directory, name: &name };
+            let matching = filter.bind(inquiry, &rows, &self.searchable());
+            self.narrow(&matching.slots);
+        }
+        self.filter = filter;
     }
 
     pub(super) fn searchable(&self) -> RoaringBitmap {
@@ -144,6 +157,7 @@ pub(super) fn nearest(
     let mut wanted = walk.release.bound.applied;
     while !walk.full() {
         let found = holding.index.search(query, &searchable, wanted, &tie);
+        engine.graphs.count(found.path);
         let more: Vec<_> = found.hits.iter().map(|hit| (hit.slot, Some(hit.score))).collect();
         walk.offer(&more)?;
         if found.hits.len() < wanted {
@@ -154,7 +168,7 @@ pub(super) fn nearest(
         walk.narrow(&mut searchable);
         wanted = wanted.saturating_mul(ROUND_GROWTH).min(ROUND_MAX);
     }
-    Ok(walk.release)
+    Ok(walk.into_release())
 }
 
 /// What follows a record that the caps withhold.
@@ -183,7 +197,7 @@ pub(super) fn in_order(
         let round: Vec<_> = slots.by_ref().take(walk.room()).collect();
         walk.offer(&round)?;
     }
-    Ok(walk.release)
+    Ok(walk.into_release())
 }
 
 /// How many records of `scope` the caller may see: the certain ones, and of the others those that Cedar allows.
@@ -219,11 +233,19 @@ impl<'a> Walk<'a> {
             bound,
             permitted: scope.allowed.len() + scope.ask.len(),
             decided: 0,
-            withheld: 0,
+            cut: Cut::default(),
             disagreements: 0,
         };
         let (allotment, withheld) = (Allotment::new(&scope.caps), Withheld::Skipped);
         Self { engine, world, holding, scope, allotment, seen: HashSet::new(), withheld, release }
+    }
+
+    fn into_release(self) -> Release {
+        let cut = self.allotment.into_cut();
+        if cut.undecided > 0 {
+            tracing::warn!(records = cut.undecided, "withheld: the search for a place within the caps ended undecided");
+        }
+        Release { cut, ..self.release }
     }
 
     fn room(&self) -> usize {
@@ -231,7 +253,7 @@ impl<'a> Walk<'a> {
     }
 
     fn full(&self) -> bool {
-        self.room() == 0 || (self.withheld == Withheld::EndsThePage && self.release.withheld > 0)
+        self.room() == 0 || (self.withheld == Withheld::EndsThePage && self.allotment.withheld() > 0)
     }
 
     /// Takes candidates in order: opens them, decides them in full, releases what the caps leave room for.
@@ -245,11 +267,22 @@ impl<'a> Walk<'a> {
             let opened = self.open(round)?;
             let entities: Vec<_> = opened.iter().map(|(_, _, record)| record.entity(self.name())).collect();
             let verdicts = self.world.policy.bundle.decide_many(inquiry, &entities, &self.world.directory);
-            for ((slot, score, record), verdict) in opened.into_iter().zip(verdicts) {
-                self.take(slot, score, record, verdict);
+            let wanted = self.wanted(inquiry, &entities);
+            for (((slot, score, record), verdict), wanted) in opened.into_iter().zip(verdicts).zip(wanted) {
+                if wanted {
+                    self.take(slot, score, record, verdict);
+                }
             }
         }
         Ok(())
+    }
+
+    /// Whether each record, as it is stored now, is one that the filter matches: it may have been written since the plan.
+    fn wanted(&self, inquiry: &Inquiry, records: &[Entity]) -> Vec<bool> {
+        match &self.scope.filter {
+            None => vec![true; records.len()],
+            Some(filter) => filter.matches_each(inquiry, records, &self.world.directory),
+        }
     }
 
     /// Reads what is stored now; what was erased since the plan is not there any more.
@@ -281,14 +314,13 @@ impl<'a> Walk<'a> {
         };
         let patient = record.patient(&self.holding.spec.subject_attribute).cloned();
         if self.full() || !self.allotment.admit(&permits, patient.as_ref()) {
-            self.release.withheld += 1;
             return;
         }
         self.release.records.push(Released { record, score, permits, patient, vector: false });
     }
 
     /// Leaves of what is to be searched what some permit still has room for.
-    fn narrow(&self, searchable: &mut RoaringBitmap) {
+    fn narrow(&mut self, searchable: &mut RoaringBitmap) {
         let Some(capped) = &self.scope.capped else { return };
         let mut open = RoaringBitmap::new();
         for (name, may_grant) in capped {

@@ -31,8 +31,21 @@ macro_rules! asked {
 pub trait Offline: Asked {}
 impl Offline for ManagePolicies {}
 impl Offline for ManageCallers {}
+impl Offline for Explain {}
+impl Offline for ReadAudit {}
 
-asked!(Search, Read, Ingest, Erase, ManagePolicies, ManageEntities, ManageCollections, ManageCallers, ReadAudit);
+asked!(
+    Search,
+    Read,
+    Ingest,
+    Erase,
+    ManagePolicies,
+    ManageEntities,
+    ManageCollections,
+    ManageCallers,
+    ReadAudit,
+    Explain
+);
 
 /// Proof that the caller may do `A` under the circumstances it was asked for.
 #[derive(Debug, Clone)]

@@ -186,6 +186,7 @@ impl Writer {
         match durable {
             Ok(frames) => {
                 let mut world = self.world.write();
+                world.changes += intents.len() as u64;
                 intents.into_iter().for_each(|intent| (intent.effect)(&mut world));
                 changing.into_iter().zip(frames).map(|(job, (seq, bytes))| (job, seq, bytes)).collect()
             }

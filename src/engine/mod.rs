@@ -4,12 +4,15 @@ mod callers;
 mod cap;
 mod collections;
 mod context;
+mod diff;
 mod disclosure;
 mod entities;
 mod erase;
+mod explain;
 mod gate;
 mod grant;
 mod graphs;
+mod history;
 mod ingest;
 mod journal;
 mod log;
@@ -18,6 +21,8 @@ mod recover;
 mod refusal;
 mod retrieve;
 mod sign_in;
+#[cfg(test)]
+mod tests;
 mod trail;
 mod world;
 
@@ -29,21 +34,27 @@ pub use callers::{Issued, Listed};
 pub use cap::Bound;
 pub use collections::Shown;
 pub use context::Circumstances;
+pub use diff::{
+    Asking, CallerRow, Chosen, Compared, Comparison, Difference, Figures, Over, Past, PastRow, Right, RoleRow, Steps,
+    Total,
+};
 pub use disclosure::{Disclosure, Include};
 pub use entities::Written;
 pub use erase::{Erased, Erasure};
+pub use explain::{Assumed, Explained, Tried, Why};
 pub use gate::{Release, Released, Scope};
 pub use grant::{
-    Asked, Detail, Erase, Grant, Ingest, ManageCallers, ManageCollections, ManageEntities, ManagePolicies, Offline,
-    Operation, Read, ReadAudit, Search,
+    Asked, Detail, Erase, Explain, Grant, Ingest, ManageCallers, ManageCollections, ManageEntities, ManagePolicies,
+    Offline, Operation, Read, ReadAudit, Search,
 };
+pub use history::{Edition, History, Version};
 pub use ingest::{Draft, Ingested, Line, Mode};
 pub use journal::Receipt;
 pub use log::{Page, Sieve};
 pub use policies::{Activated, Allow};
 pub use recover::{Environment, Founding, OpenError, Progress, origin_of};
 pub use refusal::{Fault, Refusal};
-pub use retrieve::{Listing, Question, Reading};
+pub use retrieve::{Listing, Question, Reading, Which};
 
 use crate::{
     audit::BundleRef,

@@ -16,12 +16,12 @@ use crate::{
     audit::What,
     authn::Caller,
     model::{Action, BundleSource, CollectionName, Entity, EntityUid},
-    policy::{Bundle, BundleFault, Verdict},
+    policy::{Bundle, BundleFault, Verdict, Warning},
     store::StoredBundle,
 };
 
-/// What the uploader says they know.
-#[derive(Debug, Clone, Copy, Default)]
+/// What the uploader says they know, or does not mind.
+#[derive(Debug, Clone, Copy)]
 pub struct Allow {
     /// Stored records and entities may not fit the new schema; those records are then denied.
     pub invalid: bool,
@@ -29,6 +29,21 @@ pub struct Allow {
     pub widening: bool,
     /// The uploader may lose the right to manage policies.
     pub lockout: bool,
+    /// Warnings may be given.
+    pub warnings: bool,
+}
+
+/// A bundle on its way into force.
+struct Proposal {
+    source: BundleSource,
+    /// The version that it is again.
+    restores: Option<u64>,
+}
+
+impl Default for Allow {
+    fn default() -> Self {
+        Self { invalid: false, widening: false, lockout: false, warnings: true }
+    }
 }
 
 /// A bundle in force.
@@ -39,7 +54,7 @@ pub struct Activated {
     /// SHA-256 of its texts, in hex.
     pub digest: String,
     /// What is legal and probably not meant.
-    pub warnings: Vec<String>,
+    pub warnings: Vec<Warning>,
 }
 
 /// What is stored and does not fit a schema.
@@ -57,9 +72,10 @@ impl Wardkeep {
         &self,
         grant: &Grant<ManagePolicies>,
         source: &BundleSource,
+        allow: Allow,
     ) -> Result<Activated, Refusal> {
         let trail = grant.trail(self, What::ReadPolicies).detail("validate");
-        let bundle = self.told(trail, compile(source))?;
+        let bundle = self.told(trail, admitted(source, allow))?;
         self.journal.note(grant.trail(self, What::ReadPolicies).detail("validate"))?;
         let version = self.world.read().policy.version;
         Ok(Activated { version, digest: hex::encode(bundle.digest()), warnings: bundle.warnings().to_vec() })
@@ -73,18 +89,36 @@ impl Wardkeep {
         if_match: Option<u64>,
         allow: Allow,
     ) -> Result<Activated, Refusal> {
-        self.told(grant.trail(self, What::PutPolicies), self.activate(grant, source, if_match, allow))
+        let proposal = Proposal { source, restores: None };
+        self.told(grant.trail(self, What::PutPolicies), self.activate(grant, proposal, if_match, allow))
+    }
+
+    /// Puts the texts of an earlier version into force again, as a new version, if they fit what is stored by now.
+    pub fn rollback_policies(
+        &self,
+        grant: &Grant<ManagePolicies>,
+        to: u64,
+        note: String,
+        if_match: Option<u64>,
+        allow: Allow,
+    ) -> Result<Activated, Refusal> {
+        let note = if note.is_empty() { format!("rollback to version {to}") } else { note };
+        let done = self.version_of(to).and_then(|earlier| {
+            let proposal = Proposal { source: BundleSource { note, ..earlier.source }, restores: Some(to) };
+            self.activate(grant, proposal, if_match, allow)
+        });
+        self.told(grant.trail(self, What::PutPolicies), done)
     }
 
     fn activate(
         &self,
         grant: &Grant<ManagePolicies>,
-        source: BundleSource,
+        Proposal { source, restores }: Proposal,
         if_match: Option<u64>,
         allow: Allow,
     ) -> Result<Activated, Refusal> {
         let source = BundleSource { tolerates_misfits: false, ..source };
-        let mut bundle = Arc::new(compile(&source)?);
+        let mut bundle = Arc::new(admitted(&source, allow)?);
         let writing = self.writing.lock();
         let (current, old) = {
             let world = self.world.read();
@@ -114,8 +148,12 @@ impl Wardkeep {
         let digest = bundle.digest();
         let warnings = bundle.warnings().to_vec();
         let trail = grant.trail(self, What::PutPolicies).bundle(version, digest);
+        let trail = match restores {
+            Some(earlier) => trail.detail(format!("rollback_to_{earlier}")),
+            None => trail,
+        };
         let now = self.clock.now();
-        let stored = StoredBundle { source, author: grant.caller().uid().clone(), at: now };
+        let stored = StoredBundle { source, author: grant.caller().uid().clone(), at: now, restores };
         let change = self.store.put_bundle(version, &stored, now)?;
         let effect = Box::new(move |world: &mut World| {
             world.policy = InForce { version, bundle };
@@ -125,13 +163,6 @@ impl Wardkeep {
         self.journal.change(Intent { changes: vec![change], effect }, trail)?;
         drop(writing);
         Ok(Activated { version, digest: hex::encode(digest), warnings })
-    }
-
-    /// The bundle in force, as it was sent.
-    pub fn policies(&self, grant: &Grant<ManagePolicies>) -> Result<(u64, Arc<Bundle>), Refusal> {
-        self.journal.note(grant.trail(self, What::ReadPolicies))?;
-        let world = self.world.read();
-        Ok((world.policy.version, Arc::clone(&world.policy.bundle)))
     }
 
     fn guard(&self, bundle: &Bundle, old: &Bundle, uploader: &Caller, allow: Allow) -> Result<(), Refusal> {
@@ -204,6 +235,19 @@ fn may_manage(world: &World, bundle: &Bundle, uploader: &Caller, engine: &Wardke
 }
 
 pub(super) fn compile(source: &BundleSource) -> Result<Bundle, Refusal> {
-    let fault = |f: BundleFault| Fault { line: f.line, id: None, code: f.code, detail: f.message };
-    Bundle::compile(source).map_err(|faults| Refusal::Invalid(faults.into_iter().map(fault).collect()))
+    Bundle::compile(source).map_err(refused)
+}
+
+/// A bundle that may go into force: nothing in it must be mended first.
+fn admitted(source: &BundleSource, allow: Allow) -> Result<Bundle, Refusal> {
+    let bundle = compile(source)?;
+    let mut faults = bundle.objections().to_vec();
+    if !allow.warnings {
+        faults.extend(bundle.warnings().iter().cloned().map(BundleFault::from));
+    }
+    if faults.is_empty() { Ok(bundle) } else { Err(refused(faults)) }
+}
+
+fn refused(faults: Vec<BundleFault>) -> Refusal {
+    Refusal::Invalid(faults.into_iter().map(Fault::from).collect())
 }

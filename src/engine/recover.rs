@@ -120,7 +120,7 @@ impl Wardkeep {
         let root = Entity::bare(authn::root());
         let (key, api_key) = authn::issue(authn::root(), now, None, None, self.store.ring(), self.entropy.as_ref())?;
         let key_id = key.key_id;
-        let stored = StoredBundle { source, author: authn::root(), at: now };
+        let stored = StoredBundle { source, author: authn::root(), at: now, restores: None };
         let changes = vec![
             self.store.put_bundle(1, &stored, now)?,
             self.store.put_entities(std::slice::from_ref(&root), now)?,

@@ -1,13 +1,21 @@
 //! Why a request was not served: what the caller could do differently, never content of a record.
 
-use crate::{audit::Outcome, model::ids::check_id};
+use crate::{
+    audit::Outcome,
+    model::ids::check_id,
+    policy::{BundleFault, FilterFault, Part, Position},
+};
 
 /// One thing that is wrong with what was sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
-    /// Line of an NDJSON body or position in a list, from 1.
+    /// Line of an NDJSON body, of a filter, of a bundle's text, or position in a list, from 1.
     pub line: Option<usize>,
-    /// The id that the client gave the record, if it could be read.
+    /// The text of a bundle that it is in.
+    pub part: Option<Part>,
+    /// Character of the line of a filter or a bundle's text, from 1.
+    pub column: Option<usize>,
+    /// The id that the client gave the record, if it could be read; a policy's `@id`.
     pub id: Option<String>,
     /// Stable code.
     pub code: &'static str,
@@ -18,7 +26,7 @@ pub struct Fault {
 impl Fault {
     /// A fault of the whole request.
     pub fn new(code: &'static str, detail: impl Into<String>) -> Self {
-        Self { line: None, id: None, code, detail: detail.into() }
+        Self { line: None, part: None, column: None, id: None, code, detail: detail.into() }
     }
 
     /// The same at a line, of a record. What cannot be an id is not repeated: it may be as long as a body, and faults are kept.
@@ -26,6 +34,28 @@ impl Fault {
         self.line = Some(line);
         self.id = id.filter(|id| check_id(id).is_ok()).map(str::to_owned);
         self
+    }
+}
+
+impl From<FilterFault> for Fault {
+    fn from(fault: FilterFault) -> Self {
+        let FilterFault { code, message, place } = fault;
+        match place {
+            None => Self::new(code, message),
+            Some(Position { line, column }) => Self {
+                line: Some(line),
+                column: Some(column),
+                ..Self::new(code, format!("{message} (line {line}, column {column} of `filter`)"))
+            },
+        }
+    }
+}
+
+impl From<BundleFault> for Fault {
+    fn from(fault: BundleFault) -> Self {
+        let BundleFault { code, message, policy, place } = fault;
+        let (line, column) = (place.as_ref().map(|p| p.line), place.as_ref().map(|p| p.column));
+        Self { line, part: place.map(|p| p.part), column, id: policy, code, detail: message }
     }
 }
 

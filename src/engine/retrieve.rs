@@ -12,7 +12,8 @@ use super::{
 };
 use crate::{
     audit::What,
-    model::{Action, CollectionName, Embedding, Entity, EntityUid, RecordId, RetrievalId, Slot},
+    model::{Action, CollectionName, Embedding, Entity, EntityUid, Phi, RecordId, RetrievalId, Slot},
+    policy::{Filter, FilterFault},
 };
 
 /// A question: a vector and how much is wanted of what is near it. Bounds are checked here and by the types it is made of.
@@ -22,15 +23,28 @@ pub struct Question {
     pub vector: Vec<f32>,
     /// Records wanted, 1 to 10,000.
     pub limit: usize,
+    /// A Cedar expression that the records must satisfy.
+    pub filter: Option<Phi<String>>,
     /// What to show of each.
     pub include: Include,
     /// What made the vector, if told.
     pub model: Option<String>,
 }
 
+/// A list: which records, and what of them.
+#[derive(Debug, Clone)]
+pub struct Listing {
+    /// Which records.
+    pub of: Which,
+    /// A Cedar expression that they must satisfy.
+    pub filter: Option<Phi<String>>,
+    /// What to show of each.
+    pub include: Include,
+}
+
 /// Which records to list.
 #[derive(Debug, Clone)]
-pub enum Listing {
+pub enum Which {
     /// By id, from after `after`.
     Page {
         /// The last id of the page before.
@@ -45,19 +59,22 @@ pub enum Listing {
 impl Wardkeep {
     /// The nearest records that the caller may retrieve.
     pub fn search(&self, grant: &Grant<Search>, question: &Question) -> Result<Disclosure, Refusal> {
-        self.told(grant.trail(self, What::Search), self.find(grant, question))
+        let trail = grant.trail(self, What::Search).filter(question.filter.as_ref());
+        self.told(trail.clone(), self.find(grant, question, trail))
     }
 
-    fn find(&self, grant: &Grant<Search>, question: &Question) -> Result<Disclosure, Refusal> {
+    fn find(&self, grant: &Grant<Search>, question: &Question, trail: Trail) -> Result<Disclosure, Refusal> {
         let world = self.world.read();
         let holding = world.holding(grant.collection()?).ok_or(Refusal::Absent)?;
         let query = embedding(holding, question)?;
-        let scope = Scope::plan(self, &world, holding, grant, Action::Retrieve)?;
+        let filter = filter(&world, question.filter.as_ref(), Action::Retrieve)?;
+        let mut scope = Scope::plan(self, &world, holding, grant, Action::Retrieve)?;
+        scope.keep_matching(filter, &world, holding);
         let mut release = gate::nearest(self, &world, holding, &scope, &query, question.limit)?;
         self.add_vectors(&mut release, &world, holding, grant, question.include);
         let frame = Frame::new(world.policy.version, holding, question.include, None);
         drop(world);
-        self.disclose(grant.trail(self, What::Search).question(&query).model(question.model.as_deref()), release, frame)
+        self.disclose(trail.question(&query).model(question.model.as_deref()), release, frame)
     }
 
     /// One record by id. What is absent and what the caller may not read are one.
@@ -89,30 +106,34 @@ impl Wardkeep {
     }
 
     /// What the caller may read of a collection, by id, and how much it is.
-    pub fn list(&self, grant: &Grant<Search>, listing: &Listing, include: Include) -> Result<Disclosure, Refusal> {
-        self.told(grant.trail(self, What::List), self.enumerate(grant, listing, include))
+    pub fn list(&self, grant: &Grant<Search>, listing: &Listing) -> Result<Disclosure, Refusal> {
+        let trail = grant.trail(self, What::List).filter(listing.filter.as_ref());
+        self.told(trail.clone(), self.enumerate(grant, listing, trail))
     }
 
-    fn enumerate(&self, grant: &Grant<Search>, listing: &Listing, include: Include) -> Result<Disclosure, Refusal> {
+    fn enumerate(&self, grant: &Grant<Search>, listing: &Listing, trail: Trail) -> Result<Disclosure, Refusal> {
         let world = self.world.read();
         let holding = world.holding(grant.collection()?).ok_or(Refusal::Absent)?;
+        let filter = filter(&world, listing.filter.as_ref(), Action::Read)?;
         let mut scope = Scope::plan(self, &world, holding, grant, Action::Read)?;
-        let (slots, limit, withheld) = match listing {
-            Listing::Ids(ids) => {
+        let (slots, limit, withheld) = match &listing.of {
+            Which::Ids(ids) => {
                 let slots: Vec<Slot> = ids.iter().filter_map(|id| holding.find(id)).map(|(slot, _)| slot).collect();
                 scope.narrow(&slots.iter().map(|s| s.0).collect());
+                scope.keep_matching(filter, &world, holding);
                 (slots, ids.len(), Withheld::Skipped)
             }
-            Listing::Page { after, limit } => {
+            Which::Page { after, limit } => {
+                scope.keep_matching(filter, &world, holding);
                 (page(holding, &scope.searchable(), after.as_ref()), *limit, Withheld::EndsThePage)
             }
         };
         let count = gate::count(self, &world, holding, &scope)?;
         let mut release = gate::in_order(self, &world, holding, &scope, slots.into_iter(), limit, withheld)?;
-        self.add_vectors(&mut release, &world, holding, grant, include);
-        let frame = Frame::new(world.policy.version, holding, include, Some(count));
+        self.add_vectors(&mut release, &world, holding, grant, listing.include);
+        let frame = Frame::new(world.policy.version, holding, listing.include, Some(count));
         drop(world);
-        self.disclose(grant.trail(self, What::List), release, frame)
+        self.disclose(trail, release, frame)
     }
 
     fn add_vectors<A: Asked>(
@@ -162,6 +183,13 @@ impl Wardkeep {
         }
         Ok(Reading(Grant::on_the_record(caller, origin, circumstances)))
     }
+}
+
+/// Refused before anything that is stored is looked at.
+fn filter(world: &World, text: Option<&Phi<String>>, action: Action) -> Result<Option<Filter>, Refusal> {
+    let Some(text) = text else { return Ok(None) };
+    let told = |faults: Vec<FilterFault>| Refusal::Invalid(faults.into_iter().map(Into::into).collect());
+    world.policy.bundle.filter(text.reveal(), action).map(Some).map_err(told)
 }
 
 fn embedding(holding: &Holding, question: &Question) -> Result<Embedding, Refusal> {

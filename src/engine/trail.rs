@@ -2,11 +2,11 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use super::{Wardkeep, context::Circumstances, gate::Release};
+use super::{Wardkeep, cap::Cut, context::Circumstances, gate::Release};
 use crate::{
-    audit::{Authentication, BundleRef, Entry, Outcome, What},
+    audit::{Authentication, BundleRef, Entry, Outcome, What, Withheld},
     authn::{Caller, Origin, Proof},
-    model::{Action, CollectionName, Embedding, EntityUid, RecordId, RetrievalId},
+    model::{Action, CollectionName, Embedding, EntityUid, Phi, RecordId, RetrievalId},
     policy::PolicyName,
 };
 
@@ -124,6 +124,12 @@ impl Trail {
         self
     }
 
+    /// The same of a filter, which may hold names.
+    pub(super) fn filter(mut self, filter: Option<&Phi<String>>) -> Self {
+        self.entry.filter = filter.map(|text| self.pseudonyms.pseudonym("filter", text.reveal().as_bytes()));
+        self
+    }
+
     pub(super) fn model(mut self, model: Option<&str>) -> Self {
         self.entry.model = model.map(str::to_owned);
         self
@@ -136,11 +142,12 @@ impl Trail {
         self.entry.counts.asked = Some(release.bound.requested as u64);
         self.entry.cap = Some(release.bound.applied as u64);
         self.entry.bound_by = release.bound.bound_by.iter().map(|name| Arc::from(name.as_str())).collect();
+        self.entry.withheld = withheld(&release.cut);
         let granting: BTreeSet<_> = release.records.iter().flat_map(|r| r.permits.iter().cloned()).collect();
         self.entry.policies.extend(granting);
         if release.disagreements > 0 {
             self.entry.detail = Some("gate_disagreement".to_owned());
-        } else if release.withheld > 0 {
+        } else if release.cut.records > 0 {
             self.entry.detail = Some("cut_by_cap".to_owned());
         }
         let returned = release.records.len();
@@ -148,4 +155,9 @@ impl Trail {
         let ids = release.ids();
         self.done(returned).records(ids.iter()).patients(patients.iter())
     }
+}
+
+fn withheld(cut: &Cut) -> Option<Withheld> {
+    let Cut { records, undecided, by } = cut;
+    (*records > 0).then(|| Withheld { records: *records, undecided: *undecided, by: by.iter().cloned().collect() })
 }

@@ -29,6 +29,8 @@ pub(super) struct World {
     pub(super) directory: Directory,
     pub(super) keys: Arc<RwLock<Keys>>,
     pub(super) collections: BTreeMap<CollectionName, Holding>,
+    /// How many changes were put in force since the store was opened.
+    pub(super) changes: u64,
     /// How many records refer to an entity: what must not be deleted without force.
     pub(super) referred: HashMap<EntityUid, u64>,
     /// Entities that do not fit the schema in force (`allow_invalid`), until one comes that they fit.
@@ -77,6 +79,7 @@ impl World {
             directory,
             keys: Arc::new(RwLock::new(keys)),
             collections: BTreeMap::new(),
+            changes: 0,
             referred: HashMap::new(),
             set_aside: Vec::new(),
             implied: HashSet::new(),
@@ -99,6 +102,32 @@ impl World {
             implied.extend(holding.by_document.keys().map(|document| EntityUid::document(name, document)));
         }
         implied.into_iter().for_each(|uid| self.imply(uid));
+    }
+
+    /// The entities as they would be under a bundle of another schema: without those that do not fit it, and with those that it lets be
+    /// implied. Also how many do not fit.
+    pub(super) fn directory_under(&self, bundle: &Bundle) -> (Directory, u64) {
+        let mut directory = Directory::new();
+        let mut unfit = HashSet::new();
+        let written = self.directory.iter().filter(|entity| !self.implied.contains(&entity.uid));
+        for entity in written.map(AsRef::as_ref).chain(&self.set_aside) {
+            match bundle.check(entity) {
+                Ok(()) => drop(directory.upsert(entity.clone())),
+                Err(_) => drop(unfit.insert(&entity.uid)),
+            }
+        }
+        let mut implied = vec![EntityUid::system()];
+        for (name, holding) in self.collections.iter().filter(|(_, holding)| !holding.is_empty()) {
+            implied.push(EntityUid::collection(name));
+            implied.extend(holding.by_document.keys().map(|document| EntityUid::document(name, document)));
+        }
+        for uid in implied {
+            let bare = bundle.declares_type(&uid.ty) && !bundle.requires_attributes(&uid.ty);
+            if bare && !self.withdrawn.contains(&uid) && !unfit.contains(&uid) {
+                directory.imply(uid);
+            }
+        }
+        (directory, unfit.len() as u64)
     }
 
     fn imply(&mut self, uid: EntityUid) {

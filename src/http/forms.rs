@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use serde::{Deserialize, de::IgnoredAny};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{
@@ -98,7 +98,7 @@ pub(super) struct SearchForm {
     limit: Option<usize>,
     pub(super) purpose: String,
     pub(super) patient: Option<String>,
-    filter: Option<IgnoredAny>,
+    filter: Option<Filter>,
     include: Option<Vec<IncludeForm>>,
     model: Option<String>,
 }
@@ -108,11 +108,11 @@ const DEFAULT_LIMIT: usize = 10;
 
 impl SearchForm {
     pub(super) fn question(self) -> Result<crate::engine::Question, Problem> {
-        no_filter(self.filter.is_some())?;
         Ok(crate::engine::Question {
             limit: bounded("limit", self.limit.unwrap_or(DEFAULT_LIMIT), limits::SEARCH_LIMIT_MAX)?,
             vector: vector(self.vector, self.vector_base64.as_deref())
                 .map_err(|fault| Problem::invalid(fault.code, fault.detail))?,
+            filter: self.filter.map(|filter| filter.0),
             include: include(self.include),
             model: self.model.map(|m| label("model", m)).transpose()?,
         })
@@ -123,7 +123,7 @@ impl SearchForm {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ListForm {
-    filter: Option<IgnoredAny>,
+    filter: Option<Filter>,
     pub(super) patient: Option<String>,
     pub(super) purpose: String,
     after: Option<String>,
@@ -133,24 +133,23 @@ pub(super) struct ListForm {
 }
 
 impl ListForm {
-    pub(super) fn listing(self) -> Result<(crate::engine::Listing, Include), Problem> {
-        no_filter(self.filter.is_some())?;
-        let include = include(self.include);
+    pub(super) fn listing(self) -> Result<crate::engine::Listing, Problem> {
         let id = |text: String| text.parse().map_err(|e| Problem::invalid("id", format!("an id {e}")));
-        let listing = match self.ids {
+        let of = match self.ids {
             Some(_) if self.after.is_some() || self.limit.is_some() => {
                 return Err(Problem::invalid("ids", "`ids` goes with neither `after` nor `limit`"));
             }
             Some(ids) => {
                 bounded("ids", ids.len(), limits::IDS_PER_REQUEST)?;
-                crate::engine::Listing::Ids(ids.into_iter().map(id).collect::<Result<_, _>>()?)
+                crate::engine::Which::Ids(ids.into_iter().map(id).collect::<Result<_, _>>()?)
             }
-            None => crate::engine::Listing::Page {
+            None => crate::engine::Which::Page {
                 after: self.after.map(id).transpose()?,
                 limit: bounded("limit", self.limit.unwrap_or(100), limits::LIST_PAGE)?,
             },
         };
-        Ok((listing, include))
+        let filter = self.filter.map(|filter| filter.0);
+        Ok(crate::engine::Listing { of, filter, include: include(self.include) })
     }
 }
 
@@ -177,11 +176,13 @@ fn include(asked: Option<Vec<IncludeForm>>) -> Include {
     include
 }
 
-fn no_filter(present: bool) -> Result<(), Problem> {
-    if present {
-        return Err(Problem::invalid("not_supported", "`filter` is not supported yet; leave it out"));
+/// A Cedar expression as it is sent: it may hold names, and is never printed.
+struct Filter(Phi<String>);
+
+impl<'de> Deserialize<'de> for Filter {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(Phi::new).map(Self)
     }
-    Ok(())
 }
 
 /// A count from 1 to `most`.
@@ -264,9 +265,7 @@ struct LinkForm {
 
 impl BundleForm {
     pub(super) fn source(self) -> Result<crate::model::BundleSource, Problem> {
-        if self.note.len() > limits::TEXT_BYTES {
-            return Err(Problem::invalid("note", "`note` is too long"));
-        }
+        let note = bundle_note(self.note)?;
         let links = self.links.into_iter().enumerate().map(|(at, link)| {
             let values = serde_json::from_value::<BTreeMap<String, EntityUid>>(link.values.0).map_err(|_| {
                 Problem::invalid(
@@ -282,10 +281,29 @@ impl BundleForm {
             policies: self.policies,
             templates: self.templates.unwrap_or_default(),
             links: links.collect::<Result<_, Problem>>()?,
-            note: self.note,
+            note,
             tolerates_misfits: false,
         })
     }
+}
+
+/// An earlier bundle that is to be in force again.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RollbackForm {
+    pub(super) version: u64,
+    #[serde(default)]
+    note: String,
+}
+
+impl RollbackForm {
+    pub(super) fn note(self) -> Result<String, Problem> {
+        bundle_note(self.note)
+    }
+}
+
+fn bundle_note(note: String) -> Result<String, Problem> {
+    if note.len() > limits::TEXT_BYTES { Err(Problem::invalid("note", "`note` is too long")) } else { Ok(note) }
 }
 
 /// A key to be made.

@@ -29,13 +29,17 @@ impl Metrics {
         *self.0.lock().entry((name.to_owned(), status.as_u16())).or_default() += 1;
     }
 
-    fn text(&self) -> String {
+    fn text(&self, graph_walks: u64) -> String {
         let mut text = String::from(
             "# HELP wardkeep_http_requests_total Requests answered, by method and status.\n# TYPE wardkeep_http_requests_total counter\n",
         );
         for ((method, status), count) in self.0.lock().iter() {
             let _ = writeln!(text, "wardkeep_http_requests_total{{method=\"{method}\",status=\"{status}\"}} {count}");
         }
+        let _ = writeln!(
+            text,
+            "# HELP wardkeep_graph_walks_total Times a graph was walked for a search (isolation: fast).\n# TYPE wardkeep_graph_walks_total counter\nwardkeep_graph_walks_total {graph_walks}"
+        );
         text
     }
 }
@@ -61,5 +65,5 @@ pub(super) async fn metrics(State(app): State<Arc<App>>, session: Session) -> Re
     })
     .await?;
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-    Ok(([(header::CONTENT_TYPE, kind)], app.metrics.text()).into_response())
+    Ok(([(header::CONTENT_TYPE, kind)], app.metrics.text(app.engine.graph_walks())).into_response())
 }

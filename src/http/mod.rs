@@ -5,6 +5,7 @@ mod body;
 mod callers;
 mod collections;
 mod entities;
+mod foresight;
 mod forms;
 mod health;
 mod intake;
@@ -63,7 +64,11 @@ pub const ROUTES: &[(&str, &str, &str)] = &[
     ("DELETE", "/v1/entities/{type}/{id}", "ManageEntities"),
     ("GET", "/v1/policies", "ManagePolicies"),
     ("PUT", "/v1/policies", "ManagePolicies"),
+    ("GET", "/v1/policies/history", "ManagePolicies"),
+    ("POST", "/v1/policies/rollback", "ManagePolicies"),
     ("POST", "/v1/policies/validate", "ManagePolicies"),
+    ("POST", "/v1/policies/explain", "Explain"),
+    ("POST", "/v1/policies/diff", "ManagePolicies, Explain, ReadAudit"),
     ("GET", "/v1/callers", "ManageCallers"),
     ("POST", "/v1/callers", "ManageCallers"),
     ("DELETE", "/v1/callers/keys/{key_id}", "ManageCallers"),
@@ -88,7 +93,11 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/entities/{type}", get(entities::list))
         .route("/v1/entities/{type}/{id}", get(entities::show).delete(entities::remove))
         .route("/v1/policies", put(policies::put).get(policies::show))
+        .route("/v1/policies/history", get(policies::history))
+        .route("/v1/policies/rollback", post(policies::rollback))
         .route("/v1/policies/validate", post(policies::validate))
+        .route("/v1/policies/explain", post(foresight::explain))
+        .route("/v1/policies/diff", post(foresight::diff))
         .route("/v1/callers", post(callers::make).get(callers::list))
         .route("/v1/callers/keys/{key_id}", delete(callers::revoke))
         .route("/v1/audit", get(audit::entries))

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::{
     App, body,
-    forms::BundleForm,
+    forms::{BundleForm, RollbackForm, bounded},
     intake::Intake,
     problem::Problem,
     session::{Asked, Session, answer, run},
@@ -35,6 +35,19 @@ pub(super) struct PutQuery {
     allow_widening: bool,
     #[serde(default)]
     allow_lockout: bool,
+    #[serde(default)]
+    strict: bool,
+}
+
+impl PutQuery {
+    fn allow(&self) -> Allow {
+        Allow {
+            invalid: self.allow_invalid,
+            widening: self.allow_widening,
+            lockout: self.allow_lockout,
+            warnings: !self.strict,
+        }
+    }
 }
 
 pub(super) async fn put(
@@ -45,12 +58,31 @@ pub(super) async fn put(
     intake: Intake,
 ) -> Result<Response, Problem> {
     let grant = run(&app, move |engine| may_manage(engine, &session)).await?;
-    let if_match = headers.get(header::IF_MATCH).map(version).transpose()?.flatten();
+    let if_match = if_match(&headers)?;
     let form: BundleForm = body::json(&intake, 2 * limits::BUNDLE_BYTES + limits::BODY_BYTES).await?;
     let source = form.source()?;
-    let allow = Allow { invalid: query.allow_invalid, widening: query.allow_widening, lockout: query.allow_lockout };
-    let activated = run(&app, move |engine| engine.put_policies(&grant, source, if_match, allow)).await?;
+    let activated = run(&app, move |engine| engine.put_policies(&grant, source, if_match, query.allow())).await?;
     Ok(tagged(activated.version, answer(&activated)))
+}
+
+pub(super) async fn rollback(
+    State(app): State<Arc<App>>,
+    session: Session,
+    Asked(query): Asked<PutQuery>,
+    headers: HeaderMap,
+    intake: Intake,
+) -> Result<Response, Problem> {
+    let grant = run(&app, move |engine| may_manage(engine, &session)).await?;
+    let if_match = if_match(&headers)?;
+    let form: RollbackForm = body::json(&intake, limits::BODY_BYTES).await?;
+    let (to, note) = (form.version, form.note()?);
+    let activated =
+        run(&app, move |engine| engine.rollback_policies(&grant, to, note, if_match, query.allow())).await?;
+    Ok(tagged(activated.version, answer(&activated)))
+}
+
+fn if_match(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
+    Ok(headers.get(header::IF_MATCH).map(version).transpose()?.flatten())
 }
 
 /// `7`, `"7"` or `*`.
@@ -69,15 +101,24 @@ fn tagged(version: u64, mut response: Response) -> Response {
     response
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ValidateQuery {
+    #[serde(default)]
+    strict: bool,
+}
+
 pub(super) async fn validate(
     State(app): State<Arc<App>>,
     session: Session,
+    Asked(query): Asked<ValidateQuery>,
     intake: Intake,
 ) -> Result<Response, Problem> {
     let grant = run(&app, move |engine| may_manage(engine, &session)).await?;
     let form: BundleForm = body::json(&intake, 2 * limits::BUNDLE_BYTES + limits::BODY_BYTES).await?;
     let source = form.source()?;
-    let checked = run(&app, move |engine| engine.validate_policies(&grant, &source)).await?;
+    let allow = Allow { warnings: !query.strict, ..Allow::default() };
+    let checked = run(&app, move |engine| engine.validate_policies(&grant, &source, allow)).await?;
     Ok(answer(&json!({ "valid": true, "digest": checked.digest, "warnings": checked.warnings })))
 }
 
@@ -92,20 +133,30 @@ pub(super) async fn show(
     session: Session,
     Asked(query): Asked<ShowQuery>,
 ) -> Result<Response, Problem> {
-    let (version, bundle) = run(&app, move |engine| engine.policies(&may_manage(engine, &session)?)).await?;
-    if query.version.is_some_and(|asked| asked != version) {
-        return Err(Problem::absent());
-    }
-    let source = bundle.source();
-    let body = json!({
-        "version": version,
-        "digest": hex::encode(bundle.digest()),
-        "schema": source.schema,
-        "policies": source.policies,
-        "templates": source.templates,
-        "links": source.links,
-        "note": source.note,
-        "warnings": bundle.warnings(),
-    });
-    Ok(tagged(version, answer(&body)))
+    let edition = run(&app, move |engine| engine.policies(&may_manage(engine, &session)?, query.version)).await?;
+    Ok(tagged(edition.version.version, answer(&edition)))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct HistoryQuery {
+    before: Option<u64>,
+    limit: Option<usize>,
+}
+
+/// Versions in an answer where the request does not say how many.
+const DEFAULT_PAGE: usize = 20;
+
+pub(super) async fn history(
+    State(app): State<Arc<App>>,
+    session: Session,
+    Asked(query): Asked<HistoryQuery>,
+) -> Result<Response, Problem> {
+    let history = run(&app, move |engine| {
+        let grant = may_manage(engine, &session)?;
+        let limit = bounded("limit", query.limit.unwrap_or(DEFAULT_PAGE), limits::HISTORY_PAGE);
+        Ok(limit.and_then(|limit| Ok(engine.policy_history(&grant, query.before, limit)?)))
+    })
+    .await??;
+    Ok(answer(&history))
 }

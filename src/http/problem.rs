@@ -80,7 +80,16 @@ impl Problem {
 
 /// A fault as it stands in `errors` and in `rejected`.
 pub(super) fn fault_json(fault: &Fault) -> Json {
-    json!({"line": fault.line, "id": fault.id, "code": fault.code, "detail": fault.detail})
+    let mut json = json!({"line": fault.line, "id": fault.id, "code": fault.code, "detail": fault.detail});
+    if let Some(fields) = json.as_object_mut() {
+        if let Some(part) = fault.part {
+            fields.insert("part".into(), part.name().into());
+        }
+        if fault.part.is_some() || fault.column.is_some() {
+            fields.insert("column".into(), fault.column.into());
+        }
+    }
+    json
 }
 
 impl From<Refusal> for Problem {

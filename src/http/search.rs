@@ -64,8 +64,7 @@ pub(super) async fn list(
     intake: Intake,
 ) -> Result<Response, Problem> {
     ask(&app, collection, session, &intake, |engine, grant, form: ListForm| {
-        let (listing, include) = form.listing()?;
-        Ok(answer(&engine.list(grant, &listing, include)?))
+        Ok(answer(&engine.list(grant, &form.listing()?)?))
     })
     .await
 }

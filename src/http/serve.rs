@@ -18,17 +18,23 @@ const GRACE: Duration = Duration::from_secs(30);
 pub struct Running {
     listener: TcpListener,
     app: Arc<App>,
+    grace: Duration,
 }
 
 /// Binds; port 0 takes any free one.
 pub async fn serve(app: Arc<App>, listen: SocketAddr) -> std::io::Result<Running> {
-    Ok(Running { listener: TcpListener::bind(listen).await?, app })
+    Ok(Running { listener: TcpListener::bind(listen).await?, app, grace: GRACE })
 }
 
 impl Running {
     /// Where it listens.
     pub fn address(&self) -> std::io::Result<SocketAddr> {
         self.listener.local_addr()
+    }
+
+    /// The same, waiting so long at the end for requests under way.
+    pub fn with_grace(self, grace: Duration) -> Self {
+        Self { grace, ..self }
     }
 
     /// Serves until `stop` is done, finishes the requests under way, and closes the store.
@@ -42,10 +48,11 @@ impl Running {
         };
         let serving =
             axum::serve(Listening::new(self.listener, Patience::default()), service).with_graceful_shutdown(stop);
+        let grace = self.grace;
         // A client that never finishes must not keep the store from being closed.
         let served = tokio::select! {
             served = serving => served,
-            () = async { let _ = ended.await; tokio::time::sleep(GRACE).await } => Ok(()),
+            () = async { let _ = ended.await; tokio::time::sleep(grace).await } => Ok(()),
         };
         ticking.abort();
         let engine = Arc::clone(&self.app.engine);

@@ -44,6 +44,14 @@ pub const BUNDLE_BYTES: usize = 2 << 20;
 pub const BUNDLE_DEPTH: usize = 64;
 /// Policies, templates and links in one bundle.
 pub const BUNDLE_POLICIES: usize = 20_000;
+/// Bytes of a filter.
+pub const FILTER_BYTES: usize = 8 << 10;
+/// Nesting of a filter; a chain of one operator, `&&` or `||`, counts once.
+pub const FILTER_DEPTH: usize = 32;
+/// Faults, and warnings, of a bundle that one answer tells.
+pub const BUNDLE_FINDINGS: usize = 1_000;
+/// Versions of the bundle in one answer.
+pub const HISTORY_PAGE: usize = 100;
 /// Bytes of a purpose, a note or a model name.
 pub const LABEL_BYTES: usize = 256;
 /// Collections in a store.
@@ -54,5 +62,21 @@ pub const AUDIT_PAGE: usize = 1_000;
 pub const LIST_PAGE: usize = 1_000;
 /// Seconds that an API key may live, if its end is told: a hundred years.
 pub const KEY_SECONDS: u64 = 100 * 31_557_600;
+/// Policies that one explanation tells of; more are counted.
+pub const EXPLAIN_POLICIES: usize = 200;
+/// Requirements that the policies of one explanation make together.
+pub const EXPLAIN_PARTS: usize = 5_000;
+/// Rows of one table of a comparison of bundles; more are counted.
+pub const DIFF_ROWS: usize = 1_000;
+/// Ids in one sample of a comparison.
+pub const DIFF_SAMPLES: usize = 100;
+/// Purposes that a comparison names, and that it takes from the audit log.
+pub const DIFF_PURPOSES: usize = 16;
+/// Callers times purposes times collections of one comparison.
+pub const DIFF_COMPARISONS: usize = 100_000;
+/// Days of the audit log that a comparison looks back.
+pub const DIFF_DAYS: usize = 366;
+/// Entries of the audit log that a comparison looks at: the newest.
+pub const DIFF_ENTRIES: usize = 200_000;
 /// Connections at a time: below the 1,024 file descriptors that a process usually has. Others wait to be taken.
 pub const CONNECTIONS: usize = 768;

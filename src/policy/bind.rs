@@ -4,7 +4,7 @@
 use std::{
     cell::Cell,
     cmp::Ordering,
-    collections::{BTreeSet, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -15,7 +15,7 @@ use roaring::RoaringBitmap;
 use super::agreement::{Mutant, is_planted, planted};
 use super::{
     bits::{Bits, Tri},
-    columns::Column,
+    columns::{Code, Column},
     convert,
     decide::Session,
     derived::{Ground, Group, Judged, Outcome, groups, groups_of},
@@ -30,6 +30,8 @@ use crate::model::{Entity, EntityUid, Value};
 const BATCH: usize = 512;
 /// Distinct values that Cedar is asked about for one request: some 10 ms.
 const VALUES_ASKED: usize = 4_096;
+/// Columns that one atom may read.
+const COLUMNS_COMBINED: usize = 4;
 /// Distinct values that Cedar is asked about once, to be remembered.
 const VALUES_REMEMBERED: usize = 1 << 17;
 
@@ -88,7 +90,7 @@ impl Binder<'_> {
         let looked_up = self.shape(node);
         #[cfg(test)]
         let indexed = looked_up.is_some();
-        let bound = looked_up.or_else(|| self.by_value(node));
+        let bound = looked_up.or_else(|| self.by_value(node)).or_else(|| self.by_values(node));
         #[cfg(test)]
         super::agreement::met(node, indexed, bound.is_some(), columns_of(node));
         bound.unwrap_or_else(Tri::unknown)
@@ -433,36 +435,35 @@ impl Binder<'_> {
             Constant::Opaque => Ordinal::Moment(self.trace().millis(other)?),
             Constant::Bad => return Some(Tri::bad()),
         };
+        let holds = |value: &Value| match order(value) {
+            Order::Of(ordinal) => Ok(ordinal.compare(than).map(|ordering| wanted.holds(ordering))),
+            Order::Never => Ok(None),
+            Order::Unknown => Err(()),
+        };
         self.ground.column(path, |column| {
-            let (mut t, mut f) = (Vec::new(), Vec::new());
-            for group in self.groups(column) {
-                let holds = match order(&group.value) {
-                    Order::Of(ordinal) => ordinal.compare(than).map(|ordering| wanted.holds(ordering)),
-                    Order::Never => None,
-                    Order::Unknown => return None,
-                };
-                match holds {
-                    Some(true) => t.extend(group.slots),
-                    Some(false) => f.extend(group.slots),
-                    None => {}
+            let mut sorted = Sorted::default();
+            if let Some(bounds) = self.bounds.filter(|bounds| few_of(bounds, column)) {
+                for group in groups_of(column, bounds) {
+                    sorted.of(holds(&group.value).ok()?).extend(group.slots);
+                }
+            } else {
+                for (_, value, slots) in column.values() {
+                    let set = sorted.of(holds(&value).ok()?);
+                    match self.bounds {
+                        Some(bounds) => slots.add_within(bounds, set),
+                        None => slots.add_to(set),
+                    }
                 }
             }
-            let bits = |slots: Vec<u32>| self.bounded(slots.into_iter().collect());
-            Some(Tri::true_false(bits(t), bits(f)).unsure_of(&column.unsure))
+            let Sorted { t, f, .. } = sorted;
+            Some(Tri::true_false(self.bounded(t), self.bounded(f)).unsure_of(&column.unsure))
         })
     }
 
     /// The values of a column that matter, with those of their slots that do.
     fn groups(&self, column: &Column) -> Vec<Group> {
         match self.bounds {
-            Some(bounds) if bounds.len() < column.distinct() as u64 * 4 => groups_of(column, bounds),
-            Some(bounds) => {
-                let within = |group: &mut Group| {
-                    group.slots.retain(|slot| bounds.contains(*slot));
-                    !group.slots.is_empty()
-                };
-                groups(column).filter_map(|mut group| within(&mut group).then_some(group)).collect()
-            }
+            Some(bounds) => groups_of(column, bounds),
             None => groups(column).collect(),
         }
     }
@@ -476,8 +477,8 @@ impl Binder<'_> {
         let (Some(step), None) = (reads.next(), reads.next()) else { return None };
         let path = [step.clone()];
         let mut judge = |values: &[Option<Value>]| {
-            let batches = values.chunks(BATCH).map(|batch| self.represented(node, &step, batch));
-            Some(batches.collect::<Option<Vec<_>>>()?.into_iter().flatten().collect())
+            let having = |value: &Option<Value>| value.iter().map(|value| (&step, value.clone())).collect();
+            self.represented(node, values.iter().map(having).collect())
         };
         let distinct = self.ground.column(&path, Column::distinct);
         let few = self.size() < distinct as u64 && self.size() <= VALUES_ASKED as u64;
@@ -499,14 +500,69 @@ impl Binder<'_> {
         Some(judged.unsure_of(&column.unsure))
     }
 
-    /// Cedar's answers for records that have nothing but this value.
-    fn represented(&self, node: &Node, step: &Step, values: &[Option<Value>]) -> Option<Vec<Judged>> {
-        let stand_in = |(at, value): (usize, &Option<Value>)| {
+    /// By Cedar, once for all slots that have the same values of the several columns that the atom reads. `None` if there are too many
+    /// such combinations.
+    fn by_values(&self, node: &Arc<Node>) -> Option<Tri> {
+        let mut reads = BTreeSet::new();
+        reads_of(node, &mut reads)?;
+        if !(2..=COLUMNS_COMBINED).contains(&reads.len()) {
+            return None;
+        }
+        let columns: Vec<(&Step, &Column)> = reads.iter().map(|step| (step, self.ground.of_record(step))).collect();
+        let mut alike: HashMap<[Option<Code>; COLUMNS_COMBINED], Vec<u32>> = HashMap::new();
+        for slot in self.bounds.unwrap_or(self.ground.columns.live()) {
+            let mut codes = [None; COLUMNS_COMBINED];
+            codes.iter_mut().zip(&columns).for_each(|(code, (_, column))| *code = column.code(slot));
+            alike.entry(codes).or_default().push(slot);
+            if alike.len() > VALUES_ASKED {
+                return None;
+            }
+        }
+        let values = |codes: &[Option<Code>; COLUMNS_COMBINED]| {
+            let value = |(code, (step, column)): (&Option<Code>, &(_, &Column))| Some((*step, column.value((*code)?)?));
+            codes.iter().zip(&columns).filter_map(value).collect::<Vec<(&Step, Value)>>()
+        };
+        let (combinations, slots): (Vec<_>, Vec<_>) = alike.iter().map(|(codes, slots)| (values(codes), slots)).unzip();
+        let mut unsure = RoaringBitmap::new();
+        for (combination, slots) in combinations.iter().zip(&slots) {
+            let mut uids = Vec::new();
+            combination.iter().for_each(|(_, value)| value.entities(&mut uids));
+            unsure.extend(
+                uids.into_iter().filter_map(|uid| self.ground.own(uid)).filter(|own| slots.binary_search(own).is_ok()),
+            );
+        }
+        let mut sorted = Sorted::default();
+        for (judged, slots) in self.represented(node, combinations)?.into_iter().zip(slots) {
+            let own = judged.looked_at.iter().filter_map(|uid| self.ground.own(uid));
+            unsure.extend(own.filter(|own| slots.binary_search(own).is_ok()));
+            let set = match judged.outcome {
+                Outcome::True => sorted.of(Some(true)),
+                Outcome::False => sorted.of(Some(false)),
+                Outcome::Bad => sorted.of(None),
+            };
+            set.extend(slots);
+        }
+        Some(Tri::true_false(self.bounded(sorted.t), self.bounded(sorted.f)).unsure_of(&unsure))
+    }
+
+    /// Cedar's answers for records that have nothing but these values, batch by batch.
+    fn represented(&self, node: &Node, values: Vec<Vec<(&Step, Value)>>) -> Option<Vec<Judged>> {
+        let mut answers = Vec::with_capacity(values.len());
+        for batch in values.chunks(BATCH) {
+            answers.extend(self.represented_at_once(node, batch)?);
+        }
+        Some(answers)
+    }
+
+    fn represented_at_once(&self, node: &Node, values: &[Vec<(&Step, Value)>]) -> Option<Vec<Judged>> {
+        let stand_in = |(at, values): (usize, &Vec<(&Step, Value)>)| {
             let mut entity = Entity::bare(EntityUid::new("Record", format!("\u{0}{at}")));
-            match (step, value) {
-                (_, None) | (Step::Tag(None), _) => {}
-                (Step::Attr(name), Some(value)) => drop(entity.attrs.insert(Arc::clone(name), value.clone())),
-                (Step::Tag(Some(key)), Some(value)) => drop(entity.tags.insert(Arc::clone(key), value.clone())),
+            for (step, value) in values {
+                match step {
+                    Step::Tag(None) => {}
+                    Step::Attr(name) => drop(entity.attrs.insert(Arc::clone(name), value.clone())),
+                    Step::Tag(Some(key)) => drop(entity.tags.insert(Arc::clone(key), value.clone())),
+                }
             }
             entity
         };
@@ -532,6 +588,29 @@ impl Binder<'_> {
             Some(Judged { outcome, looked_at: self.session.looked_at(&sites, entity) })
         };
         stand_ins.iter().map(outcome).collect()
+    }
+}
+
+/// Whether it is cheaper to look at these slots one by one than at all values of a column.
+fn few_of(slots: &RoaringBitmap, column: &Column) -> bool {
+    slots.len() < 64.max(column.present.len() / 16)
+}
+
+/// Slots by what a comparison comes to.
+#[derive(Default)]
+struct Sorted {
+    t: RoaringBitmap,
+    f: RoaringBitmap,
+    bad: RoaringBitmap,
+}
+
+impl Sorted {
+    fn of(&mut self, holds: Option<bool>) -> &mut RoaringBitmap {
+        match holds {
+            Some(true) => &mut self.t,
+            Some(false) => &mut self.f,
+            None => &mut self.bad,
+        }
     }
 }
 

@@ -2,18 +2,20 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 use cedar_policy::{
-    Effect, Policy as CedarPolicy, PolicyId, PolicySet, Schema, SlotId, Template, ValidationMode, Validator, ffi, pst,
+    Effect, Policy as CedarPolicy, PolicyId, PolicySet, Schema, SlotId, Template, ValidationError, ValidationMode,
+    ValidationWarning, Validator, ffi, pst,
 };
 use sha2::{Digest, Sha256};
 
 use super::{
-    Bundle, BundleFault, PolicyName,
-    bounds::{self, Text},
-    convert, required,
+    Bundle, BundleFault, Code, PolicyName, Warning, bounds, convert,
+    fault::{Part, Place},
+    places::Places,
+    required,
     schema::Facts,
     slices::Slices,
     tree::{Node, Site},
@@ -21,7 +23,7 @@ use super::{
 use crate::model::{Action, BundleSource, EntityUid, TemplateLink, limits};
 
 /// What a scope says of principal or resource.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Constraint {
     Any,
     Eq(EntityUid),
@@ -46,8 +48,10 @@ pub(super) struct Policy {
     pub(super) names: HashSet<Arc<str>>,
     pub(super) max_records: Option<u64>,
     pub(super) max_patients: Option<u64>,
-    /// Effect, scope and conditions without names: what `widening` compares.
-    pub(super) meaning: String,
+    /// Its scope says nothing of the action.
+    pub(super) every_action: bool,
+    /// Its conditions in Cedar's words: equal texts mean the same. Empty: none.
+    pub(super) clauses: String,
 }
 
 type Faults = Vec<BundleFault>;
@@ -55,89 +59,99 @@ type Faults = Vec<BundleFault>;
 /// The whole way. Call it on a large stack.
 pub(super) fn compile(source: &BundleSource) -> Result<Bundle, Faults> {
     check_bounds(source)?;
-    let (schema, facts, mut warnings) = schema(&source.schema).map_err(|fault| vec![fault])?;
+    let mut places = Places::new(source);
+    let (schema, facts, mut notes) = schema(&places).map_err(|fault| vec![fault])?;
     let mut faults = required::check(&facts);
-    let named = match named(source) {
+    let named = match named(&mut places) {
         Ok(named) => named,
         Err(more) => {
             faults.extend(more);
-            return Err(faults);
+            return Err(told_at_most(faults));
         }
     };
-    faults.extend(validated(&schema, &named, &mut warnings));
+    let mut dead_links = Vec::new();
+    faults.extend(validated(&schema, &named, &places, &mut notes, &mut dead_links));
     let actions = reach_of_actions(&schema);
     let mut policies = Vec::new();
     for policy in named.policies() {
-        match policy_of(policy, &named, &actions) {
+        match policy_of(policy, &named, &actions, &places) {
             Ok(policy) => policies.push(policy),
             Err(fault) => faults.push(fault),
         }
     }
     for template in named.templates() {
-        faults.extend(caps(template.effect(), template.id().as_ref(), |key| template.annotation(key)).err());
-        warnings.extend(near_misses(template.id().as_ref(), template.annotations()));
-    }
-    for policy in named.policies().filter(|p| p.is_static()) {
-        warnings.extend(near_misses(policy.id().as_ref(), policy.annotations()));
+        let annotation = |key: &str| template.annotation(key);
+        faults.extend(caps(template.effect(), template.id().as_ref(), annotation, &places).err());
     }
     if !faults.is_empty() {
-        faults.dedup();
-        return Err(faults);
+        return Err(told_at_most(faults));
     }
     policies.sort_by(|a, b| (&a.name, a.cedar.id()).cmp(&(&b.name, b.cedar.id())));
     let names = policies.iter().map(|p| (p.cedar.id().clone(), Arc::clone(&p.name))).collect();
     Ok(Bundle {
-        source: source.clone(),
         digest: digest(source),
         ground: Sha256::digest(source.schema.as_bytes()).into(),
         slices: Slices::new(&schema, &policies),
+        templates: named.templates().map(|t| AsRef::<str>::as_ref(t.id()).into()).collect(),
+        annotations: annotations(&named),
+        places,
         schema,
         facts,
         policies,
         names,
-        warnings,
+        notes,
+        dead_links,
+        review: OnceLock::new(),
         #[cfg(test)]
         plain: false,
     })
 }
 
+/// In the order of their places, each once, and not more than a person mends at a time.
+fn told_at_most(mut faults: Faults) -> Faults {
+    // the validator tells the same fault once for every combination of types
+    let told = |fault: &BundleFault| fault.place.clone().map(|place| (place, fault.message.clone()));
+    faults.sort_by_cached_key(told);
+    faults.dedup();
+    faults.truncate(limits::BUNDLE_FINDINGS);
+    faults
+}
+
 fn check_bounds(source: &BundleSource) -> Result<(), Faults> {
-    let texts =
-        [(&source.schema, Text::Schema), (&source.policies, Text::Policies), (&source.templates, Text::Policies)];
-    let faults: Faults = texts.into_iter().filter_map(|(text, kind)| bounds::check(text, kind).err()).collect();
+    let parts = [Part::Schema, Part::Policies, Part::Templates];
+    let faults: Faults = parts.into_iter().filter_map(|part| bounds::check(part.of(source), part).err()).collect();
     if faults.is_empty() { Ok(()) } else { Err(faults) }
 }
 
-pub(super) fn schema(text: &str) -> Result<(Schema, Facts, Vec<String>), BundleFault> {
-    let located = |code, error: ffi::DetailedError| BundleFault::new(code, told(&error)).at(line_of(text, &error));
-    let (schema, warnings) = match Schema::from_cedarschema_str(text) {
-        Ok((schema, warnings)) => (schema, warnings.map(|w| w.to_string()).collect()),
-        Err(error) => return Err(located("schema", (&error).into())),
+pub(super) fn schema(places: &Places) -> Result<(Schema, Facts, Vec<Warning>), BundleFault> {
+    let text = &places.source().schema;
+    let fault =
+        |error: ffi::DetailedError| BundleFault::new("schema", told(&error)).at(place_of(places, Part::Schema, &error));
+    let (schema, warnings) = Schema::from_cedarschema_str(text).map_err(|error| fault((&error).into()))?;
+    let shadow = |warning| {
+        let error = ffi::DetailedError::from(&warning);
+        let place = place_of(places, Part::Schema, &error);
+        Warning { code: Code::ShadowedName, policy: None, place, message: told(&error) }
     };
-    let json = match cedar_policy::schema_str_to_json_with_resolved_types(text) {
-        Ok((json, _)) => json,
-        Err(error) => return Err(located("schema", (&error).into())),
-    };
+    let notes = warnings.map(shadow).collect();
+    let (json, _) = cedar_policy::schema_str_to_json_with_resolved_types(text).map_err(|e| fault((&e).into()))?;
     let facts =
         Facts::read(&json).ok_or_else(|| BundleFault::new("schema", "the schema has a form that is not understood"))?;
-    Ok((schema, facts, warnings))
+    Ok((schema, facts, notes))
 }
 
 /// Policies and templates under their `@id`s, links linked.
-fn named(source: &BundleSource) -> Result<PolicySet, Faults> {
+fn named(places: &mut Places) -> Result<PolicySet, Faults> {
     let mut set = PolicySet::new();
     let mut faults = Vec::new();
-    for text in [&source.policies, &source.templates] {
-        match text.parse::<PolicySet>() {
-            Ok(parsed) => add_named(&mut set, &parsed, text, &mut faults),
-            Err(error) => {
-                let error = ffi::DetailedError::from(&error);
-                faults.push(BundleFault::new("syntax", told(&error)).at(line_of(text, &error)));
-            }
+    for part in [Part::Policies, Part::Templates] {
+        match part.of(places.source()).parse::<PolicySet>() {
+            Ok(parsed) => add_named(&mut set, &parsed, part, places, &mut faults),
+            Err(error) => faults.extend(syntax(places, part, &ffi::DetailedError::from(&error))),
         }
     }
     if faults.is_empty() {
-        source.links.iter().for_each(|link| faults.extend(add_link(&mut set, link).err()));
+        places.source().links.iter().for_each(|link| faults.extend(add_link(&mut set, link).err()));
     }
     if set.policies().count() + set.templates().count() > limits::BUNDLE_POLICIES {
         faults
@@ -146,39 +160,71 @@ fn named(source: &BundleSource) -> Result<PolicySet, Faults> {
     if faults.is_empty() { Ok(set) } else { Err(faults) }
 }
 
-fn add_named(set: &mut PolicySet, parsed: &PolicySet, text: &str, faults: &mut Faults) {
-    let mut name = |id: Option<&str>, own: Option<String>| {
-        let line = own.and_then(|own| text.find(&own)).map(|at| line_at(text, at));
-        match id {
-            Some(id) if !id.is_empty() => Some((PolicyId::new(id), line)),
-            _ => {
+/// Cedar finds several syntax errors at once.
+fn syntax<'a>(places: &'a Places, part: Part, error: &'a ffi::DetailedError) -> impl Iterator<Item = BundleFault> + 'a {
+    std::iter::once(error)
+        .chain(&error.related)
+        .map(move |error| BundleFault::new("syntax", told(error)).at(place_of(places, part, error)))
+}
+
+fn add_named(set: &mut PolicySet, parsed: &PolicySet, part: Part, places: &mut Places, faults: &mut Faults) {
+    let statements = places.statements(part);
+    let mut name = |own: &PolicyId, id: Option<&str>| {
+        let number = plain(own).strip_prefix("policy").and_then(|n| n.parse::<usize>().ok());
+        let statement = number.and_then(|n| statements.get(n));
+        match id.filter(|id| !id.is_empty()) {
+            Some(id) => {
+                let place = statement.and_then(|s| Some(places.place(part, places.span_of_id(part, s)?)));
+                statement.iter().for_each(|statement| places.note(id, part, statement));
+                Some((PolicyId::new(id), place))
+            }
+            None => {
                 let message = "every policy and template needs an @id(\"…\") of its own: it is its name everywhere";
-                faults.push(BundleFault::new("missing_id", message).at(line));
+                let span = statement.map(|s| s.effect.clone().unwrap_or_else(|| s.span.clone()));
+                let place = span.map(|span| places.place(part, span));
+                faults.push(BundleFault::new("missing_id", message).at(place));
                 None
             }
         }
     };
-    let policies: Vec<_> =
-        parsed.policies().filter_map(|p| Some((p, name(p.annotation("id"), p.to_cedar())?))).collect();
-    let templates: Vec<_> =
-        parsed.templates().filter_map(|t| Some((t, name(t.annotation("id"), Some(t.to_cedar()))?))).collect();
-    let duplicate = |id: &PolicyId, line| {
+    let mut policies: Vec<_> = parsed.policies().filter_map(|p| Some((p, name(p.id(), p.annotation("id"))?))).collect();
+    let mut templates: Vec<_> =
+        parsed.templates().filter_map(|t| Some((t, name(t.id(), t.annotation("id"))?))).collect();
+    // of two with one name the second is told
+    policies.sort_by(|(_, (_, a)), (_, (_, b))| a.cmp(b));
+    templates.sort_by(|(_, (_, a)), (_, (_, b))| a.cmp(b));
+    let duplicate = |id: &PolicyId, place| {
         BundleFault::new(
             "duplicate_id",
             format!("@id(\"{id}\") is used twice; give each policy and template a name of its own"),
         )
-        .at(line)
+        .of(id.as_ref())
+        .at(place)
     };
-    for (policy, (id, line)) in policies {
+    for (policy, (id, place)) in policies {
         if set.add(policy.new_id(id.clone())).is_err() {
-            faults.push(duplicate(&id, line));
+            faults.push(duplicate(&id, place));
         }
     }
-    for (template, (id, line)) in templates {
+    for (template, (id, place)) in templates {
         if set.add_template(template.new_id(id.clone())).is_err() {
-            faults.push(duplicate(&id, line));
+            faults.push(duplicate(&id, place));
         }
     }
+}
+
+/// An id as it is written; its `Display` escapes.
+fn plain(id: &PolicyId) -> String {
+    AsRef::<str>::as_ref(id).to_owned()
+}
+
+/// The annotations of every policy and template, by name.
+fn annotations(set: &PolicySet) -> BTreeMap<PolicyName, BTreeMap<String, String>> {
+    let own =
+        |pairs: &mut dyn Iterator<Item = (&str, &str)>| pairs.map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
+    let policies = set.policies().filter(|p| p.is_static()).map(|p| (plain(p.id()), own(&mut p.annotations())));
+    let templates = set.templates().map(|t| (plain(t.id()), own(&mut t.annotations())));
+    policies.chain(templates).map(|(name, annotations)| (name.into(), annotations)).collect()
 }
 
 fn add_link(set: &mut PolicySet, link: &TemplateLink) -> Result<(), BundleFault> {
@@ -204,15 +250,58 @@ fn add_link(set: &mut PolicySet, link: &TemplateLink) -> Result<(), BundleFault>
     linked.map_err(|_| fault("it must fill exactly the slots that its template has"))
 }
 
-fn validated(schema: &Schema, set: &PolicySet, warnings: &mut Vec<String>) -> Faults {
+/// Strict mode. What Cedar only warns of is noted, and links that it finds dead are told apart.
+fn validated(
+    schema: &Schema,
+    set: &PolicySet,
+    places: &Places,
+    notes: &mut Vec<Warning>,
+    dead_links: &mut Faults,
+) -> Faults {
     let result = Validator::new(schema.clone()).validate(set, ValidationMode::Strict);
-    warnings.extend(result.validation_warnings().map(ToString::to_string));
-    let mut faults: Faults =
-        result.validation_errors().map(|error| BundleFault::new("invalid_policy", brief(&error.to_string()))).collect();
-    // the same fault is found once for every combination of types
-    faults.sort_by(|a, b| a.message.cmp(&b.message));
-    faults.dedup();
-    faults
+    let template = |id: &PolicyId| set.policy(id).and_then(CedarPolicy::template_id).map(plain);
+    let place = |name: &str, error: &ffi::DetailedError| {
+        let place = places.part(name).and_then(|part| place_of(places, part, error));
+        place.or_else(|| places.effect(name))
+    };
+    for warning in result.validation_warnings() {
+        let (error, id) = (ffi::DetailedError::from(warning), warning.policy_id());
+        let (code, message) = note(warning);
+        match template(id) {
+            Some(name) if code == Code::NeverMatches => {
+                let message = format!("link \"{id}\": {message}");
+                dead_links.push(BundleFault::new("bad_link", message).of(&name).at(places.effect(&name)));
+            }
+            name => {
+                let name = name.unwrap_or_else(|| plain(id));
+                let place = place(&name, &error);
+                notes.push(Warning { code, policy: Some(name), place, message: message.into() });
+            }
+        }
+    }
+    let fault = |error: &ValidationError| {
+        let told_of = ffi::DetailedError::from(error);
+        let name = template(error.policy_id()).unwrap_or_else(|| plain(error.policy_id()));
+        BundleFault::new("invalid_policy", told(&told_of)).at(place(&name, &told_of)).of(&name)
+    };
+    result.validation_errors().map(fault).collect()
+}
+
+/// Cedar's warning in our words.
+fn note(warning: &ValidationWarning) -> (Code, &'static str) {
+    match warning {
+        ValidationWarning::ImpossiblePolicy(_) => {
+            (Code::NeverMatches, "its conditions cannot hold for any request: mend or remove it")
+        }
+        ValidationWarning::InvalidActionApplication(_) => (
+            Code::NeverMatches,
+            "no action takes this principal together with this resource: mend its scope or remove it",
+        ),
+        _ => (
+            Code::ConfusableText,
+            "a string or name holds characters that can be taken for others, or that change how a line is shown: write it in one script",
+        ),
+    }
 }
 
 /// An action, and the groups that it is in.
@@ -251,10 +340,13 @@ pub(super) fn policy_of(
     policy: &CedarPolicy,
     set: &PolicySet,
     actions: &BTreeMap<Action, Reach>,
+    places: &Places,
 ) -> Result<Policy, BundleFault> {
     let id = policy.id().to_string();
     let name: &str = policy.template_id().map_or(policy.id().as_ref(), AsRef::as_ref);
-    let fault = |what: &str| BundleFault::new("invalid_policy", format!("policy \"{id}\" {what}"));
+    let fault = |what: &str| {
+        BundleFault::new("invalid_policy", format!("policy \"{id}\" {what}")).of(name).at(places.effect(name))
+    };
     let odd = || fault("has a form that is not understood");
     let fixed = match policy.to_pst().map_err(|_| odd())? {
         pst::Policy::Static(fixed) => fixed,
@@ -271,8 +363,7 @@ pub(super) fn policy_of(
     let cedar = CedarPolicy::from_pst(pst::Policy::Static(fixed)).map_err(|_| odd())?.new_id(policy.id().clone());
     let template = policy.template_id().and_then(|id| set.template(id));
     let annotation = |key: &str| policy.annotation(key).or_else(|| template.and_then(|t: &Template| t.annotation(key)));
-    let (max_records, max_patients) = caps(policy.effect(), name, annotation)?;
-    let bare = body.clone().with_annotations(BTreeMap::new()).with_id(pst::PolicyID("policy".into()));
+    let (max_records, max_patients) = caps(policy.effect(), name, annotation, places)?;
     Ok(Policy {
         name: name.into(),
         permits: policy.effect() == Effect::Permit,
@@ -283,7 +374,8 @@ pub(super) fn policy_of(
             .filter(|(_, reach)| reach.is_covered_by(&body.action))
             .map(|(action, _)| *action)
             .collect(),
-        meaning: format!("{bare:?}"),
+        every_action: matches!(body.action, pst::ActionConstraint::Any),
+        clauses: body.clauses().iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"),
         cedar,
         condition,
         sites,
@@ -322,51 +414,30 @@ fn resource(constraint: &pst::ResourceConstraint) -> Option<Constraint> {
 
 type CapPair = (Option<u64>, Option<u64>);
 
-fn caps<'a>(effect: Effect, name: &str, annotation: impl Fn(&str) -> Option<&'a str>) -> Result<CapPair, BundleFault> {
-    let cap = |key: &str| match (annotation(key), effect) {
-        (None, _) => Ok(None),
-        (Some(_), Effect::Forbid) => {
-            Err(BundleFault::new("bad_cap", format!("policy \"{name}\": @{key} has a meaning on permits only")))
+fn caps<'a>(
+    effect: Effect,
+    name: &str,
+    annotation: impl Fn(&str) -> Option<&'a str>,
+    places: &Places,
+) -> Result<CapPair, BundleFault> {
+    let cap = |key: &str| {
+        let fault = |what| {
+            let message = format!("policy \"{name}\": @{key} {what}");
+            Err(BundleFault::new("bad_cap", message).of(name).at(places.annotation(name, key)))
+        };
+        match (annotation(key), effect) {
+            (None, _) => Ok(None),
+            (Some(_), Effect::Forbid) => fault("has a meaning on permits only"),
+            (Some(text), Effect::Permit) => match text.parse::<u64>() {
+                Ok(cap) if cap > 0 && text.bytes().all(|b| b.is_ascii_digit()) => Ok(Some(cap)),
+                _ => fault("takes a positive integer"),
+            },
         }
-        (Some(text), Effect::Permit) => match text.parse::<u64>() {
-            Ok(cap) if cap > 0 && text.bytes().all(|b| b.is_ascii_digit()) => Ok(Some(cap)),
-            _ => Err(BundleFault::new("bad_cap", format!("policy \"{name}\": @{key} takes a positive integer"))),
-        },
     };
     Ok((cap("max_records")?, cap("max_patients")?))
 }
 
-/// An annotation that is nearly a known one was probably meant to be it.
-fn near_misses<'a>(name: &str, annotations: impl Iterator<Item = (&'a str, &'a str)>) -> Vec<String> {
-    const KNOWN: [&str; 3] = ["id", "max_records", "max_patients"];
-    let near =
-        |key: &str| KNOWN.into_iter().find(|known| *known != key && known.len() > 2 && distance(known, key) <= 2);
-    let keys = annotations.map(|(key, _)| key).filter(|key| !KNOWN.contains(key));
-    keys.filter_map(|key| {
-        near(key).map(|known| format!("policy \"{name}\": @{key} has no meaning; was @{known} meant?"))
-    })
-    .collect()
-}
-
-/// Edits between two words (Levenshtein), case apart.
-fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = i;
-        let mut left = i + 1;
-        let mut next = vec![left];
-        for (y, above) in b.bytes().zip(row.iter().skip(1)) {
-            let swap = diagonal + usize::from(!x.eq_ignore_ascii_case(&y));
-            left = swap.min(above + 1).min(left + 1);
-            diagonal = *above;
-            next.push(left);
-        }
-        row = next;
-    }
-    row.last().copied().unwrap_or(0)
-}
-
-fn told(error: &ffi::DetailedError) -> String {
+pub(super) fn told(error: &ffi::DetailedError) -> String {
     let mut message = error.message.clone();
     for part in error.source_locations.iter().filter_map(|label| label.label.as_ref()).chain(&error.help) {
         message = format!("{message}; {part}");
@@ -390,16 +461,12 @@ fn brief(message: &str) -> String {
     }
 }
 
-fn line_of(text: &str, error: &ffi::DetailedError) -> Option<usize> {
-    error.source_locations.first().map(|label| line_at(text, label.loc.start))
-}
-
-fn line_at(text: &str, offset: usize) -> usize {
-    1 + text.bytes().take(offset).filter(|b| *b == b'\n').count()
+fn place_of(places: &Places, part: Part, error: &ffi::DetailedError) -> Option<Place> {
+    error.source_locations.first().map(|label| places.place(part, label.loc.start..label.loc.end))
 }
 
 /// SHA-256 over all parts, each with its length before it; the note is part of it.
-fn digest(source: &BundleSource) -> [u8; 32] {
+pub(super) fn digest(source: &BundleSource) -> [u8; 32] {
     let mut hash = Sha256::new();
     let mut part = |text: &str| {
         hash.update((text.len() as u64).to_be_bytes());
@@ -427,14 +494,5 @@ mod tests {
         assert_eq!(brief("unexpected token `\"jane doe\"`; expected `@`"), "unexpected token `\"…\"`; expected `@`");
         assert_eq!(brief(&"é".repeat(501)).chars().count(), 501);
         assert_eq!(brief("unexpected `)`"), "unexpected `)`");
-    }
-
-    #[test]
-    fn words_that_are_nearly_a_known_annotation_are_warned_of() {
-        assert_eq!(distance("max_records", "max_record"), 1);
-        assert_eq!(distance("max_records", "maxRecords"), 1);
-        assert_eq!(distance("kitten", "sitting"), 3);
-        let annotations = [("max_record", "5"), ("note", "x"), ("id", "p")];
-        assert_eq!(near_misses("p", annotations.into_iter()).len(), 1);
     }
 }

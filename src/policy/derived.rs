@@ -160,13 +160,18 @@ impl<'a> Ground<'a> {
         self.refresh(memory, way, &mut |_| None).unwrap_or_default()
     }
 
-    fn own_column(&self, path: &[Step]) -> Source<'a> {
-        let column = match path {
-            [Step::Attr(name)] => self.columns.attribute(name),
-            [Step::Tag(Some(key))] => self.columns.tag(key),
-            [..] => None,
+    /// A column of the records' own.
+    pub(super) fn of_record(&self, step: &Step) -> &'a Column {
+        let column = match step {
+            Step::Attr(name) => self.columns.attribute(name),
+            Step::Tag(Some(key)) => self.columns.tag(key),
+            Step::Tag(None) => None,
         };
-        Source::Own(column.unwrap_or(&NOTHING))
+        column.unwrap_or(&NOTHING)
+    }
+
+    fn own_column(&self, path: &[Step]) -> Source<'a> {
+        Source::Own(path.first().map_or(&NOTHING, |step| self.of_record(step)))
     }
 
     fn at(&self, memory: &mut Memory, path: &[Step]) -> Source<'a> {

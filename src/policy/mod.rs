@@ -11,18 +11,27 @@ mod caps;
 mod columns;
 mod compile;
 mod convert;
+mod count;
+mod cover;
 mod decide;
 mod derived;
 mod directory;
 mod entities;
+mod explain;
 mod fault;
+mod filter;
+mod forecast;
+mod format;
 mod inquiry;
 mod ordinal;
+mod places;
 mod plan;
 mod required;
+mod review;
 mod schema;
 mod scopes;
 mod slices;
+mod tokens;
 mod trace;
 mod tree;
 mod widening;
@@ -30,6 +39,8 @@ mod world;
 
 #[cfg(test)]
 mod agreement;
+#[cfg(test)]
+mod lifecycle_tests;
 #[cfg(test)]
 mod oracle;
 #[cfg(test)]
@@ -39,7 +50,7 @@ mod tests;
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 use cedar_policy::{PolicyId, Schema};
@@ -48,12 +59,17 @@ use serde_json::Value as Json;
 
 pub use self::{
     columns::Columns,
+    count::Counts,
     directory::Directory,
-    fault::{BundleFault, EntityFault, InquiryError},
+    explain::{Account, Effect, Elsewhere, Explanation, Join, Met, Requirement, Standing, Stumble},
+    fault::{BundleFault, EntityFault, InquiryError, Part, Place, Position, Warning},
+    filter::{Filter, FilterFault, Matching, Rows, Work},
+    forecast::{Forecast, Means},
     inquiry::Inquiry,
+    review::Code,
     schema::{Attribute, AttributeType},
 };
-use self::{compile::Policy, schema::Facts, slices::Slices};
+use self::{compile::Policy, places::Places, review::Review, schema::Facts, slices::Slices};
 use crate::model::{Action, BundleSource, Entity, EntityUid, Value};
 
 /// A policy's `@id`; a link goes by its template's.
@@ -62,16 +78,24 @@ pub type PolicyName = Arc<str>;
 /// One version of schema and policies, compiled and valid.
 #[derive(Debug)]
 pub struct Bundle {
-    source: BundleSource,
+    places: Places,
     digest: [u8; 32],
     /// SHA-256 of the schema alone: what is made of columns and entities depends on no policy.
     ground: [u8; 32],
     schema: Schema,
     facts: Facts,
     policies: Vec<Policy>,
+    templates: Vec<PolicyName>,
+    /// Of every policy and template.
+    annotations: BTreeMap<PolicyName, BTreeMap<String, String>>,
     names: HashMap<PolicyId, PolicyName>,
     slices: Slices,
-    warnings: Vec<String>,
+    /// What Cedar's validator warned of.
+    notes: Vec<Warning>,
+    /// Links that can hold for no request.
+    dead_links: Vec<BundleFault>,
+    /// Made when first asked for: a server that starts does not need it.
+    review: OnceLock<Review>,
     /// Whether it decides as Cedar alone would, for comparison with Cedar's own tests.
     #[cfg(test)]
     plain: bool,
@@ -159,6 +183,21 @@ pub fn starter() -> BundleSource {
     }
 }
 
+/// SHA-256 over all parts of a bundle.
+pub fn digest(source: &BundleSource) -> [u8; 32] {
+    compile::digest(source)
+}
+
+/// A text of a bundle in one style, its meaning, comments and annotations kept.
+pub fn formatted(text: &str, part: Part) -> Result<String, BundleFault> {
+    stacker::grow(COMPILE_STACK, || format::formatted(text, part))
+}
+
+/// How many policies a bundle has; it need not compile.
+pub fn count(source: &BundleSource) -> Counts {
+    count::count(source)
+}
+
 /// Stack for Cedar's parser and validator: nesting is bounded, but generously.
 const COMPILE_STACK: usize = 256 << 20;
 /// Stack for an evaluation, made only where less than `EVALUATE_ZONE` is left.
@@ -177,7 +216,7 @@ impl Bundle {
 
     /// As it was sent.
     pub fn source(&self) -> &BundleSource {
-        &self.source
+        self.places.source()
     }
 
     /// SHA-256 over all its parts.
@@ -185,9 +224,24 @@ impl Bundle {
         self.digest
     }
 
-    /// What is allowed but probably not meant.
-    pub fn warnings(&self) -> &[String] {
-        &self.warnings
+    /// What must be mended before this is put into force. A bundle that is in force already is served all the same, so that a
+    /// store opens whatever later versions object to.
+    pub fn objections(&self) -> &[BundleFault] {
+        &self.review().objections
+    }
+
+    /// What is legal and probably not meant, but for what its policies accept.
+    pub fn warnings(&self) -> &[Warning] {
+        &self.review().warnings
+    }
+
+    /// How each policy and template will be decided, and what is odd about its effect; in the order of the texts.
+    pub fn forecast(&self) -> Vec<Forecast> {
+        forecast::forecast(self)
+    }
+
+    fn review(&self) -> &Review {
+        self.review.get_or_init(|| stacker::grow(COMPILE_STACK, || Review::of(self)))
     }
 
     /// What `old` forbids or caps and this does not: names of the policies.
@@ -224,6 +278,11 @@ impl Bundle {
     /// Whether some action takes this type as a principal.
     pub fn is_principal(&self, ty: &str) -> bool {
         self.facts.actions.values().any(|action| action.principals.contains(ty))
+    }
+
+    /// The types of principal that the schema lets do this.
+    pub fn principals(&self, action: Action) -> impl Iterator<Item = &Arc<str>> {
+        self.facts.actions.get(action.name()).into_iter().flat_map(|declared| &declared.principals)
     }
 
     /// Whether the schema lets `child` have `parent` as a direct parent.
@@ -270,6 +329,11 @@ impl Bundle {
     /// The full decision about each of several resources, as if each were asked alone.
     pub fn decide_many(&self, inquiry: &Inquiry, resources: &[Entity], directory: &Directory) -> Vec<Verdict> {
         on_large_stack(|| decide::decide_many(self, inquiry, resources, directory))
+    }
+
+    /// The full decision about one resource, with what every policy that concerns it says, in words that tell no value of an attribute.
+    pub fn explain(&self, inquiry: &Inquiry, resource: &Entity, directory: &Directory) -> Explanation {
+        on_large_stack(|| explain::explain(self, inquiry, resource, directory))
     }
 
     /// The permits whose principal and action match the caller, with their caps.

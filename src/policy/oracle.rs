@@ -45,7 +45,7 @@ pub(super) struct World<'a> {
 impl Oracle {
     /// Reads the bundle's texts anew.
     pub(super) fn new(bundle: &Bundle) -> Self {
-        Self::of(parsed(&bundle.source), bundle)
+        Self::of(parsed(bundle.source()), bundle)
     }
 
     /// Of these policies, under a bundle's schema.

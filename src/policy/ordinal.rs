@@ -30,7 +30,7 @@ pub(super) enum Order {
     Unknown,
 }
 
-/// The standing of a value.
+/// The places of a value.
 pub(super) fn order(value: &Value) -> Order {
     match value {
         Value::Long(n) => Order::Of(Ordinal::Long(*n)),
@@ -44,8 +44,31 @@ pub(super) fn order(value: &Value) -> Order {
     }
 }
 
+/// A moment as most are written: with milliseconds where it has any.
+pub(super) fn written(millis: i64) -> Option<String> {
+    let (day, of_day) = (millis.div_euclid(86_400_000), millis.rem_euclid(86_400_000));
+    let (year, month, date) = civil(day);
+    let (second, millis) = (of_day / 1_000, of_day % 1_000);
+    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
+    let part = if millis == 0 { String::new() } else { format!(".{millis:03}") };
+    let text = format!("{year:04}-{month:02}-{date:02}T{hour:02}:{minute:02}:{second:02}{part}Z");
+    (0..=9_999).contains(&year).then_some(text)
+}
+
+/// Year, month and day of a day since 1970 (Hinnant, as `days`).
+fn civil(day: i64) -> (i64, i64, i64) {
+    let day = day + 719_468;
+    let (era, of_era) = (day.div_euclid(146_097), day.rem_euclid(146_097));
+    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted = (5 * of_year + 2) / 153;
+    let date = of_year - (153 * shifted + 2) / 5 + 1;
+    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
+    (era * 400 + year_of_era + i64::from(month <= 2), month, date)
+}
+
 /// `2026-03-01`, `2026-03-01T12:00:00Z`, `2026-03-01T12:00:00.250Z` in milliseconds since 1970.
-fn moment(text: &str) -> Option<i64> {
+pub(super) fn moment(text: &str) -> Option<i64> {
     let bytes = text.as_bytes();
     let number = |from: usize, to: usize| {
         let digits = bytes.get(from..to)?;
@@ -106,6 +129,7 @@ mod tests {
                     let text = format!("{year:04}-{month:02}-{day:02}{time}");
                     if let Some(ms) = by_cedar(&text) {
                         assert_eq!(moment(&text), Some(ms), "{text}");
+                        assert_eq!(moment(&written(ms).unwrap()), Some(ms), "{text}");
                     }
                 }
             }

@@ -147,7 +147,8 @@ impl Trace<'_> {
         }
     }
 
-    fn attribute(&self, from: &Value, name: &Arc<str>) -> Result<Option<Value>, Halt> {
+    /// An attribute of an entity, or a field of a record.
+    pub(super) fn attribute(&self, from: &Value, name: &Arc<str>) -> Result<Option<Value>, Halt> {
         match from {
             Value::Record(fields) => Ok(fields.get(name).cloned()),
             Value::Entity(uid) => match self.world.stored(uid) {

@@ -208,6 +208,17 @@ impl Node {
         Ok(Self::new(Kind::And(is, within), Arc::new(source)))
     }
 
+    /// In Cedar's words.
+    pub(super) fn text(&self) -> String {
+        self.source.to_string()
+    }
+
+    /// Whether a text is one of this very expression.
+    pub(super) fn is_written(&self, text: &str) -> bool {
+        let told = text.parse::<Expression>().map(|e| e.to_string());
+        told.is_ok_and(|told| self.cedar().is_some_and(|own| own.to_string() == told))
+    }
+
     /// The node for Cedar's evaluator: made from its text when first asked for. `None` if it does not survive that.
     pub(super) fn cedar(&self) -> Option<&Expression> {
         self.cedar.get_or_init(|| self.source.to_string().parse().ok()).as_ref()

@@ -38,6 +38,24 @@ pub struct StoredBundle {
     pub author: EntityUid,
     /// When.
     pub at: Instant,
+    /// The version whose texts these are again, if it was a rollback.
+    pub restores: Option<u64>,
+}
+
+/// The same from before there were rollbacks.
+#[derive(Serialize, Deserialize)]
+struct PlainBundle {
+    source: BundleSource,
+    author: EntityUid,
+    at: Instant,
+}
+
+/// Decodes a bundle in either form: the older one ends where the newer says what it restores.
+pub(super) fn decode_bundle(bytes: &[u8]) -> Option<StoredBundle> {
+    decode(bytes).or_else(|| {
+        let PlainBundle { source, author, at } = decode(bytes)?;
+        Some(StoredBundle { source, author, at, restores: None })
+    })
 }
 
 /// Encodes; the buffer is wiped when dropped and made large enough at first where `size` is a good guess.
@@ -192,6 +210,25 @@ mod tests {
         assert!((0..bytes.len()).all(|cut| decode_record(&bytes[..cut]).is_none()));
         assert!(decode_record(&[&bytes[..], b"x"].concat()).is_none());
         assert!(decode_record(&[&[2], &bytes[1..]].concat()).is_none());
+    }
+
+    #[test]
+    fn a_bundle_from_before_there_were_rollbacks_is_read_and_neither_form_is_taken_for_the_other() {
+        let source =
+            BundleSource { policies: "permit(principal, action, resource);".into(), ..BundleSource::default() };
+        let (author, at) = (EntityUid::new("Administrator", "root"), Instant::from_millis(5));
+        let plain = PlainBundle { source: source.clone(), author: author.clone(), at };
+        let mut stored = StoredBundle { source, author, at, restores: None };
+        assert_eq!(decode_bundle(&encode(&plain, 0).unwrap()).unwrap(), stored);
+        for restores in [None, Some(0), Some(1), Some(250), Some(u64::MAX)] {
+            stored.restores = restores;
+            let bytes = encode(&stored, 0).unwrap();
+            assert_eq!(decode_bundle(&bytes).unwrap(), stored);
+            assert!(decode::<PlainBundle>(&bytes).is_none());
+            assert!(
+                (0..bytes.len()).all(|cut| decode_bundle(&bytes[..cut]).is_none_or(|read| read.restores.is_none()))
+            );
+        }
     }
 
     #[test]

@@ -85,7 +85,7 @@ pub(super) fn bundle(note: &str) -> StoredBundle {
         note: note.into(),
         ..BundleSource::default()
     };
-    StoredBundle { source, author: EntityUid::new("Administrator", "administrator-in-chief"), at: at() }
+    StoredBundle { source, author: EntityUid::new("Administrator", "administrator-in-chief"), at: at(), restores: None }
 }
 
 pub(super) fn api_key(n: u8) -> ApiKey {

@@ -53,7 +53,10 @@ impl Store {
     pub fn bundle_of(&self, version: u64) -> Result<Option<StoredBundle>, StoreError> {
         let key = names::bundle(version);
         match self.engine.get(&key)? {
-            Some(value) => self.decoded(Kind::Bundle, &key, &value).map(Some),
+            Some(value) => {
+                let plain = open_row(&self.keychain, self.ring(), Kind::Bundle, &key, &value)?;
+                codec::decode_bundle(&plain).map(Some).ok_or_else(|| damaged(Kind::Bundle, &key))
+            }
             None => Ok(None),
         }
     }

@@ -190,7 +190,7 @@ impl Survey {
             Kind::Collection => codec::decode::<Collection>(&plain).is_some(),
             Kind::Record => codec::decode_record(&plain).is_some(),
             Kind::Entity => codec::decode::<Entity>(&plain).is_some(),
-            Kind::Bundle => codec::decode::<codec::StoredBundle>(&plain).is_some(),
+            Kind::Bundle => codec::decode_bundle(&plain).is_some(),
             Kind::ApiKey => codec::decode::<ApiKey>(&plain).is_some(),
             Kind::DataKey | Kind::Outbox => true,
         }

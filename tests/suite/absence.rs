@@ -3,7 +3,10 @@
 
 use serde_json::{Value as Json, json};
 
-use super::harness::{Answer, Client, Server, file, lines};
+use super::{
+    harness::{Answer, Client, Server, file, lines},
+    plain,
+};
 
 const JSON: &str = "application/json";
 const LINES: &str = "application/x-ndjson";
@@ -433,4 +436,26 @@ fn under_the_clinical_bundle_absent_and_not_yours_are_the_same_bytes() {
     let ids = |ids: &[&str]| list(json!({"purpose": "treatment", "ids": ids}));
     alike("nurse", &nurse, 200, &[ids(&["none"]), ids(&["rec-000000"]), ids(&["rec-000001"])]);
     alike("nurse", &nurse, 200, &[ids(&["rec-000061", "none"]), ids(&["rec-000061", "rec-000000"])]);
+}
+
+/// Told together, one broken line would make a whole body a question that writes nothing.
+#[test]
+fn beside_a_fault_of_form_nothing_is_said_about_what_is_there() {
+    let server = plain::server();
+    let root = server.root();
+    plain::put_records(&root, &[plain::record("there", "document", 1)]).ok();
+    let mut broken = plain::record("broken", "document", 1);
+    broken["vector"] = json!([1]);
+    // `there` would be told as taken (`mode=create`), or as another document's (`immutable`).
+    for path in ["/v1/collections/notes/records", "/v1/collections/notes/records?mode=create"] {
+        let asked = |id: &str| {
+            let answer = root.put(path, &json!({"records": [plain::record(id, "another", 1), broken]})).expect(422);
+            let errors = answer.json()["errors"].clone();
+            let lines: Vec<_> = errors.as_array().unwrap().iter().map(|e| e["line"].as_u64().unwrap()).collect();
+            assert_eq!(lines, [2], "{errors}");
+            answer.comparable()
+        };
+        assert_eq!(asked("there"), asked("not-there"), "{path}");
+    }
+    assert_eq!(plain::all_records(&root).len(), 1);
 }

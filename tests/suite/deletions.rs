@@ -5,7 +5,10 @@ use std::fmt::Write as _;
 
 use serde_json::{Value as Json, json};
 
-use super::harness::{Answer, Client, Server};
+use super::{
+    harness::{Answer, Client, Server},
+    plain,
+};
 
 const SCHEMA: &str = r#"
 entity Administrator; entity System;
@@ -567,6 +570,93 @@ fn an_entity_that_something_refers_to_goes_only_by_force() {
     assert_eq!(written["entities"][0]["removed_parents"], json!([{"type": "Register", "id": "r1"}]));
     let written = root.put("/v1/entities", &json!([entity("Patient", "p", json!({"sealed": false}), &[])])).ok();
     assert_eq!(written["entities"][0]["removed_attributes"], json!(["guardian"]));
+}
+
+#[test]
+fn a_collection_that_is_deleted_before_its_first_record_stays_deleted() {
+    let mut server = plain::server();
+    let written = json!([entity("Collection", "notes", json!({}), &[])]);
+    server.root().put("/v1/entities", &written).ok();
+    server.root().delete("/v1/entities/Collection/notes?force=true").ok();
+    for again in ["at once", "after a restart"] {
+        // Were it implied by its records, what forbade them on its account would be lifted.
+        let refused = plain::put_records(&server.root(), &[plain::record("first", "d", 1)]);
+        assert_eq!(refused.status, 403, "{again}: {}", refused.text());
+        server.root().get("/v1/entities/Collection/notes").expect(404);
+        server = server.restart();
+    }
+    server.root().put("/v1/entities", &written).ok();
+    plain::put_records(&server.root(), &[plain::record("first", "d", 1)]).ok();
+}
+
+#[test]
+fn an_id_that_is_named_twice_is_erased_or_missed_once() {
+    let server = plain::server();
+    let root = server.root();
+    plain::put_records(&root, &[plain::record("a", "d", 1), plain::record("b", "d", 1)]).ok();
+    let ids = json!({"ids": ["a", "x", "a", "x", "a", "y"]});
+    let answer = root.post("/v1/collections/notes/erase", &ids).expect(200);
+    assert_eq!(answer.json(), json!({"erased": 1, "missing": 2}));
+    let log = plain::all_entries(&root, 0);
+    let entry = log.iter().find(|e| plain::what(e) == "erase").unwrap();
+    assert_eq!(entry["counts"], json!({"asked": 3, "returned": 1}));
+    assert_eq!(entry["records"], json!(["a"]));
+}
+
+mod misfits {
+    //! What does not fit a new schema and is tolerated all the same (`allow_invalid`) counts as not stored.
+
+    use super::*;
+
+    /// A bundle whose patients have these attributes; who consents may be looked at by root.
+    fn bundle(attributes: &str) -> Json {
+        let schema = format!(
+            "entity Administrator; entity System; entity Collection; entity Document; entity Patient = {{ {attributes} }};
+             entity Record in [Document, Collection] = {{ patient: Patient }};
+             action Retrieve, Read, ReadVector appliesTo
+                 {{ principal: [Administrator], resource: [Record], context: {{ purpose: String }} }};
+             action Search, Ingest, Erase, Export, BreakGlass appliesTo
+                 {{ principal: [Administrator], resource: [Collection], context: {{}} }};
+             action ManagePolicies, ManageEntities, ManageCollections, ManageKeys, ManageCallers, ReadAudit, ReviewBreakGlass,
+                 Explain appliesTo {{ principal: [Administrator], resource: [System], context: {{}} }};"
+        );
+        let policies = r#"
+            @id("everything") permit (principal is Administrator, action, resource);
+            @id("consent") forbid (principal, action in [Action::"Retrieve", Action::"Read"], resource)
+            unless { resource.patient.consents };"#;
+        json!({"schema": schema, "policies": policies})
+    }
+
+    #[track_caller]
+    fn shows(server: &Server, expected: bool) {
+        let root = server.root();
+        let found = root.search("notes", &json!({"vector": [1, 0], "purpose": "treatment"})).expect(200).ids();
+        assert_eq!(found.len(), usize::from(expected), "search");
+        root.get("/v1/collections/notes/records/r?purpose=treatment").expect(if expected { 200 } else { 404 });
+    }
+
+    #[test]
+    fn an_entity_that_does_not_fit_the_new_schema_lifts_nothing_also_after_a_restart() {
+        let server = Server::new();
+        let root = server.root();
+        let patient = |attrs| json!([entity("Patient", "p", attrs, &[])]);
+        root.put("/v1/policies?allow_widening=true", &bundle("consents: Bool")).ok();
+        root.put("/v1/entities", &patient(json!({"consents": true}))).ok();
+        root.put("/v1/collections/notes", &json!({"dimension": 2, "metric": "cosine"})).ok();
+        let record = json!({"id": "r", "document": "d", "vector": [1, 0], "text": "a text",
+                            "attributes": {"patient": reference("Patient", "p")}});
+        root.put("/v1/collections/notes/records", &json!({"records": [record]})).ok();
+        shows(&server, true);
+        // The consent is there still, but what it says under a schema that wants more of it nobody knows.
+        let stricter = bundle("consents: Bool, since: Long");
+        assert_eq!(root.put("/v1/policies", &stricter).expect(409).code(), "stored_data_invalid");
+        root.put("/v1/policies?allow_invalid=true", &stricter).ok();
+        shows(&server, false);
+        let server = server.restart();
+        shows(&server, false);
+        server.root().put("/v1/entities", &patient(json!({"consents": true, "since": 7}))).ok();
+        shows(&server, true);
+    }
 }
 
 mod feeds {

@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use wardkeep::{
     crypto::{KdfCost, Passphrase},
     engine::{Environment, Settings, Wardkeep},
-    http::{App, serve},
+    http::{App, Running, serve},
 };
 
 /// The repository.
@@ -183,6 +183,18 @@ impl Server {
 
     /// A server on a store that is there.
     pub fn open(home: Arc<TempDir>, dir: &Path, root_key: &str, settings: Settings, environment: Environment) -> Self {
+        Self::open_with(home, dir, root_key, settings, environment, |running| running)
+    }
+
+    /// The same, with the server set as `set` sets it.
+    pub fn open_with(
+        home: Arc<TempDir>,
+        dir: &Path,
+        root_key: &str,
+        settings: Settings,
+        environment: Environment,
+        set: impl FnOnce(Running) -> Running + Send + 'static,
+    ) -> Self {
         let engine = Arc::new(Wardkeep::open(dir, &passphrase(), settings, environment, &|_| {}).unwrap());
         let app = App::new(Arc::clone(&engine), Vec::new());
         let (told, address) = std::sync::mpsc::channel::<SocketAddr>();
@@ -190,7 +202,7 @@ impl Server {
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
             runtime.block_on(async {
-                let running = serve(app, ([127, 0, 0, 1], 0).into()).await.unwrap();
+                let running = set(serve(app, ([127, 0, 0, 1], 0).into()).await.unwrap());
                 told.send(running.address().unwrap()).unwrap();
                 running.until(async move { drop(stopped.await) }).await.unwrap();
             });

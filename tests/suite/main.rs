@@ -4,16 +4,23 @@
 
 mod absence;
 mod bad_input;
+mod caps;
 mod cases;
 mod crash;
 mod deletions;
+mod diff;
 mod disk;
+mod explain;
+mod fast;
+mod filter;
 mod harness;
 mod immediacy;
 mod law_firm;
+mod lifecycle;
 mod outage;
 mod plain;
 mod refusals;
 mod smoke;
 mod stream;
+mod trial;
 mod ward;

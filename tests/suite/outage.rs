@@ -3,7 +3,8 @@
 
 use std::{
     fs::{self, File},
-    io,
+    io::{self, BufRead as _, BufReader, Write as _},
+    net::TcpStream,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
     process::Command,
@@ -12,6 +13,7 @@ use std::{
         atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering::SeqCst},
         mpsc::channel,
     },
+    time::Duration,
 };
 
 use serde_json::{Value as Json, json};
@@ -20,7 +22,7 @@ use wardkeep::{
     audit::{self, DiskFile},
     authn::{Credential, Origin},
     clock::{Clock, Instant},
-    engine::{Environment, Refusal},
+    engine::{Environment, Refusal, Settings},
     store,
 };
 
@@ -409,6 +411,8 @@ fn after_the_store_could_not_write_nothing_leaves_until_it_is_opened_anew_and_no
         for step in 0..6 {
             let ward = Ward::new();
             let root = ward.server.root();
+            let nobody = ward.server.nobody();
+            assert_eq!(nobody.get("/readyz").ok()["status"], "ready");
             ward.store.break_after(step, fault);
             // The fault shows after so many steps of the store's disk: in one of these at the latest.
             let mut acknowledged = Vec::new();
@@ -426,9 +430,12 @@ fn after_the_store_could_not_write_nothing_leaves_until_it_is_opened_anew_and_no
             assert_nothing_leaves(&root);
             ward.store.mend();
             assert_nothing_leaves(&root);
+            assert_eq!(nobody.get("/readyz").expect(503).code(), "unavailable", "{fault:?} {step}: not ready any more");
+            nobody.get("/healthz").ok();
             assert!(changes(&root, "halted").iter().all(|(_, status)| *status == 503));
 
             let server = ward.restart_on_sound_disks();
+            server.nobody().get("/readyz").ok();
             let ids: Vec<_> =
                 all_records(&server.root()).iter().map(|r| r["id"].as_str().unwrap().to_owned()).collect();
             assert!(acknowledged.iter().all(|id| ids.contains(id)), "{fault:?} {step}: {acknowledged:?} of {ids:?}");
@@ -633,5 +640,37 @@ fn a_bad_credential_is_answered_while_the_disk_hangs_and_a_caller_is_served_afte
         "they were summed up and written at the latest when the server stopped"
     );
     let (_home, dir) = closed(server);
+    assert_sound(&dir);
+}
+
+/// Whoever sends half a request and waits must not keep a store from being closed.
+#[test]
+fn a_request_that_is_never_finished_does_not_hold_the_end_for_ever() {
+    let home = Arc::new(TempDir::new().unwrap());
+    let dir = home.path().join("data");
+    let key = plain::found(&dir);
+    let (settings, environment) = (Settings::default(), Environment::default());
+    let short = |running: wardkeep::http::Running| running.with_grace(Duration::from_millis(200));
+    let mut server = Server::open_with(Arc::clone(&home), &dir, &key, settings, environment, short);
+    let mut half = TcpStream::connect(server.url.strip_prefix("http://").unwrap()).unwrap();
+    write!(
+        half,
+        "PUT /v1/policies HTTP/1.1\r\nhost: wardkeep\r\nauthorization: Bearer {key}\r\ncontent-type: application/json\r\n\
+         content-length: 1000\r\nexpect: 100-continue\r\n\r\n"
+    )
+    .unwrap();
+    // It is under way once the server asks for its body, which never ends.
+    let mut said = String::new();
+    BufReader::new(half.try_clone().unwrap()).read_line(&mut said).unwrap();
+    assert!(said.starts_with("HTTP/1.1 100"), "{said}");
+    half.write_all(b"{").unwrap();
+    let (told, ended) = channel();
+    std::thread::spawn(move || {
+        server.stop();
+        told.send(server)
+    });
+    // A body may pause for 30 seconds: an end that waited for it would come later than this.
+    let server = ended.recv_timeout(Duration::from_secs(20)).expect("the server waits for what never comes");
+    drop(server);
     assert_sound(&dir);
 }

@@ -166,6 +166,25 @@ impl Ward {
             admin("GET", "/v1/policies"),
             with(admin("POST", "/v1/policies/validate"), &policies),
             with(admin("PUT", "/v1/policies"), &policies),
+            admin("GET", "/v1/policies/history"),
+            with(admin("POST", "/v1/policies/rollback"), &json!({"version": 2})),
+            with(
+                case(
+                    "POST",
+                    "/v1/policies/explain",
+                    Refuses::Forbidden,
+                    "auditor",
+                    &["idle", "nurse", "temp", "record feed"],
+                ),
+                &json!({
+                    "caller": {"type": "Clinician", "id": "m-nurse-000"}, "collection": "ward", "record": "rec-000061",
+                    "action": "Retrieve", "purpose": "treatment",
+                }),
+            ),
+            with(
+                admin("POST", "/v1/policies/diff"),
+                &json!({"new": {"bundle": policies}, "purposes": ["treatment"], "days": 1}),
+            ),
             admin("GET", "/v1/callers"),
             with(admin("POST", "/v1/callers"), &json!({"type": "Service", "id": "record-feed"})),
             at(admin("DELETE", "/v1/callers/keys/{key_id}"), &key),

@@ -1,8 +1,12 @@
-//! The main job, once through.
+//! The main job, once through; and the way back in when no key is left.
 
 use serde_json::json;
 
-use super::harness::{Server, lines};
+use super::{
+    harness::{Server, lines},
+    plain::{self, all_entries, closed, run, what},
+};
+use wardkeep::engine::Environment;
 
 #[test]
 fn a_nurse_gets_her_patients_records_and_nothing_else() {
@@ -20,4 +24,28 @@ fn a_nurse_gets_her_patients_records_and_nothing_else() {
     let server = server.restart();
     let nurse = server.client(&nurse.key);
     assert_eq!(nurse.search("ward", &body).ids(), answer.ids());
+}
+
+#[test]
+fn whoever_holds_the_passphrase_makes_a_key_without_a_server() {
+    let server = plain::server();
+    let root = server.root();
+    let add = ["caller", "add", "--type", "Administrator", "--id", "root", "--purpose", "treatment", "--json"];
+    let (code, out, _) = run(&add, &server.dir);
+    assert_eq!((code, out.as_str()), (1, ""), "not beside a server that runs");
+    let lost = root.key.split('_').nth(1).unwrap();
+    root.delete(&format!("/v1/callers/keys/{lost}")).ok();
+    root.get("/v1/callers").expect(401);
+    let (home, dir) = closed(server);
+    let (code, out, err) = run(&add, &dir);
+    assert_eq!(code, 0, "{out}{err}");
+    let made: serde_json::Value = serde_json::from_str(&out).unwrap();
+    let server = plain::serve(&home, &dir, made["api_key"].as_str().unwrap(), Environment::default());
+    let keys = server.root().get("/v1/callers").ok();
+    let [key] = keys["callers"].as_array().unwrap().as_slice() else { panic!("{keys}") };
+    assert_eq!((&key["key_id"], &key["id"]), (&made["key_id"], &json!("root")));
+    assert_eq!(key["purposes"], json!(["treatment"]));
+    let log = all_entries(&server.root(), 0);
+    let entry = log.iter().rfind(|e| what(e) == "make_key").unwrap();
+    assert_eq!((&entry["authentication"], &entry["caller"]["id"]), (&json!("offline"), &json!("root")), "{entry}");
 }

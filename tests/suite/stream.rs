@@ -385,3 +385,22 @@ fn memory_stays_flat_during_a_long_upload() {
     );
     assert!(most * 10 <= after * 13, "{most} KiB at most, {after} KiB after");
 }
+
+/// An answer by line says whether an id is taken: whoever asks that way is in the log, though nothing was written.
+#[test]
+fn an_upload_of_which_nothing_is_taken_is_in_the_log() {
+    let process = Process::with_bundle();
+    let bad = line("r").replace("[1,0]", "[1]");
+    let body = format!(r#"{{"records":[{bad},{bad}]}}"#);
+    for (what, answer) in [
+        ("lines", process.client.put_lines(RECORDS, &format!("{bad}\n{bad}\n")).expect(200)),
+        ("json", process.client.send("PUT", RECORDS, "application/json", body.as_bytes()).expect(422)),
+    ] {
+        let log = process.client.get("/v1/audit?action=Ingest&limit=1000").ok();
+        let told = |e: &&Json| e["trace"] == json!(answer.headers["x-request-id"]);
+        let told: Vec<_> = log["entries"].as_array().unwrap().iter().filter(told).collect();
+        let [entry] = told.as_slice() else { panic!("{what}: {told:?}") };
+        assert_eq!((&entry["what"], &entry["outcome"]), (&json!("ingest"), &json!("invalid")), "{what}");
+        assert_eq!((&entry["detail"], &entry["counts"]["asked"]), (&json!("vector"), &json!(2)), "{what}: {entry}");
+    }
+}

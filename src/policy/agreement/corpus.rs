@@ -5,6 +5,7 @@ use std::{
     collections::{BTreeMap, HashMap, HashSet},
     fs,
     path::{Path, PathBuf},
+    sync::OnceLock,
 };
 
 use cedar_policy::{Context, Entities, Entity as CedarEntity, PolicySet, Schema, ValidationMode, Validator};
@@ -15,8 +16,9 @@ use sha2::{Digest, Sha256};
 use crate::{
     model::{Action, BundleSource, Entity, EntityUid, Slot, Value},
     policy::{
-        Bundle, Columns, Directory, Inquiry, bounds, compile, convert,
+        Bundle, Columns, Directory, Inquiry, Part, bounds, compile, convert,
         oracle::{Judgement, Oracle, World},
+        places::Places,
         slices::Slices,
     },
 };
@@ -104,10 +106,11 @@ fn run(root: &Path, path: &Path, report: &mut Report) -> Result<(), &'static str
     let read = |path: &Path| fs::read_to_string(root.join(path)).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     let test: Test = serde_json::from_str(&read(path)).map_err(|_| "the test is not understood")?;
     let (schema_text, policies) = (read(&test.schema), read(&test.policies));
-    bounds::check(&policies, bounds::Text::Policies).map_err(|_| "the policies are beyond the product's bounds")?;
-    bounds::check(&schema_text, bounds::Text::Schema).map_err(|_| "the schema is beyond the product's bounds")?;
-    let (schema, ..) = compile::schema(&schema_text).map_err(|_| "the schema is not understood")?;
-    let set: PolicySet = policies.parse().map_err(|_| "Cedar does not read the policies")?;
+    bounds::check(&policies, Part::Policies).map_err(|_| "the policies are beyond the product's bounds")?;
+    bounds::check(&schema_text, Part::Schema).map_err(|_| "the schema is beyond the product's bounds")?;
+    let source = BundleSource { schema: schema_text, policies, ..BundleSource::default() };
+    let (schema, ..) = compile::schema(&Places::new(&source)).map_err(|_| "the schema is not understood")?;
+    let set: PolicySet = source.policies.parse().map_err(|_| "Cedar does not read the policies")?;
     let entities = entities(&read(&test.entities), &schema)?;
     let mut directory = Directory::new();
     entities.iter().for_each(|entity| drop(directory.upsert(entity.clone())));
@@ -121,7 +124,7 @@ fn run(root: &Path, path: &Path, report: &mut Report) -> Result<(), &'static str
     let mut bundles: HashMap<EntityUid, [Bundle; 2]> = HashMap::new();
     for asked in &test.requests {
         if !bundles.contains_key(&asked.action) {
-            let of = |plain| bundle(&schema_text, &set, &asked.action, plain, &ward.name);
+            let of = |plain| bundle(&source, &set, &asked.action, plain, &ward.name);
             let both = of(true).and_then(|plain| Ok([plain, of(false)?]));
             let refused = |why| if valid { why } else { "strict validation refuses the policies, and so do we" };
             bundles.insert(asked.action.clone(), both.map_err(refused)?);
@@ -217,22 +220,34 @@ fn inquiry(asked: &Asked, schema: &Schema) -> Option<Inquiry> {
 }
 
 /// The test's policies and schema, though it is not one that the product would take: the action stands for `Retrieve`.
-fn bundle(schema: &str, set: &PolicySet, action: &EntityUid, plain: bool, name: &str) -> Result<Bundle, &'static str> {
-    let (schema, facts, _) = compile::schema(schema).map_err(|_| "the schema is not understood")?;
+fn bundle(
+    source: &BundleSource,
+    set: &PolicySet,
+    action: &EntityUid,
+    plain: bool,
+    name: &str,
+) -> Result<Bundle, &'static str> {
+    let places = Places::new(source);
+    let (schema, facts, _) = compile::schema(&places).map_err(|_| "the schema is not understood")?;
     let actions = BTreeMap::from([(Action::Retrieve, compile::Reach::of(&schema, action.clone()))]);
-    let policies: Result<Vec<_>, _> = set.policies().map(|policy| compile::policy_of(policy, set, &actions)).collect();
-    let policies = policies.map_err(|_| "a policy has a form that is not understood")?;
+    let policies = set.policies().map(|policy| compile::policy_of(policy, set, &actions, &places));
+    let policies: Vec<_> =
+        policies.collect::<Result<_, _>>().map_err(|_| "a policy has a form that is not understood")?;
     let digest: [u8; 32] = Sha256::digest(format!("{name} {action:?} {} {plain}", action.id)).into();
     Ok(Bundle {
-        source: BundleSource::default(),
         digest,
         ground: digest,
         slices: Slices::new(&schema, &policies),
+        templates: vec![],
+        annotations: BTreeMap::new(),
+        places,
         names: policies.iter().map(|policy| (policy.cedar.id().clone(), policy.name.clone())).collect(),
         schema,
         facts,
         policies,
-        warnings: vec![],
+        notes: vec![],
+        dead_links: vec![],
+        review: OnceLock::new(),
         plain,
     })
 }

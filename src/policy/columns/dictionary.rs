@@ -5,7 +5,10 @@ use std::{collections::hash_map::RandomState, hash::BuildHasher};
 use hashbrown::HashTable;
 use roaring::RoaringBitmap;
 
-use super::{packed, slots::Slots};
+use super::{
+    packed::{self, Packed},
+    slots::Slots,
+};
 use crate::model::Value;
 
 /// Number of a value in its dictionary; free again once no slot has it.
@@ -23,7 +26,7 @@ pub(super) struct Dictionary {
 
 #[derive(Debug, Clone, Default)]
 struct Entry {
-    packed: Box<[u8]>,
+    packed: Packed,
     slots: Slots,
 }
 
@@ -33,7 +36,7 @@ impl Dictionary {
     }
 
     fn find_packed(&self, packed: &[u8]) -> Option<Code> {
-        let is_it = |code: &u32| self.entries.get(*code as usize).is_some_and(|entry| entry.packed.as_ref() == packed);
+        let is_it = |code: &u32| self.entries.get(*code as usize).is_some_and(|entry| *entry.packed == *packed);
         self.table.find(self.hasher.hash_one(packed), is_it).map(|code| Code(*code))
     }
 
@@ -78,7 +81,7 @@ impl Dictionary {
         if let Some(code) = self.find_packed(&packed) {
             return code;
         }
-        let hash = self.hasher.hash_one(packed.as_ref());
+        let hash = self.hasher.hash_one(&*packed);
         let entry = Entry { packed, slots: Slots::None };
         let code = match self.free.pop() {
             Some(code) => code,
@@ -89,7 +92,7 @@ impl Dictionary {
             None => self.entries.push(entry),
         }
         let (entries, hasher) = (&self.entries, &self.hasher);
-        let rehash = |code: &u32| entries.get(*code as usize).map_or(0, |e| hasher.hash_one(e.packed.as_ref()));
+        let rehash = |code: &u32| entries.get(*code as usize).map_or(0, |e| hasher.hash_one(&*e.packed));
         self.table.insert_unique(hash, code, rehash);
         Code(code)
     }
@@ -101,7 +104,7 @@ impl Dictionary {
             return;
         }
         let packed = std::mem::take(&mut entry.packed);
-        if let Ok(found) = self.table.find_entry(self.hasher.hash_one(packed.as_ref()), |at| *at == code.0) {
+        if let Ok(found) = self.table.find_entry(self.hasher.hash_one(&*packed), |at| *at == code.0) {
             found.remove();
             self.free.push(code.0);
         }

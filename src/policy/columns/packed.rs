@@ -1,14 +1,48 @@
 //! A value as few bytes, one form a value: what dictionaries keep instead of trees of values.
 
-use std::sync::Arc;
+use std::{ops::Deref, sync::Arc};
 
+use super::super::ordinal;
 use crate::model::{EntityUid, Value};
 
+/// Bytes that need no place of their own.
+const INLINE: usize = 22;
+
+/// The bytes of one value.
+#[derive(Debug, Clone)]
+pub(super) enum Packed {
+    Inline { length: u8, bytes: [u8; INLINE] },
+    Apart(Box<[u8]>),
+}
+
+impl Default for Packed {
+    fn default() -> Self {
+        Self::Inline { length: 0, bytes: [0; INLINE] }
+    }
+}
+
+impl Deref for Packed {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Inline { length, bytes } => bytes.get(..usize::from(*length)).unwrap_or_default(),
+            Self::Apart(bytes) => bytes,
+        }
+    }
+}
+
 /// The bytes of a value. Equal values have equal bytes, and only they.
-pub(super) fn pack(value: &Value) -> Box<[u8]> {
-    let mut bytes = Vec::with_capacity(32);
-    write(value, &mut bytes);
-    bytes.into_boxed_slice()
+pub(super) fn pack(value: &Value) -> Packed {
+    let mut long = Vec::with_capacity(64);
+    write(value, &mut long);
+    let mut bytes = [0; INLINE];
+    match bytes.get_mut(..long.len()) {
+        Some(inline) => {
+            inline.copy_from_slice(&long);
+            Packed::Inline { length: long.len() as u8, bytes }
+        }
+        None => Packed::Apart(long.into_boxed_slice()),
+    }
 }
 
 /// The value that `pack` made these bytes of; `None` for any others.
@@ -48,12 +82,23 @@ fn write(value: &Value, to: &mut Vec<u8>) {
             }
         }
         Value::Extension { function, arguments } => {
+            if let Some(millis) = plain_moment(function, arguments) {
+                to.push(8);
+                return to.extend(millis.to_le_bytes());
+            }
             to.push(7);
             write_text(function, to);
             write_count(arguments.len(), to);
             arguments.iter().for_each(|argument| write(argument, to));
         }
     }
+}
+
+/// What most moments are: `datetime("2026-03-01T12:00:00Z")` in milliseconds, where that form is what would be read back.
+fn plain_moment(function: &str, arguments: &[Value]) -> Option<i64> {
+    let ("datetime", [Value::Text(text)]) = (function, arguments) else { return None };
+    let millis = ordinal::moment(text)?;
+    (ordinal::written(millis)? == **text).then_some(millis)
 }
 
 fn write_text(text: &str, to: &mut Vec<u8>) {
@@ -89,6 +134,12 @@ fn read(from: &mut &[u8]) -> Option<Value> {
             function: read_text(from)?,
             arguments: (0..read_count(from)?).map(|_| read(from)).collect::<Option<_>>()?,
         },
+        8 => {
+            let (number, rest) = from.split_first_chunk::<8>()?;
+            *from = rest;
+            let text = ordinal::written(i64::from_le_bytes(*number))?;
+            Value::Extension { function: "datetime".into(), arguments: vec![Value::text(text)] }
+        }
         _ => return None,
     })
 }
@@ -136,8 +187,33 @@ mod tests {
         let shuffled = json!([true, 1, {"__entity": {"type": "Patient", "id": "p1"}}, "x"]);
         let ordered = json!([1, "x", {"__entity": {"type": "Patient", "id": "p1"}}, true]);
         let packed = |json| pack(&Value::from_json(json).unwrap());
-        assert_eq!(packed(&shuffled), packed(&ordered));
-        assert_ne!(packed(&json!("1")), packed(&json!(1)));
+        assert_eq!(*packed(&shuffled), *packed(&ordered));
+        assert_ne!(*packed(&json!("1")), *packed(&json!(1)));
+    }
+
+    #[test]
+    fn moments_of_the_usual_form_are_short_and_every_form_is_kept() {
+        let moment = |text: &str| Value::Extension { function: "datetime".into(), arguments: vec![Value::text(text)] };
+        for text in [
+            "2026-03-01",
+            "2026-03-01T12:00:00Z",
+            "2026-03-01T12:00:00.000Z",
+            "2026-03-01T12:00:00.250Z",
+            "2026-03-01T12:00:00+0100",
+        ] {
+            assert!(unpack(&pack(&moment(text))) == Some(moment(text)), "{text}");
+        }
+        assert_eq!(pack(&moment("2026-03-01T12:00:00Z")).len(), 9);
+        assert_eq!(pack(&moment("2026-03-01T12:00:00.250Z")).len(), 9);
+        assert_eq!(size_of::<Packed>(), 24);
+    }
+
+    #[test]
+    fn short_and_long_texts_survive_on_both_sides_of_the_bound() {
+        for length in 0..2 * INLINE {
+            let value = Value::text("x".repeat(length));
+            assert!(unpack(&pack(&value)) == Some(value));
+        }
     }
 
     #[test]
@@ -147,6 +223,7 @@ mod tests {
             assert!(unpack(&bytes[..end]).is_none());
         }
         assert!(unpack(&[9]).is_none());
+        assert!(unpack(&[8, 0, 0]).is_none());
         assert!(unpack(&[3, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]).is_none());
         assert!(unpack(&[0, 0]).is_none());
     }
