@@ -11,6 +11,8 @@ use std::{
 use cedar_policy::{Entities, Request};
 use roaring::RoaringBitmap;
 
+#[cfg(test)]
+use super::agreement::{Mutant, is_planted, planted};
 use super::{
     bits::{Bits, Tri},
     columns::{Code, Column},
@@ -80,11 +82,18 @@ impl Binder<'_> {
                 let (yes, no) = (condition.t.clone(), condition.f.clone());
                 condition.choose(|| self.bind_within(&yes, t), || self.bind_within(&no, e))
             }
-            _ => {
-                let looked_up = self.shape(node).or_else(|| self.by_value(node));
-                looked_up.or_else(|| self.by_values(node)).unwrap_or_else(Tri::unknown)
-            }
+            _ => self.atom(node),
         }
+    }
+
+    fn atom(&self, node: &Arc<Node>) -> Tri {
+        let looked_up = self.shape(node);
+        #[cfg(test)]
+        let indexed = looked_up.is_some();
+        let bound = looked_up.or_else(|| self.by_value(node)).or_else(|| self.by_values(node));
+        #[cfg(test)]
+        super::agreement::met(node, indexed, bound.is_some(), columns_of(node));
+        bound.unwrap_or_else(Tri::unknown)
     }
 
     /// Where only few slots matter, looks at no others.
@@ -379,7 +388,9 @@ impl Binder<'_> {
         let present = self.bits(&above.present);
         let t = self.ground.column(path, |column| self.having(column, &items));
         let t = t.or(&self.holding(&above, &items)).and(&present);
-        let f = present.minus(&self.bits(&above.broken));
+        let f = present.clone().minus(&self.bits(&above.broken));
+        #[cfg(test)]
+        let f = planted(Mutant::AncestorNotStored, f, |_| present);
         Some(Tri::true_false(t, f).unsure_of(&above.unsure))
     }
 
@@ -396,7 +407,7 @@ impl Binder<'_> {
             return None;
         }
         let (above, whole) = match self.session.world(self.blank).stored(&uid) {
-            Stored::Yes(entity) => self.ground.directory.ancestors(entity),
+            Stored::Yes(entity) => self.session.world(self.blank).lineage(entity),
             Stored::BySchema if uid.ty.ends_with("Action") => return None,
             Stored::BySchema => (HashSet::new(), true),
             Stored::No => return Some(Tri::bad()),
@@ -522,6 +533,8 @@ impl Binder<'_> {
         }
         let mut sorted = Sorted::default();
         for (judged, slots) in self.represented(node, combinations)?.into_iter().zip(slots) {
+            let own = judged.looked_at.iter().filter_map(|uid| self.ground.own(uid));
+            unsure.extend(own.filter(|own| slots.binary_search(own).is_ok()));
             let set = match judged.outcome {
                 Outcome::True => sorted.of(Some(true)),
                 Outcome::False => sorted.of(Some(false)),
@@ -632,6 +645,10 @@ impl Comparison {
 
     /// The same with the operands exchanged.
     fn reversed(self) -> Self {
+        #[cfg(test)]
+        if is_planted(Mutant::OperandsNotExchanged) {
+            return self;
+        }
         match self {
             Self::Less => Self::Greater,
             Self::LessEq => Self::GreaterEq,
@@ -663,4 +680,11 @@ fn reads_of(node: &Node, found: &mut BTreeSet<Step>) -> Option<()> {
         },
         kind => kind.children().into_iter().try_for_each(|child| reads_of(child, found)),
     }
+}
+
+/// How many columns an expression reads; `None` if it looks at the record in another way.
+#[cfg(test)]
+fn columns_of(node: &Node) -> Option<usize> {
+    let mut reads = BTreeSet::new();
+    reads_of(node, &mut reads).map(|()| reads.len())
 }

@@ -2,6 +2,9 @@
 
 use roaring::RoaringBitmap;
 
+#[cfg(test)]
+use super::agreement::{Mutant, planted};
+
 /// A set of live slots.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) enum Bits {
@@ -126,6 +129,11 @@ impl Tri {
         Self { t: self.t.or(&unsure), f: self.f.or(&unsure), b: self.b.or(&unsure) }
     }
 
+    /// An error counts as false.
+    pub(super) fn skipping_errors(self) -> Self {
+        Self { t: self.t, f: self.f.or(&self.b), b: Bits::None }
+    }
+
     pub(super) fn not(self) -> Self {
         Self { t: self.f, f: self.t, b: self.b }
     }
@@ -135,6 +143,8 @@ impl Tri {
             return self;
         }
         let other = other();
+        #[cfg(test)]
+        let other = planted(Mutant::ErrorOnTheRight, other, Self::skipping_errors);
         Self {
             f: self.f.or(&self.t.clone().and(&other.f)),
             b: self.b.or(&self.t.clone().and(&other.b)),

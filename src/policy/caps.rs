@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::{Bundle, Caps, Directory, Inquiry, PermitCap, PolicyName};
+use super::{Bundle, Caps, Directory, Inquiry, PermitCap, PolicyName, world::World};
 
 /// By name, each once: a template's cap counts once over its links.
 pub(super) fn caps(bundle: &Bundle, inquiry: &Inquiry, directory: &Directory) -> Caps {
     let Some(principal) = directory.get(inquiry.principal()) else { return Caps::default() };
-    let (ancestors, whole) = directory.ancestors(principal);
+    let (ancestors, whole) = World { bundle, inquiry, directory, resource: principal }.lineage(principal);
     let matched = bundle.slices.matched(&bundle.policies, inquiry.action(), principal, (&ancestors, whole));
     let permits = matched.certain.iter().filter_map(|at| bundle.policies.get(*at)).filter(|p| p.permits);
     let by_name: BTreeMap<PolicyName, PermitCap> = permits

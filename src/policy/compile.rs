@@ -102,6 +102,8 @@ pub(super) fn compile(source: &BundleSource) -> Result<Bundle, Faults> {
         notes,
         dead_links,
         review: OnceLock::new(),
+        #[cfg(test)]
+        plain: false,
     })
 }
 
@@ -121,7 +123,7 @@ fn check_bounds(source: &BundleSource) -> Result<(), Faults> {
     if faults.is_empty() { Ok(()) } else { Err(faults) }
 }
 
-fn schema(places: &Places) -> Result<(Schema, Facts, Vec<Warning>), BundleFault> {
+pub(super) fn schema(places: &Places) -> Result<(Schema, Facts, Vec<Warning>), BundleFault> {
     let text = &places.source().schema;
     let fault =
         |error: ffi::DetailedError| BundleFault::new("schema", told(&error)).at(place_of(places, Part::Schema, &error));
@@ -302,25 +304,42 @@ fn note(warning: &ValidationWarning) -> (Code, &'static str) {
     }
 }
 
-/// Every action of the contract with itself and the groups it is in.
-fn reach_of_actions(schema: &Schema) -> BTreeMap<Action, HashSet<EntityUid>> {
-    let entities = schema.action_entities().ok();
-    let reach = |action: Action| {
-        let own = EntityUid::new("Action", action.name());
-        let groups = convert::uid(&own).into_iter().flat_map(|uid| {
-            let ancestors =
-                entities.as_ref().and_then(|e| e.ancestors(&uid).map(|a| a.map(convert::from_uid).collect::<Vec<_>>()));
-            ancestors.unwrap_or_default()
-        });
-        (action, groups.chain([own.clone()]).collect())
-    };
-    Action::all().map(reach).collect()
+/// An action, and the groups that it is in.
+#[derive(Debug)]
+pub(super) struct Reach {
+    own: EntityUid,
+    groups: HashSet<EntityUid>,
 }
 
-fn policy_of(
+impl Reach {
+    pub(super) fn of(schema: &Schema, own: EntityUid) -> Self {
+        let entities = schema.action_entities().ok();
+        let uid = convert::uid(&own);
+        let ancestors = entities.as_ref().zip(uid).and_then(|(entities, uid)| entities.ancestors(&uid));
+        let groups = ancestors.map(|all| all.map(convert::from_uid).collect()).unwrap_or_default();
+        Self { own, groups }
+    }
+
+    fn is_covered_by(&self, constraint: &pst::ActionConstraint) -> bool {
+        match constraint {
+            pst::ActionConstraint::Any => true,
+            pst::ActionConstraint::Eq(uid) => convert::from_pst_uid(uid) == self.own,
+            pst::ActionConstraint::In(uids) => {
+                uids.iter().map(convert::from_pst_uid).any(|uid| uid == self.own || self.groups.contains(&uid))
+            }
+        }
+    }
+}
+
+/// Every action of the contract.
+fn reach_of_actions(schema: &Schema) -> BTreeMap<Action, Reach> {
+    Action::all().map(|action| (action, Reach::of(schema, EntityUid::new("Action", action.name())))).collect()
+}
+
+pub(super) fn policy_of(
     policy: &CedarPolicy,
     set: &PolicySet,
-    actions: &BTreeMap<Action, HashSet<EntityUid>>,
+    actions: &BTreeMap<Action, Reach>,
     places: &Places,
 ) -> Result<Policy, BundleFault> {
     let id = policy.id().to_string();
@@ -352,7 +371,7 @@ fn policy_of(
         resource: resource(&body.resource).ok_or_else(odd)?,
         actions: actions
             .iter()
-            .filter(|(a, reach)| covers(&body.action, **a, reach))
+            .filter(|(_, reach)| reach.is_covered_by(&body.action))
             .map(|(action, _)| *action)
             .collect(),
         every_action: matches!(body.action, pst::ActionConstraint::Any),
@@ -364,14 +383,6 @@ fn policy_of(
         max_records,
         max_patients,
     })
-}
-
-fn covers(constraint: &pst::ActionConstraint, action: Action, reach: &HashSet<EntityUid>) -> bool {
-    match constraint {
-        pst::ActionConstraint::Any => true,
-        pst::ActionConstraint::Eq(uid) => convert::from_pst_uid(uid) == EntityUid::new("Action", action.name()),
-        pst::ActionConstraint::In(uids) => uids.iter().any(|uid| reach.contains(&convert::from_pst_uid(uid))),
-    }
 }
 
 fn entity(value: &pst::EntityOrSlot) -> Option<EntityUid> {

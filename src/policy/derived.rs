@@ -306,8 +306,9 @@ impl<'a> Ground<'a> {
         let mut judged = judge(&asked)?;
         let absent = judged.pop()?.outcome;
         let mut next = Gathered::default();
-        for (group, judged) in groups.into_iter().zip(judged) {
+        for (mut group, judged) in groups.into_iter().zip(judged) {
             for uid in judged.looked_at {
+                self.set_aside_own(&uid, &mut group.slots, to);
                 depends.entry(uid).or_default().insert(group.code);
             }
             self.judged(group, judged.outcome, to, &mut next);
@@ -338,7 +339,7 @@ impl<'a> Ground<'a> {
         }
     }
 
-    /// A record whose value is itself counts as stored for itself alone: what lies beyond is left to the full decision.
+    /// A record whose value is itself, or leads back to it, counts as stored for itself alone: what lies beyond is left to the full decision.
     fn set_aside_own(&self, uid: &EntityUid, slots: &mut Vec<u32>, to: &mut Column) {
         let own = self.own(uid).and_then(|own| slots.binary_search(&own).ok());
         if let Some(at) = own {
@@ -365,6 +366,7 @@ impl<'a> Ground<'a> {
             }
             (_, From::Parents | From::Value) => return,
         }
+        above.iter().for_each(|uid| self.set_aside_own(uid, &mut group.slots, to));
         if !whole {
             to.broken.extend(group.slots.iter().copied());
         }

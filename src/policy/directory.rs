@@ -10,6 +10,8 @@ use std::{
 
 use cedar_policy::Entity as CedarEntity;
 
+#[cfg(test)]
+use super::agreement::{Mutant, planted};
 use super::{columns::Changes, convert};
 use crate::model::{Entity, EntityUid};
 
@@ -84,7 +86,10 @@ impl Directory {
 
     /// Stores an entity, whole; gives back what it replaced.
     pub fn upsert(&mut self, entity: Entity) -> Option<Arc<Entity>> {
-        self.changes.note(entity.uid.clone());
+        let changed = entity.uid.clone();
+        #[cfg(test)]
+        let changed = planted(Mutant::ChangeNotNoted, changed, |_| EntityUid::new("Nobody", "nobody"));
+        self.changes.note(changed);
         for uid in distinct_references(&entity) {
             *self.referrers.entry(uid).or_insert(0) += 1;
         }

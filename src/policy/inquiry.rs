@@ -46,6 +46,21 @@ impl Inquiry {
         Request::new(principal, action, resource, self.cedar_context.clone(), None).ok()
     }
 
+    /// A question under a schema that is none of ours; the action stands for any of ours.
+    #[cfg(test)]
+    pub(super) fn foreign(principal: EntityUid, action_uid: EntityUid, context: Value) -> Option<Self> {
+        let Value::Record(fields) = &context else { return None };
+        Some(Self {
+            cedar_context: Context::from_pairs(convert::pairs(fields)?).ok()?,
+            cedar_principal: convert::uid(&principal)?,
+            cedar_action: convert::uid(&action_uid)?,
+            action: Action::Retrieve,
+            principal,
+            action_uid,
+            context,
+        })
+    }
+
     pub(super) fn new(
         bundle: &Bundle,
         principal: EntityUid,

@@ -112,15 +112,15 @@ impl Facts {
                 common.insert(qualified(namespace, name), ty);
             }
         }
-        let reader = Reader { common, namespaces: namespaces.keys().map(String::as_str).collect() };
+        let reader = Reader { common };
         let mut facts = Self::default();
         for (namespace, body) in namespaces {
             for (name, ty) in members(body, "entityTypes") {
-                facts.types.insert(qualified(namespace, name).into(), reader.entity_type(namespace, ty)?);
+                facts.types.insert(qualified(namespace, name).into(), reader.entity_type(ty)?);
             }
             if namespace.is_empty() {
                 for (id, action) in members(body, "actions") {
-                    facts.actions.insert(id.as_str().into(), reader.action(namespace, action)?);
+                    facts.actions.insert(id.as_str().into(), reader.action(action)?);
                 }
             }
         }
@@ -136,22 +136,22 @@ fn qualified(namespace: &str, name: &str) -> String {
     if namespace.is_empty() || name.contains("::") { name.to_owned() } else { format!("{namespace}::{name}") }
 }
 
+/// Every name in the resolved form is whole: one without a namespace is in none, wherever it stands.
 struct Reader<'a> {
     common: HashMap<String, &'a Json>,
-    namespaces: Vec<&'a str>,
 }
 
 impl Reader<'_> {
-    fn entity_type(&self, namespace: &str, json: &Json) -> Option<EntityType> {
+    fn entity_type(&self, json: &Json) -> Option<EntityType> {
         let attributes = match json.get("shape") {
-            Some(shape) => match self.ty(namespace, shape, 0)? {
+            Some(shape) => match self.ty(shape, 0)? {
                 AttributeType::Record(fields) => fields,
                 _ => return None,
             },
             None => Fields::new(),
         };
         let tags = match json.get("tags") {
-            Some(ty) => Some(self.ty(namespace, ty, 0)?),
+            Some(ty) => Some(self.ty(ty, 0)?),
             None => None,
         };
         let choices = json.get("enum").and_then(Json::as_array);
@@ -159,33 +159,28 @@ impl Reader<'_> {
             attributes,
             tags,
             choices: choices.map(|ids| ids.iter().filter_map(Json::as_str).map(Arc::from).collect()),
-            parents: self.names(namespace, json.get("memberOfTypes")),
+            parents: names(json.get("memberOfTypes")),
         })
     }
 
-    fn action(&self, namespace: &str, json: &Json) -> Option<ActionType> {
+    fn action(&self, json: &Json) -> Option<ActionType> {
         let Some(applies) = json.get("appliesTo").filter(|a| !a.is_null()) else { return Some(ActionType::default()) };
         let context = match applies.get("context") {
-            Some(ty) => match self.ty(namespace, ty, 0)? {
+            Some(ty) => match self.ty(ty, 0)? {
                 AttributeType::Record(fields) => fields,
                 _ => return None,
             },
             None => Fields::new(),
         };
         Some(ActionType {
-            principals: self.names(namespace, applies.get("principalTypes")),
-            resources: self.names(namespace, applies.get("resourceTypes")),
+            principals: names(applies.get("principalTypes")),
+            resources: names(applies.get("resourceTypes")),
             context,
         })
     }
 
-    fn names(&self, namespace: &str, json: Option<&Json>) -> HashSet<Arc<str>> {
-        let names = json.and_then(Json::as_array).into_iter().flatten().filter_map(Json::as_str);
-        names.map(|name| qualified(namespace, name).into()).collect()
-    }
-
     /// `depth` bounds what a cycle of common types could do; Cedar refuses cycles before.
-    fn ty(&self, namespace: &str, json: &Json, depth: usize) -> Option<AttributeType> {
+    fn ty(&self, json: &Json, depth: usize) -> Option<AttributeType> {
         if depth > 512 {
             return None;
         }
@@ -194,34 +189,30 @@ impl Reader<'_> {
             "Boolean" | "Bool" => AttributeType::Bool,
             "Long" => AttributeType::Long,
             "String" => AttributeType::Text,
-            "Set" => AttributeType::Set(Box::new(self.ty(namespace, json.get("element")?, depth + 1)?)),
-            "Record" => AttributeType::Record(self.fields(namespace, json, depth)?),
-            "Entity" => AttributeType::Entity(qualified(namespace, name()?).into()),
+            "Set" => AttributeType::Set(Box::new(self.ty(json.get("element")?, depth + 1)?)),
+            "Record" => AttributeType::Record(self.fields(json, depth)?),
+            "Entity" => AttributeType::Entity(name()?.into()),
             "Extension" => match name()? {
                 "datetime" => AttributeType::Datetime,
                 other => AttributeType::Extension(other.into()),
             },
-            "EntityOrCommon" => self.named(namespace, name()?, depth)?,
-            other => self.named(namespace, other, depth)?,
+            "EntityOrCommon" => self.named(name()?, depth)?,
+            other => self.named(other, depth)?,
         })
     }
 
-    fn fields(&self, namespace: &str, json: &Json, depth: usize) -> Option<Fields> {
+    fn fields(&self, json: &Json, depth: usize) -> Option<Fields> {
         let mut fields = Fields::new();
         for (name, ty) in members(json, "attributes") {
             let required = ty.get("required").and_then(Json::as_bool).unwrap_or(true);
-            fields.insert(name.as_str().into(), Attribute { ty: self.ty(namespace, ty, depth + 1)?, required });
+            fields.insert(name.as_str().into(), Attribute { ty: self.ty(ty, depth + 1)?, required });
         }
         Some(fields)
     }
 
-    fn named(&self, namespace: &str, name: &str, depth: usize) -> Option<AttributeType> {
-        for full in [qualified(namespace, name), name.to_owned()] {
-            if let Some(ty) = self.common.get(&full) {
-                let home = full.rsplit_once("::").map_or("", |(home, _)| home);
-                let home = if self.namespaces.contains(&home) { home } else { "" };
-                return self.ty(home, ty, depth + 1);
-            }
+    fn named(&self, name: &str, depth: usize) -> Option<AttributeType> {
+        if let Some(ty) = self.common.get(name) {
+            return self.ty(ty, depth + 1);
         }
         Some(match name.rsplit("::").next()? {
             "Bool" | "Boolean" => AttributeType::Bool,
@@ -229,7 +220,40 @@ impl Reader<'_> {
             "String" => AttributeType::Text,
             "datetime" => AttributeType::Datetime,
             other @ ("decimal" | "ipaddr" | "duration") => AttributeType::Extension(other.into()),
-            _ => AttributeType::Entity(qualified(namespace, name).into()),
+            _ => AttributeType::Entity(name.into()),
         })
+    }
+}
+
+fn names(json: Option<&Json>) -> HashSet<Arc<str>> {
+    json.and_then(Json::as_array).into_iter().flatten().filter_map(Json::as_str).map(Arc::from).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_namespace_may_refer_to_itself_to_others_and_to_none() {
+        let text = "
+            entity Team;
+            namespace Ns {
+                type Level = String;
+                entity Badge;
+                entity Ward in [Team, Badge] = { team: Team, badge: Badge, level: Level, far: Far::Ward, set: Set<Team> };
+            }
+            namespace Far { entity Ward in [Ns::Ward, Team] = { level: Ns::Level }; }";
+        let (json, _) = cedar_policy::schema_str_to_json_with_resolved_types(text).unwrap();
+        let facts = Facts::read(&json).unwrap();
+        let attribute = |ty: &str, name: &str| facts.types[ty].attributes[name].ty.name();
+        assert_eq!(facts.types["Ns::Ward"].parents, HashSet::from(["Team".into(), "Ns::Badge".into()]));
+        assert_eq!(facts.types["Far::Ward"].parents, HashSet::from(["Ns::Ward".into(), "Team".into()]));
+        let found = ["team", "badge", "level", "far", "set"].map(|name| attribute("Ns::Ward", name));
+        let references = ["`Team`", "`Ns::Badge`", "`Far::Ward`"].map(|ty| format!("reference to a {ty}"));
+        assert_eq!(
+            found,
+            [&*references[0], &references[1], "String", &references[2], &format!("Set<{}>", references[0])]
+        );
+        assert_eq!(attribute("Far::Ward", "level"), "String");
     }
 }

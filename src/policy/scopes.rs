@@ -2,6 +2,8 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+#[cfg(test)]
+use super::agreement::{Mutant, planted};
 use super::{Inquiry, Scope, derived::Moment};
 use crate::model::{Action, EntityUid, Value};
 
@@ -20,6 +22,8 @@ pub(super) struct Key {
 
 impl Key {
     pub(super) fn new(bundle: [u8; 32], inquiry: &Inquiry, context: Value) -> Self {
+        #[cfg(test)]
+        let context = planted(Mutant::ContextForgotten, context, |_| Value::Bool(false));
         Self { bundle, principal: inquiry.principal().clone(), action: inquiry.action(), context }
     }
 }

@@ -82,8 +82,8 @@ pub(super) struct Slices {
     grouped: HashMap<(Action, EntityUid), Vec<usize>>,
     /// What the policies for an action read of the context.
     reads: HashMap<Action, ContextReads>,
-    /// Each action's entity, with every group as a parent.
-    actions: HashMap<Action, CedarEntity>,
+    /// The entity of every action that the schema declares, with all its groups as parents.
+    actions: HashMap<EntityUid, CedarEntity>,
     kept: Mutex<HashMap<Key, Arc<Slice>>>,
 }
 
@@ -114,8 +114,7 @@ impl Slices {
                 }
             }
         }
-        let actions = Action::all().filter_map(|action| Some((action, action_entity(schema, action)?))).collect();
-        Self { open, bound, grouped, reads, actions, kept: Mutex::default() }
+        Self { open, bound, grouped, reads, actions: action_entities(schema), kept: Mutex::default() }
     }
 
     /// What policies for an action read of the context.
@@ -175,9 +174,9 @@ impl Slices {
         Some(slice)
     }
 
-    /// The action's entity for Cedar.
-    pub(super) fn action(&self, action: Action) -> Option<&CedarEntity> {
-        self.actions.get(&action)
+    /// An action's entity for Cedar.
+    pub(super) fn action(&self, uid: &EntityUid) -> Option<&CedarEntity> {
+        self.actions.get(uid)
     }
 }
 
@@ -202,9 +201,11 @@ impl Slice {
     }
 }
 
-fn action_entity(schema: &Schema, action: Action) -> Option<CedarEntity> {
-    let entities = schema.action_entities().ok()?;
-    let uid = convert::uid(&EntityUid::new("Action", action.name()))?;
-    let groups = entities.ancestors(&uid)?.cloned().collect();
-    Some(CedarEntity::new_no_attrs(uid, groups))
+fn action_entities(schema: &Schema) -> HashMap<EntityUid, CedarEntity> {
+    let Ok(entities) = schema.action_entities() else { return HashMap::new() };
+    let entity = |action: &CedarEntity| {
+        let groups = entities.ancestors(&action.uid())?.cloned().collect();
+        Some((convert::from_uid(&action.uid()), CedarEntity::new_no_attrs(action.uid(), groups)))
+    };
+    entities.iter().filter_map(entity).collect()
 }

@@ -73,6 +73,15 @@ impl<'a> World<'a> {
         whole
     }
 
+    /// All ancestors that stored entities lead to, and whether all of them are stored.
+    pub(super) fn lineage(&self, entity: &'a Entity) -> (HashSet<EntityUid>, bool) {
+        let mut found = HashSet::new();
+        let whole = self.ancestors(entity, &mut |uid| {
+            found.insert(uid.clone());
+        });
+        (found, whole)
+    }
+
     /// Everything that `path` may lead to: more than one thing only where a tag's key is computed.
     pub(super) fn reach(&self, path: &'a Path) -> Vec<Reached<'a>> {
         let start = match &path.root {
@@ -113,7 +122,7 @@ impl<'a> World<'a> {
 
 /// Actions, and the ids that enumerated types list, exist by being declared.
 pub(super) fn declared_by_schema(bundle: &Bundle, uid: &EntityUid) -> bool {
-    if uid.ty.as_ref() == "Action" || uid.ty.ends_with("::Action") {
+    if bundle.is_plain() || uid.ty.as_ref() == "Action" || uid.ty.ends_with("::Action") {
         return true;
     }
     let choices = bundle.facts.types.get(&uid.ty).and_then(|ty| ty.choices.as_ref());
