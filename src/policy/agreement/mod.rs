@@ -11,6 +11,8 @@ mod values;
 mod wards;
 mod words;
 
+use std::collections::BTreeSet;
+
 use roaring::RoaringBitmap;
 use serde_json::json;
 
@@ -45,6 +47,22 @@ impl Counts {
     fn new() -> Self {
         let (coverage, gained) = (Coverage::new(), Yield::default());
         Self { coverage, gained, bundles: 0, decided: 0, allowed: 0, asked: 0 }
+    }
+
+    fn note(&mut self, judgement: &Judgement, verdict: &Verdict, asked: bool) {
+        self.decided += 1;
+        self.allowed += u64::from(judgement.allows());
+        self.asked += u64::from(asked);
+        judgement.differs.iter().for_each(|what| self.coverage.difference(what));
+        self.coverage.outcome(match verdict {
+            Verdict::Allow { .. } => "decided: allowed",
+            Verdict::Deny(DenyReason::UnknownPrincipal) => "decided: unknown principal",
+            Verdict::Deny(DenyReason::Unfit) => "decided: unfit",
+            Verdict::Deny(DenyReason::MissingEntity(_)) => "decided: missing entity",
+            Verdict::Deny(DenyReason::Erred(_)) => "decided: erred",
+            Verdict::Deny(DenyReason::Forbidden(_)) => "decided: forbidden",
+            Verdict::Deny(DenyReason::NoPermit) => "decided: no permit",
+        });
     }
 
     fn print(&self) {
@@ -141,7 +159,7 @@ fn neighbours(ward: &Ward<'_>, inquiry: &Inquiry, record: &Entity) -> String {
     inquiry.context().entities(&mut near);
     let near: Vec<&Entity> = near.into_iter().filter_map(|uid| ward.directory.get(uid)).map(AsRef::as_ref).collect();
     let far = near.iter().flat_map(|entity| entity.references()).filter_map(|uid| ward.directory.get(uid));
-    let all: std::collections::BTreeSet<String> =
+    let all: BTreeSet<String> =
         near.iter().copied().chain(far.map(AsRef::as_ref)).map(|entity| entity.to_json().to_string()).collect();
     all.into_iter().collect::<Vec<_>>().join("\n")
 }
@@ -167,24 +185,6 @@ fn caps_are_told(bundle: &Bundle, verdict: &Verdict, scope: &Scope, slot: u32) -
         true if !permits.iter().all(capped) => Err("plan overlooks a permit without a cap"),
         true if permits.iter().any(|name| hidden(&name)) => Err("plan overlooks a permit with a cap"),
         true | false => Ok(()),
-    }
-}
-
-impl Counts {
-    fn note(&mut self, judgement: &Judgement, verdict: &Verdict, asked: bool) {
-        self.decided += 1;
-        self.allowed += u64::from(judgement.allows());
-        self.asked += u64::from(asked);
-        judgement.differs.iter().for_each(|what| self.coverage.difference(what));
-        self.coverage.outcome(match verdict {
-            Verdict::Allow { .. } => "decided: allowed",
-            Verdict::Deny(DenyReason::UnknownPrincipal) => "decided: unknown principal",
-            Verdict::Deny(DenyReason::Unfit) => "decided: unfit",
-            Verdict::Deny(DenyReason::MissingEntity(_)) => "decided: missing entity",
-            Verdict::Deny(DenyReason::Erred(_)) => "decided: erred",
-            Verdict::Deny(DenyReason::Forbidden(_)) => "decided: forbidden",
-            Verdict::Deny(DenyReason::NoPermit) => "decided: no permit",
-        });
     }
 }
 

@@ -26,6 +26,10 @@ const DURATIONS: [&str; 7] = ["1d", "24h", "0ms", "-1h", "1h30m", "9223372036854
 const IPS: [&str; 8] =
     ["10.0.0.1", "10.0.0.1/32", "10.0.0.0/8", "::1", "127.0.0.1", "224.0.0.1", "ff02::/16", "192.168.1.0/24"];
 
+fn word(dice: &mut Dice, pool: &[&'static str]) -> &'static str {
+    dice.pick::<&str>(pool)
+}
+
 /// Ids of entities of a type; more than are stored.
 pub(super) fn ids(design: &Design, ty: &str) -> Vec<String> {
     match (ty, &design.shape(ty).choices) {
@@ -50,11 +54,11 @@ pub(super) fn value(dice: &mut Dice, design: &Design, ty: &Ty) -> Value {
         // extremes are rarer: they make arithmetic err
         Ty::Long if dice.percent(85) => Value::Long(*dice.pick(&LONGS[..5])),
         Ty::Long => Value::Long(*dice.pick(&LONGS)),
-        Ty::Text => Value::text(*dice.pick(&TEXTS)),
-        Ty::Decimal => call("decimal", *dice.pick(&DECIMALS)),
-        Ty::Datetime => call("datetime", *dice.pick(&DATETIMES)),
-        Ty::Duration => call("duration", *dice.pick(&DURATIONS)),
-        Ty::Ip => call("ip", *dice.pick(&IPS)),
+        Ty::Text => Value::text(word(dice, &TEXTS)),
+        Ty::Decimal => call("decimal", word(dice, &DECIMALS)),
+        Ty::Datetime => call("datetime", word(dice, &DATETIMES)),
+        Ty::Duration => call("duration", word(dice, &DURATIONS)),
+        Ty::Ip => call("ip", word(dice, &IPS)),
         Ty::Entity(name) => Value::Entity(reference(dice, design, name)),
         Ty::Set(item) => Value::Set((0..dice.below(4)).map(|_| value(dice, design, item)).collect()),
         Ty::Record(fields) => {
@@ -74,7 +78,7 @@ pub(super) fn is_name(text: &str) -> bool {
 }
 
 pub(super) fn text(dice: &mut Dice) -> String {
-    quoted(*dice.pick(&TEXTS))
+    quoted(word(dice, &TEXTS))
 }
 
 fn quoted(text: &str) -> String {
@@ -94,10 +98,10 @@ pub(super) fn literal(dice: &mut Dice, design: &Design, ty: &Ty) -> Option<Strin
             n => n.to_string(),
         },
         Ty::Text => text(dice),
-        Ty::Decimal => format!("decimal(\"{}\")", dice.pick(&DECIMALS)),
-        Ty::Datetime => format!("datetime(\"{}\")", dice.pick(&DATETIMES)),
-        Ty::Duration => format!("duration(\"{}\")", dice.pick(&DURATIONS)),
-        Ty::Ip => format!("ip(\"{}\")", dice.pick(&IPS)),
+        Ty::Decimal => format!("decimal(\"{}\")", word(dice, &DECIMALS)),
+        Ty::Datetime => format!("datetime(\"{}\")", word(dice, &DATETIMES)),
+        Ty::Duration => format!("duration(\"{}\")", word(dice, &DURATIONS)),
+        Ty::Ip => format!("ip(\"{}\")", word(dice, &IPS)),
         Ty::Entity(name) => entity_literal(&reference(dice, design, name)),
         Ty::Set(item) => {
             let items: Option<Vec<String>> = (0..dice.between(1, 3)).map(|_| literal(dice, design, item)).collect();

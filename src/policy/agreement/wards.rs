@@ -1,6 +1,6 @@
 //! Generated entities and records, of which some are not stored and some do not fit the schema, and changes to them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     design::{Design, Shape, Ty},
@@ -88,8 +88,8 @@ impl<'a> Ward<'a> {
     }
 
     /// Parents of a higher rank only: no hierarchy that may be stored has a cycle.
-    fn parents(&self, dice: &mut Dice, uid: &EntityUid, shape: &Shape) -> std::collections::BTreeSet<EntityUid> {
-        let mut parents = std::collections::BTreeSet::new();
+    fn parents(&self, dice: &mut Dice, uid: &EntityUid, shape: &Shape) -> BTreeSet<EntityUid> {
+        let mut parents = BTreeSet::new();
         for ty in &shape.parents {
             let certain = uid.ty.as_ref() == "Record" && matches!(ty.as_str(), "Document" | "Collection");
             for _ in 0..if certain { 1 } else { dice.below(3) } {

@@ -227,8 +227,7 @@ impl<'a> Writer<'a> {
     }
 
     fn of_sets(&mut self, depth: usize, l: Side, r: Side) -> Term {
-        let sets: Vec<Ty> =
-            self.places.iter().filter_map(|p| matches!(p.ty, Ty::Set(_)).then(|| p.ty.clone())).collect();
+        let sets: Vec<Ty> = self.places.iter().filter(|p| matches!(p.ty, Ty::Set(_))).map(|p| p.ty.clone()).collect();
         let ty = match self.dice.below(3) {
             0 => Ty::Set(Box::new(self.some_type(r))),
             _ if sets.is_empty() => Ty::Set(Box::new(Ty::Text)),
