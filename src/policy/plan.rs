@@ -210,6 +210,10 @@ mod tests {
             .replace("Patient in [Team]", "Patient in [Team, Record]");
         for (condition, back) in [
             ("resource has patient && resource.patient has chart && resource.patient.chart.kind like \"*\"", true),
+            (
+                "resource has patient && resource.patient has chart && resource.patient.chart.kind == resource.kind",
+                true,
+            ),
             ("resource has patient && resource.patient in Collection::\"ward\"", false),
         ] {
             let policies = format!(
