@@ -95,8 +95,16 @@ impl Wardkeep {
         let circumstances = Circumstances::of(why.collection.clone()).purpose(why.purpose.clone());
         let trail = grant.trail(self, What::Explain).circumstances(&circumstances).target(&why.caller);
         let trail = trail.records(std::iter::once(&why.record));
+        let sent = tried.is_some();
         let (told, patient) = self.told(trail.clone(), self.account(why, tried))?;
-        let trail = trail.patients(patient.iter()).done(1).detail(format!("{} {}", why.action.name(), told.verdict));
+        let mut detail = format!("{} {}", why.action.name(), told.verdict);
+        if sent {
+            detail.push_str(&format!("; under a bundle that was sent, {}", told.digest));
+        }
+        if why.now.is_some() {
+            detail.push_str(&format!("; as of {}", told.assumed.now));
+        }
+        let trail = trail.patients(patient.iter()).done(1).detail(detail);
         self.journal.note(trail)?;
         Ok(told)
     }

@@ -156,7 +156,13 @@ pub(super) fn nearest(
     let tie = |a, b| holding.by_id(a, b);
     let mut wanted = walk.release.bound.applied;
     while !walk.full() {
-        let found = holding.index.search(query, &searchable, wanted, &tie);
+        // Among records that are yet to be decided are some that the caller may not see: they must not choose by their number which codes
+        // are read, or how many candidates are kept. The scan of every vector has no such choice.
+        let found = if scope.ask.is_empty() {
+            holding.index.search(query, &searchable, wanted, &tie)
+        } else {
+            holding.index.scan(query, &searchable, wanted, &tie)
+        };
         engine.graphs.count(found.path);
         let more: Vec<_> = found.hits.iter().map(|hit| (hit.slot, Some(hit.score))).collect();
         walk.offer(&more)?;

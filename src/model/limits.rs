@@ -48,6 +48,8 @@ pub const BUNDLE_POLICIES: usize = 20_000;
 pub const FILTER_BYTES: usize = 8 << 10;
 /// Nesting of a filter; a chain of one operator, `&&` or `||`, counts once.
 pub const FILTER_DEPTH: usize = 32;
+/// Calls in a filter that Cedar is asked about value by value: each costs microseconds a value, which others wait for.
+pub const FILTER_CALLS: usize = 16;
 /// Faults, and warnings, of a bundle that one answer tells.
 pub const BUNDLE_FINDINGS: usize = 1_000;
 /// Versions of the bundle in one answer.

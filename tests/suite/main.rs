@@ -14,6 +14,7 @@ mod explain;
 mod fast;
 mod filter;
 mod harness;
+mod hidden;
 mod immediacy;
 mod law_firm;
 mod lifecycle;

@@ -268,6 +268,37 @@ pub(super) fn too_deep(expr: &pst::Expr) -> bool {
     false
 }
 
+/// How many calls there are whose outcome only Cedar knows: what compares or takes apart decimals, addresses, moments and durations.
+pub(super) fn calls(expr: &pst::Expr) -> usize {
+    let (mut calls, mut open) = (0, vec![expr]);
+    while let Some(expr) = open.pop() {
+        calls += usize::from(match expr {
+            pst::Expr::UnaryOp { op, .. } => !matches!(
+                op,
+                UnaryOp::Not
+                    | UnaryOp::Neg
+                    | UnaryOp::IsEmpty
+                    | UnaryOp::Datetime
+                    | UnaryOp::Decimal
+                    | UnaryOp::Duration
+                    | UnaryOp::Ip
+            ),
+            pst::Expr::BinaryOp { op, .. } => matches!(
+                op,
+                BinaryOp::IsInRange
+                    | BinaryOp::DurationSince
+                    | BinaryOp::DecimalLessThan
+                    | BinaryOp::DecimalLessEq
+                    | BinaryOp::DecimalGreater
+                    | BinaryOp::DecimalGreaterEq
+            ),
+            _ => false,
+        });
+        open.extend(children(expr).into_iter().map(AsRef::as_ref));
+    }
+    calls
+}
+
 /// The operator of a chain.
 pub(super) fn chain_of(expr: &pst::Expr) -> Option<BinaryOp> {
     match expr {

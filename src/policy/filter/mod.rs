@@ -22,7 +22,7 @@ use cedar_policy::{
 pub use self::bind::{Matching, Rows, Work};
 use self::check::{Checker, Flaw};
 use super::{Bundle, COMPILE_STACK, Directory, Inquiry, Position, convert, on_large_stack};
-use crate::model::{Action, Entity};
+use crate::model::{Action, Entity, limits::FILTER_CALLS};
 
 /// An expression that says of a record whether it is wanted. Good for the bundle and the action that it was compiled for.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ pub struct Filter {
 /// Why a filter was refused: from its text and the schema alone. Repeats nothing of the text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FilterFault {
-    /// `filter_too_long`, `filter_too_deep`, `filter_syntax`, `filter_variable`, `filter_dereference`, `filter_attribute`,
+    /// `filter_too_long`, `filter_too_deep`, `filter_costly`, `filter_syntax`, `filter_variable`, `filter_dereference`, `filter_attribute`,
     /// `filter_optional`, `filter_type`, `filter_entity`, `filter_function`.
     pub code: &'static str,
     /// What to mend.
@@ -94,6 +94,10 @@ fn compile(bundle: &Bundle, text: &str, action: Action) -> Result<Filter, Faults
     let tree = pst::Expr::try_from(parsed.as_ref().clone()).map_err(|_| vec![check::no_tree(text, &parsed)])?;
     if check::too_deep(&tree) {
         return Err(vec![nesting::too_deep()]);
+    }
+    if check::calls(&tree) > FILTER_CALLS {
+        let detail = format!("`filter` must not have more than {FILTER_CALLS} calls of extension functions on values");
+        return Err(vec![FilterFault::new("filter_costly", detail)]);
     }
     let checker = Checker::new(bundle, action);
     let flaws = checker.flaws(&tree);

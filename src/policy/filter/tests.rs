@@ -540,3 +540,13 @@ fn no_message_repeats_the_text() {
         assert!(!format!("{faults:?}").contains("janedoe"), "{text}: {faults:?}");
     }
 }
+
+#[test]
+fn what_cedar_has_to_be_asked_value_by_value_is_bounded_from_the_expression_alone() {
+    let bundle = bundle();
+    let calls = |count: usize| vec![r#"resource.score.lessThan(decimal("0.5"))"#; count].join(" || ");
+    let guarded = |count: usize| format!("resource has score && ({})", calls(count));
+    assert!(bundle.filter(&guarded(limits::FILTER_CALLS), Action::Retrieve).is_ok());
+    let faults = bundle.filter(&guarded(limits::FILTER_CALLS + 1), Action::Retrieve).unwrap_err();
+    assert_eq!(faults[0].code, "filter_costly");
+}
