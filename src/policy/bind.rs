@@ -31,7 +31,7 @@ const BATCH: usize = 512;
 /// Distinct values that Cedar is asked about for one request: some 10 ms.
 const VALUES_ASKED: usize = 4_096;
 /// Columns that one atom may read.
-const COLUMNS_COMBINED: usize = 4;
+pub(super) const COLUMNS_COMBINED: usize = 4;
 /// Distinct values that Cedar is asked about once, to be remembered.
 const VALUES_REMEMBERED: usize = 1 << 17;
 
@@ -659,7 +659,7 @@ impl Comparison {
 }
 
 /// The columns that an expression reads; `None` if it looks at the record in another way.
-fn reads_of(node: &Node, found: &mut BTreeSet<Step>) -> Option<()> {
+pub(super) fn reads_of(node: &Node, found: &mut BTreeSet<Step>) -> Option<()> {
     let on_record = |e: &Node| matches!(e.kind, Kind::Var(Root::Resource));
     match &node.kind {
         Kind::Var(Root::Resource) => None,

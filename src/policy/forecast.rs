@@ -7,16 +7,15 @@ use std::{
 };
 
 use super::{
-    Bundle, PolicyName, cover,
+    Bundle, PolicyName,
+    bind::{COLUMNS_COMBINED, reads_of},
+    cover,
     fault::Place,
     review::Code,
     schema::{AttributeType, Facts},
     tree::{Binary, Kind, Node, Root, Step},
 };
-use crate::model::{Action, Value};
-
-/// Columns of one atom whose combinations of values the binder puts to Cedar.
-const COLUMNS_COMBINED: usize = 4;
+use crate::model::Action;
 
 /// How a policy is decided, cheapest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -159,7 +158,7 @@ impl Reader<'_> {
             return Means::Indexed;
         }
         let mut columns = BTreeSet::new();
-        match columns_of(node, &mut columns) {
+        match reads_of(node, &mut columns) {
             Some(()) if (1..=COLUMNS_COMBINED).contains(&columns.len()) => Means::ByValue,
             Some(()) | None => Means::Asked,
         }
@@ -254,29 +253,5 @@ fn path(node: &Node) -> Option<Vec<Step>> {
             Some(path)
         }
         _ => None,
-    }
-}
-
-/// The columns that an expression reads; `None` if it looks at the record in another way.
-fn columns_of(node: &Node, found: &mut BTreeSet<Step>) -> Option<()> {
-    let on_record = |e: &Node| matches!(e.kind, Kind::Var(Root::Resource));
-    match &node.kind {
-        Kind::Var(Root::Resource) => None,
-        Kind::Attr(e, name) if on_record(e) => {
-            found.insert(Step::Attr(Arc::clone(name)));
-            Some(())
-        }
-        Kind::Has(e, names) if on_record(e) => {
-            found.insert(Step::Attr(Arc::clone(names.first()?)));
-            Some(())
-        }
-        Kind::GetTag(e, key) | Kind::HasTag(e, key) if on_record(e) => match &key.kind {
-            Kind::Literal(Value::Text(key)) => {
-                found.insert(Step::Tag(Some(Arc::clone(key))));
-                Some(())
-            }
-            _ => None,
-        },
-        kind => kind.children().into_iter().try_for_each(|child| columns_of(child, found)),
     }
 }
