@@ -277,3 +277,29 @@ fn the_longest_chain_that_is_taken_is_served_from_a_small_stack() {
     };
     std::thread::Builder::new().stack_size(1 << 20).spawn(work).unwrap().join().unwrap();
 }
+
+#[test]
+fn a_forbid_that_the_new_schema_blinds_is_widening_however_deep_it_looks() {
+    let compiled = |from: &str, to: &str| {
+        let policies = format!(
+            "{POLICIES} @id(\"deep\") forbid (principal, action, resource is Record) when {{ resource has info.who && resource.info.who is Clinician }};"
+        );
+        let source = BundleSource { schema: schema("").replace(from, to), policies, ..Default::default() };
+        Bundle::compile(&source).unwrap_or_else(|faults| panic!("{faults:?}"))
+    };
+    let old = compiled("", "");
+    assert!(compiled("", "").widening(&old).is_empty());
+    assert!(compiled("note: String }", "note: String, more?: Long }").widening(&old).is_empty());
+    let names = |from: &str, to: &str| {
+        let policies = format!(
+            "{POLICIES} @id(\"deep\") forbid (principal, action, resource is Record) when {{ resource has info.note }};"
+        );
+        let with = |schema: String| {
+            Bundle::compile(&BundleSource { schema, policies: policies.clone(), ..Default::default() }).unwrap()
+        };
+        with(schema("").replace(from, to)).widening(&with(schema("")))
+    };
+    assert_eq!(names("note: String }", "note?: String }"), ["deep"]);
+    assert_eq!(names("note: String }", "remark: String }"), ["deep"]);
+    assert!(names("who?: Clinician, ", "").is_empty());
+}

@@ -7,7 +7,7 @@ use super::{
     Bundle, PolicyName,
     compile::Policy,
     cover::Cover,
-    schema::{Facts, Fields},
+    schema::{AttributeType, Facts, Fields},
 };
 
 /// Names of forbids that `old` has and `new` lacks, narrows or words otherwise, and of permits whose cap binds less.
@@ -70,22 +70,29 @@ fn bound(cover: &Cover<'_>, policy: &Policy) -> [Cap; 2] {
     [sum(|p| p.max_records), sum(|p| p.max_patients)]
 }
 
-/// Whether the new schema no longer declares, or no longer requires, something that a forbid reads: its words are the same and
-/// say less, since `has` is then false.
+/// Whether the new schema no longer declares, or no longer requires, something that a forbid reads, or gives it another type: its words
+/// are the same and say less, since `has` is then false.
 fn blinded(policy: &Policy, old: &Facts, new: &Facts) -> bool {
-    let lost = |was: &Fields, is: Option<&Fields>| {
-        policy.names.iter().filter_map(|name| Some((was.get(name)?, is.and_then(|is| is.get(name))))).any(
-            |(was, is)| match is {
-                None => true,
-                Some(is) => was.required && !is.required,
-            },
-        )
-    };
     let of_entities =
-        old.types.iter().any(|(ty, was)| lost(&was.attributes, new.types.get(ty).map(|is| &is.attributes)));
+        old.types.iter().any(|(ty, was)| lost(policy, &was.attributes, new.types.get(ty).map(|is| &is.attributes)));
     let of_context = policy.actions.iter().any(|action| {
         let context = |facts: &'_ Facts| facts.actions.get(action.name()).map(|a| a.context.clone());
-        context(old).is_some_and(|was| lost(&was, context(new).as_ref()))
+        context(old).is_some_and(|was| lost(policy, &was, context(new).as_ref()))
     });
     of_entities || of_context
+}
+
+fn lost(policy: &Policy, was: &Fields, is: Option<&Fields>) -> bool {
+    let read = policy.names.iter().filter_map(|name| Some((was.get(name)?, is.and_then(|is| is.get(name)))));
+    read.into_iter().any(|(was, is)| match is {
+        None => true,
+        Some(is) => (was.required && !is.required) || changed(policy, &was.ty, &is.ty),
+    })
+}
+
+fn changed(policy: &Policy, was: &AttributeType, is: &AttributeType) -> bool {
+    match (was, is) {
+        (AttributeType::Record(was), AttributeType::Record(is)) => lost(policy, was, Some(is)),
+        (was, is) => was != is,
+    }
 }
