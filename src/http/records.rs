@@ -175,6 +175,9 @@ impl Ingested {
     }
 }
 
+/// From here on a line's buffer is made as large as a line may be.
+const LONG_LINE: usize = 64 << 10;
+
 /// Lines on their way into one commit, with their numbers; without bytes where a line was too long to be kept.
 #[derive(Default)]
 struct Batch {
@@ -197,8 +200,9 @@ impl Batch {
         };
         self.too_long |= self.partial.len() + line.len() > limits::LINE_BYTES;
         if self.too_long {
-            self.partial = Vec::new();
+            self.partial.clear();
         } else {
+            self.room_for(line.len());
             self.partial.extend_from_slice(line);
         }
         if complete {
@@ -207,9 +211,17 @@ impl Batch {
         left
     }
 
+    /// A long line gets all that a line may take at once: pages that are not written cost nothing, copies on the way do.
+    fn room_for(&mut self, more: usize) {
+        if self.partial.len() + more > self.partial.capacity().max(LONG_LINE) {
+            self.partial.reserve_exact(limits::LINE_BYTES - self.partial.len());
+        }
+    }
+
     /// The line is whole. Blank lines count but say nothing.
     fn end(&mut self) {
-        let line = std::mem::take(&mut self.partial);
+        let line = self.partial.clone();
+        self.partial.clear();
         self.number += 1;
         if std::mem::take(&mut self.too_long) {
             self.lines.push((self.number, None));
