@@ -84,7 +84,7 @@ impl Codes {
         let (bytes, bits) = (codec.byte_lines(), codec.bit_lines());
         let draft =
             Draft { bytes: vec![Line::default(); bytes], bits: vec![Line::default(); bits], ..Draft::default() };
-        Self { codec, bytes: Rows::new(bytes), scales: Rows::new(3), bits: Rows::new(bits), draft }
+        Self { codec, bytes: Rows::new(bytes), scales: Rows::new(Scale::FLOATS), bits: Rows::new(bits), draft }
     }
 
     pub(super) fn scale(&self, slot: u32) -> Scale {
@@ -128,7 +128,7 @@ impl Columns {
         if let Some(codes) = &mut self.codes {
             codes.draft.bytes.fill(Line([0xFF; 64]));
             codes.draft.bits.fill(Line([0x7F; 64]));
-            codes.put(slot, Scale { scale: poison, bias: poison, length: poison });
+            codes.put(slot, Scale { scale: poison, bias: poison, length: poison, lost: poison });
         }
     }
 }

@@ -17,12 +17,14 @@ use super::{
     planner::{Effort, Pass},
     rows::Rows,
     share,
-    top::{Top, nearest_first},
+    top::{Top, nearest_first, reaching},
 };
 use crate::model::Slot;
 
 /// Rows that are handed to a kernel at a time.
 const BLOCK: usize = 64;
+/// Finalists that are scored before the bar is looked at again.
+const AT_A_TIME: usize = 8;
 /// Hits that a thread keeps memory for between searches.
 const KEPT_HITS: usize = 1 << 16;
 
@@ -122,7 +124,7 @@ impl<'a> Scan<'a> {
         scratch: &mut Scratch,
         work: &mut Work,
     ) -> Top<'a> {
-        codes.codec.ask_bits(self.query, &mut scratch.bits, &mut scratch.workspace);
+        let doubt = codes.codec.ask_bits(self.query, &mut scratch.bits, &mut scratch.workspace);
         codes.codec.ask_bytes(self.query, &mut scratch.bytes);
         let above = |bar, k, memory| Top::above(bar, k, self.tie, memory);
 
@@ -133,10 +135,10 @@ impl<'a> Scan<'a> {
         scratch.candidates = wide.into_unordered();
         let mut top = self.among_candidates(codes, effort, scratch, work);
 
-        // a row that is no more scores minus infinity: it is below the lowest bar
         let last = top.last().unwrap_or(f32::MIN);
-        if left_out.is_some_and(|left_out| left_out >= last) {
-            let all = above(last, usize::MAX, std::mem::take(&mut scratch.candidates));
+        if left_out.is_some_and(|left_out| doubt.may_reach(left_out, last)) {
+            let bar = doubt.sharpen(&mut scratch.bits, last);
+            let all = above(bar, usize::MAX, std::mem::take(&mut scratch.candidates));
             let (all, read) = self.sweep(codes, &scratch.bits, permitted, all);
             work.bits += read;
             scratch.candidates = all.into_unordered();
@@ -164,14 +166,21 @@ impl<'a> Scan<'a> {
         self.refine(near, effort, work)
     }
 
-    /// Scores the vectors of the best of `near`, then of all others that may well be as near as the last of the answer.
+    /// Scores the vectors of the best of `near`, then of others from the best on, until none may be as near as the last of
+    /// the answer.
     fn refine(&self, near: &mut [Hit], effort: Effort, work: &mut Work) -> Top<'a> {
         let mut top = Top::new(self.k, self.tie);
         let first = nearest_first(near, effort.finalists(self.k), self.tie).len();
         let (first, rest) = near.split_at_mut(first);
         first.iter().for_each(|hit| self.score(hit.slot, &mut top, work));
-        let last = top.last().unwrap_or(f32::NEG_INFINITY);
-        rest.iter().filter(|hit| hit.score >= last).for_each(|hit| self.score(hit.slot, &mut top, work));
+        let mut last = top.last().unwrap_or(f32::NEG_INFINITY);
+        for part in reaching(rest, last, self.tie).chunks(AT_A_TIME) {
+            if part.first().is_some_and(|best| best.score < last) {
+                break;
+            }
+            part.iter().for_each(|hit| self.score(hit.slot, &mut top, work));
+            last = top.last().unwrap_or(f32::NEG_INFINITY);
+        }
         top
     }
 

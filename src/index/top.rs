@@ -136,6 +136,14 @@ pub(super) fn nearest_first<'h>(hits: &'h mut [Hit], k: usize, tie: Tie<'_>) -> 
     hits.get(..k).unwrap_or(hits)
 }
 
+/// Moves the hits that score `bar` or more to the front, nearest first, and returns them.
+pub(super) fn reaching<'h>(hits: &'h mut [Hit], bar: f32, tie: Tie<'_>) -> &'h [Hit] {
+    let kept = gather(hits, bar);
+    let (reaching, _) = hits.split_at_mut(kept);
+    reaching.sort_unstable_by(|a, b| nearer(a, b, tie));
+    reaching
+}
+
 /// Moves what scores `bar` or more to the front and tells how many that are.
 fn gather(hits: &mut [Hit], bar: f32) -> usize {
     let mut kept = 0;

@@ -1,3 +1,5 @@
+mod hostile;
+
 use std::cell::RefCell;
 
 use proptest::prelude::*;
