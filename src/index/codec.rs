@@ -150,11 +150,8 @@ impl Scale {
         [self.scale, self.bias, self.length, self.lost]
     }
 
-    pub(super) fn of(floats: &[f32]) -> Self {
-        match *floats {
-            [scale, bias, length, lost] => Self { scale, bias, length, lost },
-            _ => Self::GONE,
-        }
+    pub(super) fn of([scale, bias, length, lost]: [f32; Self::FLOATS]) -> Self {
+        Self { scale, bias, length, lost }
     }
 }
 
@@ -315,6 +312,11 @@ impl Workspace {
     pub(super) fn wipe(&mut self) {
         self.vector.zeroize();
         self.spare.zeroize();
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_blank(&self) -> bool {
+        self.vector.iter().chain(&self.spare).all(|x| x.to_bits() == 0)
     }
 }
 

@@ -28,6 +28,7 @@ pub use planner::Why;
 use planner::{DEAD_SHARE_MAX, Effort, Facts, GRAPH_ROWS_MIN, Plan, TAIL_SHARE_MAX};
 use scan::Scan;
 pub use scan::Work;
+pub use share::use_cores;
 use top::Top;
 
 /// Orders slots of equal score. It must be a total order.

@@ -82,6 +82,12 @@ impl<'a> Top<'a> {
         held
     }
 
+    /// The best `k`, nearest first, in memory of their own; and the memory that they were gathered in.
+    pub(super) fn into_answer(self) -> (Vec<Hit>, Vec<Hit>) {
+        let gathered = self.into_hits();
+        (gathered.clone(), gathered)
+    }
+
     /// The best `k` in no order.
     pub(super) fn into_unordered(mut self) -> Vec<Hit> {
         self.trim();
