@@ -31,6 +31,8 @@ mod damage_tests;
 #[cfg(test)]
 mod fixture;
 #[cfg(test)]
+mod key_tests;
+#[cfg(test)]
 mod tests;
 
 pub use change::{Change, Row, RowKey};

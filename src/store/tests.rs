@@ -1,10 +1,13 @@
 //! The store from the outside: what is written is read, what is changed behind its back is refused.
 
-use std::{fs, sync::atomic::Ordering::SeqCst};
+use std::{
+    fs,
+    sync::{Arc, atomic::Ordering::SeqCst},
+};
 
 use super::{Change, Kind, Store, StoreError, fixture::*};
 use crate::{
-    crypto::{KdfCost, KeyError, OsEntropy, Passphrase},
+    crypto::{KdfCost, KeyError, OsEntropy, Passphrase, PassphraseKey},
     model::{Collection, Value},
 };
 
@@ -209,7 +212,8 @@ fn an_older_copy_of_any_part_is_refused() {
     }
     drop(store);
     let next = Passphrase::from_bytes(b"a sentence of this year".to_vec()).unwrap();
-    ring.rewrap(&path.join("keyring"), &next, KdfCost::FLOOR, &OsEntropy).unwrap();
+    let provider = PassphraseKey::make(&next, KdfCost::FLOOR, &OsEntropy).unwrap();
+    ring.rewrap(Arc::new(provider), &OsEntropy).unwrap();
     drop(Store::open(&path, &next, &options()).unwrap());
 
     let attempt = |part: &[&str], with: &Passphrase| {
