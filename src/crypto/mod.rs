@@ -16,6 +16,7 @@
 mod derive;
 mod entropy;
 mod envelope;
+mod escrow;
 mod kdf;
 mod provider;
 mod ring;
@@ -23,6 +24,8 @@ mod ring_file;
 mod xaes;
 
 pub use entropy::{Entropy, EntropyError, OsEntropy};
+pub(crate) use derive::short;
+pub use escrow::Escrow;
 pub use envelope::{DataKey, KEY_ID_BYTES, KeyTag, OVERHEAD_BYTES, key_of};
 pub use kdf::{KdfCost, Passphrase, PassphraseKey};
 pub use provider::{KeyProvider, ProviderKind, Unlock};

@@ -105,6 +105,15 @@ pub enum Change {
         /// Its row's name.
         row: RowKey,
     },
+    /// Rows of any kind came back from a backup.
+    Restore {
+        /// When.
+        at: Instant,
+        /// Their data keys.
+        keys: Vec<(KeyTag, Vec<u8>)>,
+        /// The rows.
+        rows: Vec<Row>,
+    },
 }
 
 impl Change {
@@ -119,7 +128,8 @@ impl Change {
             | Self::RemoveEntities { at, .. }
             | Self::PutBundle { at, .. }
             | Self::PutApiKey { at, .. }
-            | Self::RemoveApiKey { at, .. } => *at,
+            | Self::RemoveApiKey { at, .. }
+            | Self::Restore { at, .. } => *at,
         }
     }
 
@@ -138,7 +148,9 @@ impl Change {
             Self::PutCollection { at: _, keys, row }
             | Self::PutBundle { at: _, keys, row }
             | Self::PutApiKey { at: _, keys, row } => put(draft, keys, std::slice::from_ref(row))?,
-            Self::PutRecords { at: _, keys, rows } | Self::PutEntities { at: _, keys, rows } => put(draft, keys, rows)?,
+            Self::PutRecords { at: _, keys, rows }
+            | Self::PutEntities { at: _, keys, rows }
+            | Self::Restore { at: _, keys, rows } => put(draft, keys, rows)?,
             Self::EraseRecords { at: _, rows } | Self::RemoveEntities { at: _, rows } => {
                 rows.iter().try_for_each(|key| draft.remove(key))?;
             }
