@@ -23,10 +23,10 @@ mod ring_file;
 mod xaes;
 
 pub use entropy::{Entropy, EntropyError, OsEntropy};
-pub use envelope::{DataKey, KEY_ID_BYTES, KeyTag, OVERHEAD_BYTES, key_of};
+pub use envelope::{DataKey, KEY_ID_BYTES, KeyTag, OVERHEAD_BYTES, head_of, key_of};
 pub use kdf::{KdfCost, Passphrase, PassphraseKey};
 pub use provider::{KeyProvider, ProviderKind, Unlock};
-pub use ring::{KeyRing, Renewal, WrappedKey};
+pub use ring::{KeyRing, Renewal, WrappedKey, verifies};
 
 /// Why keys could not be made or opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

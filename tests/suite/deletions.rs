@@ -596,7 +596,7 @@ fn an_id_that_is_named_twice_is_erased_or_missed_once() {
     plain::put_records(&root, &[plain::record("a", "d", 1), plain::record("b", "d", 1)]).ok();
     let ids = json!({"ids": ["a", "x", "a", "x", "a", "y"]});
     let answer = root.post("/v1/collections/notes/erase", &ids).expect(200);
-    assert_eq!(answer.json(), json!({"erased": 1, "missing": 2}));
+    assert_eq!(answer.json(), json!({"erased": 1, "missing": 2, "resealed": 1}));
     let log = plain::all_entries(&root, 0);
     let entry = log.iter().find(|e| plain::what(e) == "erase").unwrap();
     assert_eq!(entry["counts"], json!({"asked": 3, "returned": 1}));
