@@ -162,7 +162,7 @@ impl Wardkeep {
             .filter(|(other, _)| *other != name)
             .map(|(_, holding)| holding.of_patient(patient).len())
             .sum();
-        let there = world.is_explicit(patient);
+        let there = world.written(patient).is_some();
         drop(world);
         if elsewhere > 0 {
             let refusal = Refusal::conflict(
@@ -258,19 +258,11 @@ fn under_the_same_keys(holding: &Holding, slots: &RoaringBitmap) -> RoaringBitma
 
 impl World {
     fn still_named(&self, patient: &EntityUid) -> StillNamed {
-        let refers = |uid: &EntityUid| uid != patient;
-        let mut entities: Vec<EntityUid> = match self.directory.referrers(patient) {
-            0 => Vec::new(),
-            _ => {
-                let all = self.directory.iter().filter(|entity| entity.references().contains(&patient));
-                all.map(|entity| entity.uid.clone()).filter(refers).collect()
-            }
-        };
-        entities.sort();
+        let mut entities = self.referring(patient);
         let entities_count = entities.len();
         entities.truncate(limits::STILL_NAMED);
         StillNamed {
-            own_entity: self.is_explicit(patient),
+            own_entity: self.written(patient).is_some(),
             entities,
             entities_count,
             policies: self.policy.bundle.naming(patient),
