@@ -23,13 +23,13 @@ mod ring;
 mod ring_file;
 mod xaes;
 
-pub use entropy::{Entropy, EntropyError, OsEntropy};
 pub(crate) use derive::short;
+pub use entropy::{Entropy, EntropyError, OsEntropy};
+pub use envelope::{DataKey, KEY_ID_BYTES, KeyTag, OVERHEAD_BYTES, head_of, key_of};
 pub use escrow::Escrow;
-pub use envelope::{DataKey, KEY_ID_BYTES, KeyTag, OVERHEAD_BYTES, key_of};
 pub use kdf::{KdfCost, Passphrase, PassphraseKey};
 pub use provider::{KeyProvider, ProviderKind, Unlock};
-pub use ring::{KeyRing, Renewal, WrappedKey};
+pub use ring::{KeyRing, Renewal, WrappedKey, verifies};
 
 /// Why keys could not be made or opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

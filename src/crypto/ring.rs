@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use ed25519_dalek::{Signer as _, SigningKey};
+use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 use parking_lot::RwLock;
 use zeroize::Zeroizing;
 
@@ -403,6 +403,12 @@ impl Signer for AuditSigner {
     }
 }
 
+/// Whether `signature` (Ed25519) of `message` holds under a public key.
+pub fn verifies(public_key: &[u8; 32], message: &[u8], signature: &[u8]) -> bool {
+    let (key, signature) = (VerifyingKey::from_bytes(public_key), Signature::from_slice(signature));
+    matches!((key, signature), (Ok(key), Ok(signature)) if key.verify_strict(message, &signature).is_ok())
+}
+
 struct KeyedPseudonyms(Keyed);
 
 impl Pseudonyms for KeyedPseudonyms {
@@ -549,10 +555,9 @@ mod tests {
     fn a_signature_verifies_under_the_public_key() {
         let (_dir, _path, ring) = fresh();
         let signer = ring.signer();
-        let key = ed25519_dalek::VerifyingKey::from_bytes(&signer.public_key()).unwrap();
-        let signature = ed25519_dalek::Signature::from_bytes(&signer.sign(b"head"));
-        assert!(key.verify_strict(b"head", &signature).is_ok());
-        assert!(key.verify_strict(b"tail", &signature).is_err());
+        let (key, signature) = (signer.public_key(), signer.sign(b"head"));
+        assert!(verifies(&key, b"head", &signature));
+        assert!(!verifies(&key, b"tail", &signature) && !verifies(&key, b"head", &signature[1..]));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use std::{
 use super::{Disk, Kind, OpenOptions, RealDisk, Store, StoredRecord, codec, fixture::*, load, names::Names};
 use crate::{
     crypto::{self, DataKey, KEY_ID_BYTES, KeyRing, KeyTag, OVERHEAD_BYTES},
-    model::{EntityUid, Value},
+    model::{CollectionName, Entity, EntityUid, Value},
 };
 
 const FIXTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/store/fixtures/sled-0.1");
@@ -85,6 +85,46 @@ fn what_was_erased_opens_from_no_old_copy_and_no_old_page_with_any_key_that_is_l
     // the old ring file's name was given up, and so were its bytes: nothing on this disk holds the old ring key
     let rings = fs::read_dir(&path).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
     assert_eq!(rings.filter(|name| name.starts_with("keyring")).collect::<Vec<_>>(), ["keyring"]);
+}
+
+#[test]
+fn one_record_of_a_patient_goes_for_good_and_the_others_lie_under_a_fresh_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("data");
+    let store = create(&path);
+    fill(&store);
+    let before = dir.path().join("before");
+    copy(&path, &before);
+    let gone = record(1, 1);
+    let others: Vec<_> = all_of(&gone).into_iter().filter(|r| *r != gone).collect();
+    let stay: Vec<_> =
+        others.iter().filter(|r| store.record(&collection().name, &r.record.id).unwrap().is_some()).collect();
+    let ids: Vec<_> = stay.iter().map(|r| r.record.id.clone()).collect();
+    store.roll_keys(&collection().name, std::slice::from_ref(&gone.record.id)).unwrap();
+    let resealed = store.reseal_records(&collection().name, &ids, at()).unwrap();
+    assert!(resealed.taken == ids.len() && ids.len() >= 2);
+    let changes = [resealed.change.unwrap(), store.erase_records(&collection().name, &[gone.record.id.clone()], at())];
+    store.commit(&changes, &[], 0).unwrap();
+    assert!(store.verify().unwrap().is_sound());
+    let old = Forensics::of(store.ring(), &[&before]);
+    assert!(!old.reads(&gone) && stay.iter().all(|r| !old.reads(r)), "their old forms went with the old key");
+    let now = Forensics::of(store.ring(), &[&path]);
+    assert!(!now.reads(&gone) && stay.iter().all(|r| now.reads(r)));
+    assert!(store.reseal_records(&collection().name, &ids, at()).unwrap().change.is_none(), "nothing is left to seal");
+}
+
+#[test]
+fn a_row_that_was_written_again_is_not_put_back_by_what_was_sealed_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = create(&dir.path().join("data"));
+    fill(&store);
+    let id = record(1, 1).record.id;
+    store.roll_keys(&collection().name, std::slice::from_ref(&id)).unwrap();
+    let late = store.reseal_records(&collection().name, std::slice::from_ref(&id), at()).unwrap().change.unwrap();
+    store.commit(&[store.put_records(&collection(), &[record(1, 2)], at()).unwrap()], &[], 0).unwrap();
+    assert_eq!(store.commit(&[late], &[], 0), Err(super::StoreError::Stale));
+    assert_eq!(store.record(&collection().name, &id).unwrap(), Some(record(1, 2)));
+    assert!(store.verify().unwrap().is_sound());
 }
 
 #[test]
@@ -193,7 +233,7 @@ fn erase(store: &Store, records: &[StoredRecord]) {
 
 /// What somebody finds who has the key ring of today, a copy of the directory from any time, and every byte of the disk: keys that are
 /// or ever were on it, and what they open.
-struct Forensics {
+pub(crate) struct Forensics {
     names: Names,
     keys: Vec<DataKey>,
     bytes: Vec<Vec<u8>>,
@@ -201,7 +241,7 @@ struct Forensics {
 }
 
 impl Forensics {
-    fn of(ring: &KeyRing, places: &[&Path]) -> Self {
+    pub(crate) fn of(ring: &KeyRing, places: &[&Path]) -> Self {
         let bytes: Vec<Vec<u8>> = places.iter().flat_map(|dir| files(dir)).map(|f| fs::read(f).unwrap()).collect();
         let mut found = Self { names: Names(ring.clone()), keys: Vec::new(), bytes, ring_keys: 0 };
         found.dig(ring);
@@ -248,7 +288,12 @@ impl Forensics {
     }
 
     fn reads(&self, stored: &StoredRecord) -> bool {
-        let name = self.names.record(&collection().name, &stored.record.id);
+        self.reads_in(&collection().name, stored)
+    }
+
+    /// Whether a record of a collection can be read, as it is known to have been.
+    pub(crate) fn reads_in(&self, collection: &CollectionName, stored: &StoredRecord) -> bool {
+        let name = self.names.record(collection, &stored.record.id);
         let length = codec::encode_record(stored).unwrap().len();
         self.opens(Kind::Record, &name, length)
             .is_some_and(|plain| codec::decode_record(&plain).as_ref() == Some(stored))
@@ -256,8 +301,12 @@ impl Forensics {
 
     fn reads_entity(&self, uid: &EntityUid) -> bool {
         let n = (0..5).find(|n| patient(*n) == *uid).unwrap();
-        let length = codec::encode(&entity(n), 0).unwrap().len();
-        self.opens(Kind::Entity, &self.names.entity(uid), length).is_some()
+        self.reads_entity_as(&entity(n))
+    }
+
+    pub(crate) fn reads_entity_as(&self, entity: &Entity) -> bool {
+        let length = codec::encode(entity, 0).unwrap().len();
+        self.opens(Kind::Entity, &self.names.entity(&entity.uid), length).is_some()
     }
 
     /// Tries every key at every offset: the length of the plain form is known to whoever looks for it.

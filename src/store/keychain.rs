@@ -95,6 +95,17 @@ impl Keychain {
         self.make(owner, epoch, |keys| keys.find(&owner, epoch))
     }
 
+    /// A fresh key for the owner of `id`: what is sealed for them from here on goes under it.
+    pub(super) fn roll(&self, id: KeyTag) -> Result<(), StoreError> {
+        let owner = self.owner(id).ok_or(StoreError::Stale)?;
+        self.make(owner, self.ring.epoch(), |_| None).map(drop)
+    }
+
+    /// To whom a key belongs.
+    pub(super) fn owner(&self, id: KeyTag) -> Option<[u8; 16]> {
+        self.keys.read().held(&id).map(|held| held.data.scope)
+    }
+
     fn make(
         &self,
         owner: [u8; 16],

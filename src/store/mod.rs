@@ -32,12 +32,12 @@ mod damage_tests;
 #[cfg(test)]
 mod fixture;
 #[cfg(test)]
-mod key_tests;
+pub(crate) mod key_tests;
 #[cfg(test)]
 mod tests;
 
 pub use backup::{BackupError, Copying, LogCut, Plan, Restored, Taken, restore};
-pub use change::{Change, Row, RowKey};
+pub use change::{Change, Moved, Row, RowKey};
 pub use codec::{StoredBundle, StoredRecord};
 pub use disk::{Disk, RealDisk};
 pub use engine::{Batch, EachRow, Engine, EngineError};
@@ -47,3 +47,4 @@ pub use manifest::Manifest;
 pub use names::Kind;
 pub use vault::{OpenOptions, Store};
 pub use verify::{Damage, Report, Shortfall};
+pub use write::Resealed;

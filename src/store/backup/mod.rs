@@ -76,7 +76,9 @@ pub enum BackupError {
     #[error("the backup is of another store than the escrow")]
     Foreign,
     /// A file is not what was written, or not the one after the file before it.
-    #[error("file {0} of the backup is damaged or does not follow the one before it: use an earlier file with `--until`, or another backup")]
+    #[error(
+        "file {0} of the backup is damaged or does not follow the one before it: use an earlier file with `--until`, or another backup"
+    )]
     Damaged(u32),
     /// The rows are not those that the store counted.
     #[error("the backup does not add up: rows are missing, added or changed")]

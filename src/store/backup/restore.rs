@@ -123,7 +123,9 @@ impl Restoring<'_> {
         let (size, root, group) = overview.head.ok_or(BackupError::DoesNotAddUp)?;
         let mut filling = Filling::new(self, progress);
         self.each(|number, place, item| match item {
-            Item::Put { key, value } if overview.last.get(&*key.0) == Some(&(number, place)) => filling.row(&key.0, &value.0),
+            Item::Put { key, value } if overview.last.get(&*key.0) == Some(&(number, place)) => {
+                filling.row(&key.0, &value.0)
+            }
             _ => Ok(()),
         })?;
         let missing = self.missing(&overview);

@@ -127,12 +127,16 @@ impl<R: Read> Inlet<R> {
         let mut inlet = Self { input, hash: Sha256::new(), sealer, header: Header::NONE, chunks: 0 };
         let mut bytes = [0; HEADER];
         inlet.fill(&mut bytes, number)?;
-        inlet.header = Header::parse(&bytes).filter(|header| header.number == number).ok_or(BackupError::Damaged(number))?;
+        inlet.header =
+            Header::parse(&bytes).filter(|header| header.number == number).ok_or(BackupError::Damaged(number))?;
         Ok(inlet)
     }
 
     /// Hands every item on, to the last chunk and no further; the link that the next file must begin with.
-    pub(super) fn read(mut self, each: &mut dyn FnMut(Item) -> Result<(), BackupError>) -> Result<[u8; 32], BackupError> {
+    pub(super) fn read(
+        mut self,
+        each: &mut dyn FnMut(Item) -> Result<(), BackupError>,
+    ) -> Result<[u8; 32], BackupError> {
         loop {
             let (items, last) = self.chunk()?;
             items.into_iter().try_for_each(&mut *each)?;
@@ -151,7 +155,8 @@ impl<R: Read> Inlet<R> {
         let damaged = || BackupError::Damaged(number);
         let mut length = [0; 4];
         self.fill(&mut length, number)?;
-        let length = usize::try_from(u32::from_le_bytes(length)).ok().filter(|n| *n <= SEALED_BYTES).ok_or_else(damaged)?;
+        let length =
+            usize::try_from(u32::from_le_bytes(length)).ok().filter(|n| *n <= SEALED_BYTES).ok_or_else(damaged)?;
         let mut sealed = vec![0; length];
         self.fill(&mut sealed, number)?;
         let at = self.chunks;

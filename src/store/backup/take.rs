@@ -86,16 +86,23 @@ impl Store {
                 Header { store_id, set, number: 0, link: [0; 32] }
             }
             Some((number, path)) => {
-                let inlet = Inlet::begin(BufReader::new(File::open(path).map_err(BackupError::io)?), sealer.clone(), *number)?;
+                let inlet =
+                    Inlet::begin(BufReader::new(File::open(path).map_err(BackupError::io)?), sealer.clone(), *number)?;
                 let header = inlet.header;
                 if header.store_id != store_id {
                     return Err(BackupError::Foreign);
                 }
                 let link = inlet.read(&mut |item| {
                     match item {
-                        Item::Index(rows) => before.extend(rows.into_iter().map(|(key, digest)| (key.0.to_vec(), digest))),
+                        Item::Index(rows) => {
+                            before.extend(rows.into_iter().map(|(key, digest)| (key.0.to_vec(), digest)))
+                        }
                         Item::LogEnd { file, length } => drop(logs_before.insert(file, length)),
-                        Item::Put { .. } | Item::Gone { .. } | Item::Log { .. } | Item::Head { .. } | Item::Account { .. } => {}
+                        Item::Put { .. }
+                        | Item::Gone { .. }
+                        | Item::Log { .. }
+                        | Item::Head { .. }
+                        | Item::Account { .. } => {}
                     }
                     Ok(())
                 })?;
@@ -103,7 +110,13 @@ impl Store {
             }
         };
         let part = part(dir, header.number);
-        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&part).map_err(BackupError::io)?;
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&part)
+            .map_err(BackupError::io)?;
         let out = Outlet::begin(BufWriter::with_capacity(1 << 20, file), sealer, header)?;
         Ok(Copying {
             store: self,
@@ -204,7 +217,11 @@ impl Copying<'_> {
         let store = self.store;
         let watch = self.watch.take().ok_or(BackupError::Busy)?;
         let sealed = watch.settle(&mut |key, value| self.row(key, value), |_| {
-            Ok(store.engine.get(META).map_err(StoreError::from)?.ok_or(StoreError::DamagedPart("the store's account of its objects"))?)
+            Ok(store
+                .engine
+                .get(META)
+                .map_err(StoreError::from)?
+                .ok_or(StoreError::DamagedPart("the store's account of its objects"))?)
         })?;
         self.add(Item::Account { sealed: Bytes(Zeroizing::new(sealed)), at }, 1_024)?;
         self.add(Item::Head { size: cut.size, root: cut.root, group: cut.group }, 64)?;
@@ -306,7 +323,8 @@ pub(super) fn files(dir: &Path) -> Result<Vec<(u32, PathBuf)>, BackupError> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).map_err(BackupError::io)? {
         let path = entry.map_err(BackupError::io)?.path();
-        let number = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(".wkb")?.parse().ok());
+        let number =
+            path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(".wkb")?.parse().ok());
         found.extend(number.map(|number| (number, path)));
     }
     found.sort_unstable();
