@@ -1,5 +1,6 @@
 //! The use cases: the only module that knows the order of steps. Knows nothing of HTTP; async happens outside.
 
+mod backup;
 mod callers;
 mod cap;
 mod certificate;
@@ -31,6 +32,7 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
 
+pub use backup::{RestoreError, restore};
 pub use callers::{Issued, Listed};
 pub use cap::Bound;
 pub use certificate::{Certificate, NotCertified};
@@ -46,8 +48,8 @@ pub use erase::{Erased, Erasure, Own, StillNamed};
 pub use explain::{Assumed, Explained, Tried, Why};
 pub use gate::{Release, Released, Scope};
 pub use grant::{
-    Asked, Detail, Erase, Explain, Grant, Ingest, ManageCallers, ManageCollections, ManageEntities, ManagePolicies,
-    Offline, Operation, Read, ReadAudit, Search,
+    Asked, Detail, Erase, Explain, Grant, Ingest, ManageCallers, ManageCollections, ManageEntities, ManageKeys,
+    ManagePolicies, Offline, Operation, Read, ReadAudit, Search,
 };
 pub use history::{Edition, History, Version};
 pub use ingest::{Draft, Ingested, Line, Mode};

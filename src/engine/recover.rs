@@ -17,7 +17,7 @@ use crate::{
     audit::{self, Expected, Log, LogError, RealDisk, What},
     authn::{self, Keys},
     clock::Clock,
-    crypto::{Entropy, EntropyError, KdfCost, KeyRing, Passphrase},
+    crypto::{Entropy, EntropyError, KdfCost, KeyRing, Passphrase, Unlock},
     model::{Collection, Entity, KeyId},
     policy::{self, Bundle, Directory},
     store::{OpenOptions, Store, StoreError, StoredBundle, StoredRecord},
@@ -138,12 +138,12 @@ impl Wardkeep {
     /// Opens a store and loads what a request looks at.
     pub fn open(
         dir: &Path,
-        passphrase: &Passphrase,
+        unlock: &dyn Unlock,
         settings: Settings,
         environment: Environment,
         progress: Progress<'_>,
     ) -> Result<Self, OpenError> {
-        let store = Arc::new(Store::open(dir, passphrase, &options(&settings, &environment))?);
+        let store = Arc::new(Store::open(dir, unlock, &options(&settings, &environment))?);
         if store.bundle_versions()?.is_empty() {
             return Err(OpenError::Unfinished);
         }
@@ -204,7 +204,7 @@ impl Wardkeep {
     }
 
     /// An entry of the store's own doing.
-    fn own_trail(&self, what: What) -> Trail {
+    pub(super) fn own_trail(&self, what: What) -> Trail {
         let operator = self.operator();
         Trail::new(self, what, Some(operator.caller()), &operator.origin())
     }
