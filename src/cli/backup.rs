@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 use serde_json::{Value as Json, json};
 
 use super::{Failure, Outcome, client::Server, offline, passphrase::PassphraseArgument, print_json, progress};
@@ -17,16 +17,17 @@ use crate::{
 };
 
 #[derive(Args)]
+#[command(group(ArgGroup::new("somewhere").args(["to", "escrow"]).multiple(true)))]
 pub(super) struct Backup {
     /// Offline: the store's directory (else a running server is asked, which puts backups where its configuration says)
-    #[arg(long, value_name = "DIR", requires = "where_to")]
+    #[arg(long, value_name = "DIR", requires = "somewhere")]
     data: Option<PathBuf>,
     /// Offline: directory of the backup; a whole one is begun where there is none, else what changed since is added
-    #[arg(long, value_name = "DIR", requires = "data", group = "where_to")]
+    #[arg(long, value_name = "DIR", requires = "data")]
     to: Option<PathBuf>,
     /// Also write what a restore needs of the keys to this file, under the store's passphrase or key provider. Keep it apart from the
     /// backup, take a new one after erasures, and destroy the old one: it opens what was stored when it was taken
-    #[arg(long, value_name = "FILE", group = "where_to")]
+    #[arg(long, value_name = "FILE")]
     escrow: Option<PathBuf>,
     /// Make an escrow only
     #[arg(long, requires = "escrow", conflicts_with = "to")]

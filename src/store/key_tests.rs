@@ -103,7 +103,10 @@ fn one_record_of_a_patient_goes_for_good_and_the_others_lie_under_a_fresh_key() 
     store.roll_keys(&collection().name, std::slice::from_ref(&gone.record.id)).unwrap();
     let resealed = store.reseal_records(&collection().name, &ids, at()).unwrap();
     assert!(resealed.taken == ids.len() && ids.len() >= 2);
-    let changes = [resealed.change.unwrap(), store.erase_records(&collection().name, &[gone.record.id.clone()], at())];
+    let changes = [
+        resealed.change.unwrap(),
+        store.erase_records(&collection().name, std::slice::from_ref(&gone.record.id), at()),
+    ];
     store.commit(&changes, &[], 0).unwrap();
     assert!(store.verify().unwrap().is_sound());
     let old = Forensics::of(store.ring(), &[&before]);
