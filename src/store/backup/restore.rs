@@ -79,9 +79,12 @@ pub fn restore(plan: &Plan<'_>, options: &StoreOptions, progress: &dyn Fn(u64)) 
     if age > i64::try_from(limits::ESCROW_DAYS * 86_400_000).unwrap_or(i64::MAX) && !plan.accept_old_escrow {
         return Err(BackupError::OldEscrow);
     }
-    let mut files = files(plan.from)?;
+    let mut files = match fs::exists(plan.from) {
+        Ok(false) => Vec::new(),
+        Ok(true) | Err(_) => files(plan.from)?,
+    };
     files.retain(|(number, _)| plan.until.is_none_or(|until| *number <= until));
-    if files.is_empty() {
+    if files.is_empty() || plan.until.is_some_and(|until| files.last().is_none_or(|(last, _)| *last != until)) {
         return Err(BackupError::Missing);
     }
     let store = Store::create_around(plan.to, |keyring| escrow.revive(keyring, &*options.entropy), options)?;

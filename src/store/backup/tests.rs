@@ -224,6 +224,12 @@ fn an_escrow_that_is_older_than_the_backup_or_than_a_week_or_of_another_store_or
     let mut damaged = escrow.clone();
     *damaged.last_mut().unwrap() ^= 1;
     assert!(matches!(scene.restore(&damaged, "e"), Err(BackupError::Store(StoreError::Key(_)))));
+    let nowhere = scene.path("nowhere");
+    let missing = [
+        Plan { from: &nowhere, ..plan_of(&scene, &escrow, "g") },
+        Plan { until: Some(7), ..plan_of(&scene, &escrow, "g") },
+    ];
+    assert!(missing.iter().all(|plan| matches!(restore(plan, &options(), &|_| ()), Err(BackupError::Missing))));
     let occupied = scene.path("f");
     fs::create_dir(&occupied).unwrap();
     fs::write(occupied.join("mine"), b"x").unwrap();
