@@ -5,7 +5,11 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 
-use super::{Outcome, passphrase::PassphraseArgument, print_json};
+use super::{
+    Outcome,
+    passphrase::{PassphraseArgument, WEAK},
+    print_json,
+};
 use crate::{
     crypto::KdfCost,
     engine::{Environment, Wardkeep},
@@ -27,9 +31,7 @@ impl Init {
     pub(super) fn run(self) -> Outcome {
         let passphrase = self.passphrase.read()?;
         if passphrase.is_weak() {
-            eprintln!(
-                "warning: the passphrase is short; whoever steals the key file can guess it. A sentence is better."
-            );
+            eprintln!("{WEAK}");
         }
         let founding = Wardkeep::create(&self.data, &passphrase, KdfCost::default(), Environment::default())?;
         let public_key = hex::encode(founding.audit_public_key);

@@ -9,6 +9,7 @@ mod config;
 mod demo;
 mod ingest;
 mod init;
+mod keys;
 mod offline;
 mod passphrase;
 mod policy;
@@ -51,6 +52,9 @@ enum Verb {
     /// Make, list and revoke API keys
     #[command(subcommand)]
     Caller(caller::Caller),
+    /// Look after the keys that seal what is stored
+    #[command(subcommand)]
+    Keys(keys::Keys),
     /// Say how a running server is
     Status(status::Status),
     /// Look after a data directory
@@ -97,6 +101,7 @@ pub fn main() -> ExitCode {
         Verb::Search(verb) => verb.run(),
         Verb::Policy(verb) => verb.run(),
         Verb::Caller(verb) => verb.run(),
+        Verb::Keys(verb) => verb.run(),
         Verb::Status(verb) => verb.run(),
         Verb::Store(verb) => verb.run(),
     };

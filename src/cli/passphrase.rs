@@ -12,6 +12,11 @@ use crate::crypto::Passphrase;
 const CREDENTIAL: &str = "wardkeep-passphrase";
 const VARIABLE: &str = "WARDKEEP_PASSPHRASE";
 
+const NEW_VARIABLE: &str = "WARDKEEP_NEW_PASSPHRASE";
+/// Said where a store is put under a passphrase that can be guessed.
+pub(super) const WEAK: &str =
+    "warning: the passphrase is short; whoever steals the key file can guess it. A sentence is better.";
+
 #[derive(Args)]
 pub(super) struct PassphraseArgument {
     /// File that holds the passphrase (else a systemd credential `wardkeep-passphrase`, else WARDKEEP_PASSPHRASE)
@@ -33,6 +38,20 @@ impl PassphraseArgument {
         };
         Passphrase::from_bytes(std::mem::take(&mut *bytes)).map_err(|e| Failure::Usage(e.to_string()))
     }
+}
+
+/// The passphrase that a store is to have from now on.
+pub(super) fn new(path: Option<&std::path::Path>) -> Result<Passphrase, Failure> {
+    let mut bytes = match (path, env::var(NEW_VARIABLE)) {
+        (Some(path), _) => file(path)?,
+        (None, Ok(text)) => Zeroizing::new(text.into_bytes()),
+        (None, Err(_)) => {
+            return Err(Failure::Usage(format!(
+                "no new passphrase: give --new-passphrase-file FILE, or set {NEW_VARIABLE} (never pass it as an argument)"
+            )));
+        }
+    };
+    Passphrase::from_bytes(std::mem::take(&mut *bytes)).map_err(|e| Failure::Usage(e.to_string()))
 }
 
 fn credential() -> Option<PathBuf> {

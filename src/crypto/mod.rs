@@ -26,7 +26,7 @@ pub use entropy::{Entropy, EntropyError, OsEntropy};
 pub use envelope::{DataKey, KEY_ID_BYTES, KeyTag, OVERHEAD_BYTES, head_of, key_of};
 pub use kdf::{KdfCost, Passphrase, PassphraseKey};
 pub use provider::{KeyProvider, ProviderKind, Unlock};
-pub use ring::{KeyRing, Renewal, WrappedKey, verifies};
+pub use ring::{BucketKey, KeyRing, Renewal, WrappedKey, verifies};
 
 /// Why keys could not be made or opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -9,6 +9,7 @@ use super::{
     Settings, Wardkeep,
     graphs::Graphs,
     journal::{Intent, Journal},
+    rotation::Rotation,
     sign_in::Failures,
     trail::Trail,
     world::{Arrival, Holding, InForce, World},
@@ -166,6 +167,7 @@ impl Wardkeep {
         self.deny_misfits()?;
         self.journal.note(self.own_trail(What::Start)).map_err(|_| OpenError::Unwritable)?;
         self.graphs.tend();
+        self.tend_keys();
         Ok(())
     }
 
@@ -178,16 +180,20 @@ impl Wardkeep {
     ) -> Result<Self, OpenError> {
         let keys = Arc::clone(&world.keys);
         let world = Arc::new(RwLock::new(world));
-        let journal = Journal::start(Arc::clone(&store), log, Arc::clone(&world))?;
+        let journal = Arc::new(Journal::start(Arc::clone(&store), log, Arc::clone(&world))?);
+        let (writing, clock) = (Arc::new(Mutex::new(())), environment.clock);
+        let rotation =
+            Rotation::start(Arc::clone(&store), Arc::clone(&journal), Arc::clone(&writing), Arc::clone(&clock))?;
         Ok(Self {
             graphs: Graphs::start(Arc::clone(&world))?,
             journal,
             keys,
             world,
-            writing: Mutex::new(()),
+            rotation,
+            writing,
             failures: Failures::default(),
             limits: settings.limits,
-            clock: environment.clock,
+            clock,
             entropy: environment.entropy,
             store,
         })
@@ -204,7 +210,7 @@ impl Wardkeep {
     }
 
     /// An entry of the store's own doing.
-    fn own_trail(&self, what: What) -> Trail {
+    pub(super) fn own_trail(&self, what: What) -> Trail {
         let operator = self.operator();
         Trail::new(self, what, Some(operator.caller()), &operator.origin())
     }
@@ -216,6 +222,7 @@ impl Wardkeep {
             tracing::warn!(?refusal, "the end of this run could not be written to the audit log");
         }
         self.graphs.stop();
+        self.rotation.stop();
         self.journal.stop();
     }
 }

@@ -9,6 +9,7 @@ mod foresight;
 mod forms;
 mod health;
 mod intake;
+mod keys;
 mod policies;
 mod problem;
 mod records;
@@ -72,6 +73,8 @@ pub const ROUTES: &[(&str, &str, &str)] = &[
     ("GET", "/v1/callers", "ManageCallers"),
     ("POST", "/v1/callers", "ManageCallers"),
     ("DELETE", "/v1/callers/keys/{key_id}", "ManageCallers"),
+    ("GET", "/v1/keys", "ManageKeys"),
+    ("POST", "/v1/keys/rotate", "ManageKeys"),
     ("GET", "/v1/audit", "ReadAudit"),
     ("GET", "/v1/audit/checkpoint", "ReadAudit"),
 ];
@@ -100,6 +103,8 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/policies/diff", post(foresight::diff))
         .route("/v1/callers", post(callers::make).get(callers::list))
         .route("/v1/callers/keys/{key_id}", delete(callers::revoke))
+        .route("/v1/keys", get(keys::status))
+        .route("/v1/keys/rotate", post(keys::rotate))
         .route("/v1/audit", get(audit::entries))
         .route("/v1/audit/checkpoint", get(audit::checkpoint))
         .layer(axum::middleware::from_fn_with_state(Arc::clone(&app), session::enter))

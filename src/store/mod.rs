@@ -19,6 +19,7 @@ mod ledger;
 mod load;
 mod manifest;
 mod names;
+mod rotate;
 mod sled_engine;
 mod vault;
 mod verify;
@@ -35,7 +36,7 @@ pub(crate) mod key_tests;
 #[cfg(test)]
 mod tests;
 
-pub use change::{Change, Moved, Row, RowKey};
+pub use change::{Change, Moved, RingKey, Row, RowKey, Wraps};
 pub use codec::{StoredBundle, StoredRecord};
 pub use disk::{Disk, RealDisk};
 pub use engine::{Batch, EachRow, Engine, EngineError};
@@ -43,6 +44,7 @@ pub use error::StoreError;
 pub use evidence::Evidence;
 pub use manifest::Manifest;
 pub use names::Kind;
+pub use rotate::Census;
 pub use vault::{OpenOptions, Store};
 pub use verify::{Damage, Report, Shortfall};
 pub use write::Resealed;

@@ -16,6 +16,7 @@ mod filter;
 mod harness;
 mod hidden;
 mod immediacy;
+mod keys;
 mod law_firm;
 mod lifecycle;
 mod outage;
