@@ -14,6 +14,7 @@ use serde_json::{Value as Json, json};
 use super::{
     Failure, Outcome,
     client::{Client, Server},
+    config::{KeySettings, ProviderName},
     offline,
     passphrase::{self, PassphraseArgument},
     print_json, progress,
@@ -34,6 +35,8 @@ pub(super) enum Keys {
     Rotate(Rotate),
     /// Offline: put the key file under another passphrase
     Passphrase(Passphrase),
+    /// Offline: have the key file kept by another provider
+    Provider(Provider),
     /// Verify a certificate of erasure; exit 3 if it does not hold
     Certificate(CertificateFile),
 }
@@ -80,6 +83,18 @@ pub(super) struct Passphrase {
 }
 
 #[derive(Args)]
+pub(super) struct Provider {
+    /// Which: it is reached as `[keys]` of the configuration says, or the environment
+    #[arg(value_name = "PROVIDER")]
+    provider: ProviderName,
+    /// The store's directory; no server may be running on it
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    #[command(flatten)]
+    passphrase: PassphraseArgument,
+}
+
+#[derive(Args)]
 pub(super) struct CertificateFile {
     /// The certificate, or the answer of the erasure that holds it
     #[arg(value_name = "FILE")]
@@ -98,6 +113,7 @@ impl Keys {
             Self::Status(verb) => verb.run(),
             Self::Rotate(verb) => verb.run(),
             Self::Passphrase(verb) => verb.run(),
+            Self::Provider(verb) => verb.run(),
             Self::Certificate(verb) => verb.run(),
         }
     }
@@ -154,6 +170,18 @@ impl Passphrase {
         let provider = Arc::new(PassphraseKey::make(&next, KdfCost::default(), &OsEntropy)?);
         with_engine(&self.data, &self.passphrase, |engine, grant| engine.change_provider(grant, provider))?;
         println!("the key file opens with the new passphrase alone");
+        Ok(())
+    }
+}
+
+impl Provider {
+    fn run(self) -> Outcome {
+        let settings = KeySettings::from_environment()?;
+        let access = self.passphrase.read_with(&settings)?;
+        let provider = access.establish(settings.keeper(Some(self.provider)), &OsEntropy)?;
+        let name = provider.kind();
+        with_engine(&self.data, &self.passphrase, |engine, grant| engine.change_provider(grant, provider))?;
+        println!("the key file is kept by {name} from now on");
         Ok(())
     }
 }

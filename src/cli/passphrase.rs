@@ -5,8 +5,8 @@ use std::{env, fs, path::PathBuf};
 use clap::Args;
 use zeroize::Zeroizing;
 
-use super::Failure;
-use crate::crypto::Passphrase;
+use super::{Failure, config::KeySettings};
+use crate::crypto::{Access, Passphrase};
 
 /// The name of the systemd credential.
 const CREDENTIAL: &str = "wardkeep-passphrase";
@@ -25,18 +25,30 @@ pub(super) struct PassphraseArgument {
 }
 
 impl PassphraseArgument {
-    pub(super) fn read(&self) -> Result<Passphrase, Failure> {
+    /// What key files may be opened with here: the passphrase, and what the environment configures besides.
+    pub(super) fn read(&self) -> Result<Access, Failure> {
+        self.read_with(&KeySettings::from_environment()?)
+    }
+
+    /// The same with a configuration that was read already. Which provider is needed, the key file says.
+    pub(super) fn read_with(&self, settings: &KeySettings) -> Result<Access, Failure> {
+        let (passphrase, token, vault) = (self.passphrase()?, settings.token()?, settings.vault()?);
+        if passphrase.is_none() && token.is_none() && vault.is_none() {
+            return Err(Failure::Usage(format!(
+                "no passphrase: give --passphrase-file FILE, or set {VARIABLE} (never pass it as an argument)"
+            )));
+        }
+        Ok(Access { passphrase, token, vault })
+    }
+
+    fn passphrase(&self) -> Result<Option<Passphrase>, Failure> {
         let mut bytes = match (&self.passphrase_file, credential(), env::var(VARIABLE)) {
             (Some(path), _, _) => file(path)?,
             (None, Some(path), _) => file(&path)?,
             (None, None, Ok(text)) => Zeroizing::new(text.into_bytes()),
-            (None, None, Err(_)) => {
-                return Err(Failure::Usage(format!(
-                    "no passphrase: give --passphrase-file FILE, or set {VARIABLE} (never pass it as an argument)"
-                )));
-            }
+            (None, None, Err(_)) => return Ok(None),
         };
-        Passphrase::from_bytes(std::mem::take(&mut *bytes)).map_err(|e| Failure::Usage(e.to_string()))
+        Passphrase::from_bytes(std::mem::take(&mut *bytes)).map(Some).map_err(|e| Failure::Usage(e.to_string()))
     }
 }
 

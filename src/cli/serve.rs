@@ -31,7 +31,7 @@ impl Serve {
         log_to_stderr();
         keep_memory_private()?;
         let config = Config::load(self.config.as_deref())?;
-        let engine = offline::open(&self.data, &self.passphrase, config.settings())?;
+        let engine = offline::open_with(&self.data, &self.passphrase.read_with(config.keys())?, config.settings())?;
         let listen = self.listen.unwrap_or_else(|| config.listen());
         let app = App::new(Arc::new(engine), config.trusted_proxies());
         let runtime =

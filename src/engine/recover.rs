@@ -18,7 +18,7 @@ use crate::{
     audit::{self, Expected, Log, LogError, RealDisk, What},
     authn::{self, Keys},
     clock::Clock,
-    crypto::{Entropy, EntropyError, KdfCost, KeyRing, Passphrase},
+    crypto::{Entropy, EntropyError, KdfCost, KeyError, KeyProvider, KeyRing, Passphrase, PassphraseKey, Unlock},
     model::{Collection, Entity, KeyId},
     policy::{self, Bundle, Directory},
     store::{OpenOptions, Store, StoreError, StoredBundle, StoredRecord},
@@ -96,7 +96,18 @@ impl Wardkeep {
         cost: KdfCost,
         environment: Environment,
     ) -> Result<Founding, OpenError> {
-        let store = Arc::new(Store::create(dir, passphrase, cost, &options(&Settings::default(), &environment))?);
+        let entropy = Arc::clone(&environment.entropy);
+        let provider = || Ok(Arc::new(PassphraseKey::make(passphrase, cost, &*entropy)?) as Arc<dyn KeyProvider>);
+        Self::create_with(dir, provider, environment)
+    }
+
+    /// The same, with a key file that another provider keeps.
+    pub fn create_with(
+        dir: &Path,
+        provider: impl FnOnce() -> Result<Arc<dyn KeyProvider>, KeyError>,
+        environment: Environment,
+    ) -> Result<Founding, OpenError> {
+        let store = Arc::new(Store::create_with(dir, provider, &options(&Settings::default(), &environment))?);
         let log = Log::create(
             &store.audit_dir(),
             &origin_line(&store),
@@ -139,12 +150,12 @@ impl Wardkeep {
     /// Opens a store and loads what a request looks at.
     pub fn open(
         dir: &Path,
-        passphrase: &Passphrase,
+        unlock: &dyn Unlock,
         settings: Settings,
         environment: Environment,
         progress: Progress<'_>,
     ) -> Result<Self, OpenError> {
-        let store = Arc::new(Store::open(dir, passphrase, &options(&settings, &environment))?);
+        let store = Arc::new(Store::open(dir, unlock, &options(&settings, &environment))?);
         if store.bundle_versions()?.is_empty() {
             return Err(OpenError::Unfinished);
         }

@@ -21,7 +21,8 @@ use super::{
 use crate::{
     audit::What,
     clock::Clock,
-    store::{Change, Store},
+    model::limits,
+    store::{Change, RowKey, Store},
 };
 
 /// While others are served, a step is followed by so many times as long a pause: of a hundred searches fewer than two wait for it.
@@ -122,26 +123,45 @@ impl Worker {
     /// Everything that is behind. What comes under an old key meanwhile (it was sealed before the rotation began) makes another round.
     fn renew(&mut self, trail: &Trail) -> Result<Flow, Refusal> {
         let mut moved = usize::MAX;
-        while self.store.census().behind > 0 && std::mem::take(&mut moved) > 0 {
+        while self.store.census().behind > 0 && moved > 0 {
+            moved = 0;
+            let mut rows = Vec::new();
             for part in self.store.parts()? {
-                let rows = self.store.behind(&part)?;
-                let mut rest = rows.as_slice();
-                while !rest.is_empty() {
-                    let (began, served) = (Instant::now(), self.journal.served());
-                    let writing = self.writing.lock();
-                    let resealed = self.store.bring_up(rest, self.clock.now())?;
-                    rest = rest.get(resealed.taken..).unwrap_or_default();
-                    moved += resealed.taken;
-                    if let Some(change) = resealed.change {
-                        self.commit(change, trail, resealed.taken)?;
-                    }
-                    drop(writing);
-                    if self.pause(began.elapsed(), served).is_break() {
-                        return Ok(Flow::Break(()));
-                    }
+                rows.extend(self.store.behind(&part)?);
+                if rows.len() < limits::ROTATION_ROWS {
+                    continue;
+                }
+                moved += rows.len();
+                if self.bring_up(&std::mem::take(&mut rows), trail)?.is_break() {
+                    return Ok(Flow::Break(()));
                 }
             }
+            moved += rows.len();
+            if self.bring_up(&rows, trail)?.is_break() {
+                return Ok(Flow::Break(()));
+            }
         }
+        self.renew_wraps(trail)
+    }
+
+    fn bring_up(&mut self, mut rows: &[RowKey], trail: &Trail) -> Result<Flow, Refusal> {
+        while !rows.is_empty() {
+            let (began, served) = (Instant::now(), self.journal.served());
+            let writing = self.writing.lock();
+            let resealed = self.store.bring_up(rows, self.clock.now())?;
+            rows = rows.get(resealed.taken..).unwrap_or_default();
+            if let Some(change) = resealed.change {
+                self.commit(change, trail, resealed.taken)?;
+            }
+            drop(writing);
+            if self.pause(began.elapsed(), served).is_break() {
+                return Ok(Flow::Break(()));
+            }
+        }
+        Ok(Flow::Continue(()))
+    }
+
+    fn renew_wraps(&mut self, trail: &Trail) -> Result<Flow, Refusal> {
         loop {
             let (began, served) = (Instant::now(), self.journal.served());
             let writing = self.writing.lock();

@@ -109,7 +109,7 @@ impl Keychain {
             census.data_keys += bucket.durable().count();
             census.behind += bucket.keys.values().filter(|k| k.pending.is_none() && k.data.epoch < epoch).count();
             if bucket.wrapping.as_ref().is_some_and(|wrapping| wrapping.epoch < epoch) {
-                census.buckets.push(number);
+                census.buckets.push((number, bucket.keys.len()));
             }
         }
         census

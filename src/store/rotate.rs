@@ -13,8 +13,8 @@ pub struct Census {
     pub data_keys: usize,
     /// Data keys of an earlier epoch.
     pub behind: usize,
-    /// Buckets whose wraps may still open keys that have been replaced.
-    pub buckets: Vec<u8>,
+    /// Buckets whose wraps may still open keys that have been replaced, and how many keys each holds.
+    pub buckets: Vec<(u8, usize)>,
 }
 
 impl Census {
@@ -24,8 +24,8 @@ impl Census {
     }
 }
 
-/// Buckets whose wraps one commit renews.
-const BUCKETS_AT_ONCE: usize = 4;
+/// Data keys that one commit of a rotation wraps anew; one bucket at least.
+const WRAPS_AT_ONCE: usize = 1_000;
 
 impl Store {
     /// How far a rotation is.
@@ -79,9 +79,13 @@ impl Store {
 
     /// Renews the wraps of some buckets that are behind; with the last of them the ring key. `None` where none is.
     pub fn renew_wraps(&self, at: Instant) -> Option<Change> {
-        let mut buckets = self.census().buckets;
-        let ring = if buckets.len() > BUCKETS_AT_ONCE { RingKey::Kept } else { RingKey::Renewed };
-        buckets.truncate(BUCKETS_AT_ONCE);
+        let (behind, mut keys) = (self.census().buckets, 0);
+        let fits = |(at, (_, held)): &(usize, &(u8, usize))| {
+            keys += held;
+            *at == 0 || keys <= WRAPS_AT_ONCE
+        };
+        let buckets: Vec<u8> = behind.iter().enumerate().take_while(fits).map(|(_, (number, _))| *number).collect();
+        let ring = if buckets.len() < behind.len() { RingKey::Kept } else { RingKey::Renewed };
         (!buckets.is_empty()).then_some(Change::RenewWraps { at, buckets, ring })
     }
 }
