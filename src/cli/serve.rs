@@ -20,7 +20,7 @@ pub(super) struct Serve {
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<SocketAddr>,
     /// Configuration file (TOML)
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", env = "WARDKEEP_CONFIG")]
     config: Option<PathBuf>,
     #[command(flatten)]
     passphrase: PassphraseArgument,

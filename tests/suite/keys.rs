@@ -46,7 +46,7 @@ fn status(root: &Client) -> Json {
 /// Small in the usual run; a hundred thousand records and ten kills with `WARDKEEP_TESTS=full`.
 #[test]
 fn a_rotation_under_load_goes_on_through_kill_9_fails_no_request_and_changes_no_record() {
-    let (count, kills) = if plain::full() { (100_000, 10) } else { (1_500, 3) };
+    let (count, kills) = if plain::full() { (100_000, 10) } else { (800, 2) };
     let (_home, dir, key) = filled(count);
     let mut dice = Dice::new("rotation");
     let mut process = Process::serve(&dir);

@@ -21,6 +21,7 @@ mod law_firm;
 mod lifecycle;
 mod outage;
 mod plain;
+mod providers;
 mod refusals;
 mod smoke;
 mod stream;
