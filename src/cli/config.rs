@@ -22,6 +22,7 @@ pub(super) struct Config {
     limits: LimitsTable,
     storage: Storage,
     keys: KeySettings,
+    backup: Backup,
 }
 
 /// What keeps the key file, and how that is reached.
@@ -166,6 +167,12 @@ struct Storage {
     cache_mib: Option<u64>,
 }
 
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Backup {
+    directory: Option<PathBuf>,
+}
+
 impl Config {
     /// Reads the file, if one is named, and then the environment.
     pub(super) fn load(file: Option<&Path>) -> Result<Self, Failure> {
@@ -181,6 +188,7 @@ impl Config {
         config.limits.max_records = variable("WARDKEEP_MAX_RECORDS")?.or(config.limits.max_records);
         config.storage.cache_mib = variable("WARDKEEP_CACHE_MIB")?.or(config.storage.cache_mib);
         config.keys.override_by_environment()?;
+        config.backup.directory = variable("WARDKEEP_BACKUP_DIRECTORY")?.or(config.backup.directory);
         if let Ok(list) = env::var("WARDKEEP_TRUSTED_PROXIES") {
             let parse = |text: &str| text.trim().parse().map_err(|_| bad("WARDKEEP_TRUSTED_PROXIES"));
             config.server.trusted_proxies = list.split(',').map(parse).collect::<Result<_, _>>()?;
@@ -204,6 +212,11 @@ impl Config {
     /// Proxies whose forwarded addresses are believed.
     pub(super) fn trusted_proxies(&self) -> Vec<IpAddr> {
         self.server.trusted_proxies.iter().map(IpAddr::to_canonical).collect()
+    }
+
+    /// Where the server puts backups, if it may make any.
+    pub(super) fn backups(&self) -> Option<PathBuf> {
+        self.backup.directory.clone()
     }
 
     /// What the engine is told.

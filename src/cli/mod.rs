@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the command line speaks to its user here")]
 
 mod audit;
+mod backup;
 mod caller;
 mod client;
 mod config;
@@ -14,6 +15,7 @@ mod offline;
 mod passphrase;
 mod policy;
 mod progress;
+mod restore;
 mod search;
 mod serve;
 mod status;
@@ -55,6 +57,10 @@ enum Verb {
     /// Look after the keys that seal what is stored
     #[command(subcommand)]
     Keys(keys::Keys),
+    /// Back a store up, and put what a restore needs of its keys into escrow
+    Backup(backup::Backup),
+    /// Make a store anew from a backup and an escrow
+    Restore(restore::Restore),
     /// Say how a running server is
     Status(status::Status),
     /// Look after a data directory
@@ -102,6 +108,8 @@ pub fn main() -> ExitCode {
         Verb::Policy(verb) => verb.run(),
         Verb::Caller(verb) => verb.run(),
         Verb::Keys(verb) => verb.run(),
+        Verb::Backup(verb) => verb.run(),
+        Verb::Restore(verb) => verb.run(),
         Verb::Status(verb) => verb.run(),
         Verb::Store(verb) => verb.run(),
     };

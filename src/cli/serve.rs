@@ -33,7 +33,7 @@ impl Serve {
         let config = Config::load(self.config.as_deref())?;
         let engine = offline::open_with(&self.data, &self.passphrase.read_with(config.keys())?, config.settings())?;
         let listen = self.listen.unwrap_or_else(|| config.listen());
-        let app = App::new(Arc::new(engine), config.trusted_proxies());
+        let app = App::backing_up_to(config.backups(), Arc::new(engine), config.trusted_proxies());
         let runtime =
             tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(THREAD_STACK).build()?;
         runtime.block_on(async {

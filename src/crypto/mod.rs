@@ -17,6 +17,7 @@ mod access;
 mod derive;
 mod entropy;
 mod envelope;
+mod escrow;
 mod kdf;
 mod provider;
 mod ring;
@@ -26,8 +27,10 @@ mod vault_transit;
 mod xaes;
 
 pub use access::{Access, Keeper};
+pub(crate) use derive::short;
 pub use entropy::{Entropy, EntropyError, OsEntropy};
 pub use envelope::{DataKey, KEY_ID_BYTES, KeyTag, OVERHEAD_BYTES, head_of, key_of};
+pub use escrow::Escrow;
 pub use kdf::{KdfCost, Passphrase, PassphraseKey};
 pub use provider::{KeyProvider, ProviderKind, Unlock};
 pub use ring::{BucketKey, KeyRing, Renewal, WrappedKey, verifies};

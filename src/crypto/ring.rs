@@ -38,14 +38,14 @@ struct Inner {
 
 /// What of the ring can be renewed, as the ring file has it.
 #[derive(Clone)]
-struct Held {
-    generation: u64,
-    epoch: u32,
+pub(super) struct Held {
+    pub(super) generation: u64,
+    pub(super) epoch: u32,
     /// Wraps the bucket keys; renewed at every destruction of a data key, which makes every old copy of a wrapped key noise.
-    key: Arc<DataKey>,
+    pub(super) key: Arc<DataKey>,
     /// The other one, where a renewal was cut short: which of the two counts, the store knows.
-    other: Option<Arc<DataKey>>,
-    provider: Arc<dyn KeyProvider>,
+    pub(super) other: Option<Arc<DataKey>>,
+    pub(super) provider: Arc<dyn KeyProvider>,
 }
 
 /// A ring key on its way: the ring file holds it beside the one in use, until `finish`.
@@ -62,9 +62,24 @@ impl KeyRing {
         let mut root = Zeroizing::new([0; 32]);
         entropy.fill(&mut *root)?;
         let key = Arc::new(DataKey::generate(entropy)?);
-        let ring = Self::assemble(store_id, root, path, Held { generation: 1, epoch: 1, key, other: None, provider });
+        Self::write_new(store_id, root, path, Held { generation: 1, epoch: 1, key, other: None, provider }, entropy)
+    }
+
+    /// A ring of these secrets in a file that is not there yet.
+    pub(super) fn write_new(
+        store_id: [u8; 16],
+        root: Zeroizing<[u8; 32]>,
+        path: &Path,
+        held: Held,
+        entropy: &dyn Entropy,
+    ) -> Result<Self, KeyError> {
+        let ring = Self::assemble(store_id, root, path, held);
         ring.file(&ring.held(), entropy)?.create(path)?;
         Ok(ring)
+    }
+
+    pub(super) fn root(&self) -> &[u8; 32] {
+        &self.0.root
     }
 
     /// Opens the ring in `path`.

@@ -1,5 +1,6 @@
 //! The use cases: the only module that knows the order of steps. Knows nothing of HTTP; async happens outside.
 
+mod backup;
 mod callers;
 mod cap;
 mod certificate;
@@ -33,6 +34,7 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
 
+pub use backup::{RestoreError, restore};
 pub use callers::{Issued, Listed};
 pub use cap::Bound;
 pub use certificate::{Certificate, NotCertified};

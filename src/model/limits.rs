@@ -42,6 +42,8 @@ pub const PARENTS: usize = 1_000;
 pub const ATTRIBUTES: usize = 256;
 /// Bytes of a body that was refused and is read to its end all the same, so that the client sees the answer.
 pub const DRAINED_BYTES: usize = 256 << 20;
+/// Days after which an escrow is no longer taken for what the store was last like.
+pub const ESCROW_DAYS: u64 = 7;
 /// Nesting of JSON values in a body.
 pub const JSON_DEPTH: usize = 32;
 /// Bytes of a bundle's schema or policies.

@@ -143,6 +143,15 @@ pub enum Change {
         /// Whether the ring key was renewed too.
         ring: RingKey,
     },
+    /// Rows of any kind came back from a backup.
+    Restore {
+        /// When.
+        at: Instant,
+        /// Their data keys.
+        keys: Vec<(KeyTag, Vec<u8>)>,
+        /// The rows.
+        rows: Vec<Row>,
+    },
 }
 
 /// When the wraps of keys that a change destroys are renewed.
@@ -191,7 +200,8 @@ impl Change {
             | Self::RemoveApiKey { at, .. }
             | Self::Reseal { at, .. }
             | Self::Rotate { at, .. }
-            | Self::RenewWraps { at, .. } => *at,
+            | Self::RenewWraps { at, .. }
+            | Self::Restore { at, .. } => *at,
         }
     }
 
@@ -216,6 +226,7 @@ impl Change {
             | Self::PutBundle { .. }
             | Self::PutApiKey { .. }
             | Self::RemoveApiKey { .. }
+            | Self::Restore { .. }
             | Self::Reseal { wraps: Wraps::Now, .. } => Demand::WhereLost,
             Self::Reseal { wraps: Wraps::Later, .. } => Demand::Nothing,
             Self::Rotate { .. } => Demand::NewEpoch,
@@ -228,7 +239,9 @@ impl Change {
             Self::PutCollection { at: _, keys, row }
             | Self::PutBundle { at: _, keys, row }
             | Self::PutApiKey { at: _, keys, row } => put(draft, keys, std::slice::from_ref(row))?,
-            Self::PutRecords { at: _, keys, rows } | Self::PutEntities { at: _, keys, rows } => put(draft, keys, rows)?,
+            Self::PutRecords { at: _, keys, rows }
+            | Self::PutEntities { at: _, keys, rows }
+            | Self::Restore { at: _, keys, rows } => put(draft, keys, rows)?,
             Self::EraseRecords { at: _, rows } | Self::RemoveEntities { at: _, rows } => {
                 rows.iter().try_for_each(|key| draft.remove(key))?;
             }

@@ -218,6 +218,13 @@ impl Keychain {
         Ok(())
     }
 
+    /// Every key that a commit holds, each in the form in which a change carries it.
+    pub(super) fn all(&self) -> Result<Carried, StoreError> {
+        let keys = self.keys.read();
+        let held = keys.buckets.iter().flat_map(|bucket| &bucket.keys).filter(|(_, held)| held.pending.is_none());
+        held.map(|(id, held)| Ok((*id, self.ring.carry(&held.data, &*self.entropy)?))).collect()
+    }
+
     /// What a durable commit did to the keys: `now` are there, `gone` are destroyed.
     pub(super) fn settle(&self, rewrapped: Rewrapped, now: &Carried, gone: &HashSet<KeyTag>) -> Result<(), StoreError> {
         let mut keys = self.keys.write();

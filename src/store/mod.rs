@@ -6,6 +6,7 @@
 //! of each kind, and a keyed sum over all of them) in one durable batch. The manifest outside the engine remembers how
 //! far the engine was, so that an older copy of either is refused.
 
+mod backup;
 mod change;
 mod codec;
 mod disk;
@@ -36,6 +37,7 @@ pub(crate) mod key_tests;
 #[cfg(test)]
 mod tests;
 
+pub use backup::{BackupError, Copying, LogCut, Plan, Restored, Taken, restore};
 pub use change::{Change, Moved, RingKey, Row, RowKey, Wraps};
 pub use codec::{StoredBundle, StoredRecord};
 pub use disk::{Disk, RealDisk};

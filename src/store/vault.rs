@@ -82,10 +82,19 @@ impl Store {
         provider: impl FnOnce() -> Result<Arc<dyn KeyProvider>, KeyError>,
         options: &OpenOptions,
     ) -> Result<Self, StoreError> {
+        Self::create_around(dir, |keyring| KeyRing::create(keyring, provider()?, &*options.entropy), options)
+    }
+
+    /// The same around a ring that `make` writes.
+    pub(super) fn create_around(
+        dir: &Path,
+        make: impl FnOnce(&Path) -> Result<KeyRing, KeyError>,
+        options: &OpenOptions,
+    ) -> Result<Self, StoreError> {
         let layout = Layout::new(dir);
         layout.make()?;
         let lock = layout.take_lock()?;
-        let ring = KeyRing::create(&layout.keyring(), provider()?, &*options.entropy)?;
+        let ring = make(&layout.keyring())?;
         let engine = SledEngine::open(&layout.engine(), options.cache_bytes, options.disk.clone())?;
         let account = Account::default();
         engine.commit(vec![(META.to_vec(), Some(account.seal(&ring)?))])?;
@@ -212,6 +221,9 @@ impl Store {
         let sealed = account.seal(&self.ring)?;
         let (mut batch, counts) = draft.into_parts();
         batch.push((META.to_vec(), Some(sealed)));
+        if let Some(watched) = &mut ledger.watched {
+            watched.extend(batch.iter().map(|(key, _)| key.clone()));
+        }
         self.engine.commit(batch).inspect_err(|_| ledger.halted = true)?;
         // from here on nothing hangs on the old ring key: a crash before it is forgotten is mended when the store opens
         renewal.map_or(Ok(()), |renewal| self.ring.finish(renewal)).inspect_err(|_| ledger.halted = true)?;

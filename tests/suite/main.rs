@@ -3,6 +3,7 @@
 #![allow(clippy::type_complexity, reason = "tables of cases are read row by row, not by their type")]
 
 mod absence;
+mod backup;
 mod bad_input;
 mod caps;
 mod cases;
