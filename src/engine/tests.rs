@@ -317,9 +317,9 @@ mod erasing {
     #[test]
     fn after_a_rotation_no_old_copy_opens_with_any_key_that_is_left_and_all_that_is_stored_does() {
         let bench = Bench::with(Environment::default());
-        bench.ingest(&(0..200).map(|n| line(n, n / 3)).collect::<Vec<_>>());
+        bench.ingest(&(0..40).map(|n| line(n, n / 3)).collect::<Vec<_>>());
         bench.engine.put_entities(&bench.caller(), &NOWHERE, &[patient("p1")]).unwrap();
-        let (before, some) = (bench.copied(), [bench.stored(0), bench.stored(150)]);
+        let (before, some) = (bench.copied(), [bench.stored(0), bench.stored(35)]);
         let own = Entity::bare(EntityUid::new("Patient", "p1"));
         let control = Forensics::of(bench.engine.store.ring(), &[&before]);
         assert!(some.iter().all(|r| control.reads_in(&notes(), r)) && control.reads_entity_as(&own));
