@@ -10,6 +10,7 @@ mod config;
 mod demo;
 mod ingest;
 mod init;
+mod keys;
 mod offline;
 mod passphrase;
 mod policy;
@@ -53,6 +54,9 @@ enum Verb {
     /// Make, list and revoke API keys
     #[command(subcommand)]
     Caller(caller::Caller),
+    /// Look after the keys that seal what is stored
+    #[command(subcommand)]
+    Keys(keys::Keys),
     /// Back a store up, and put what a restore needs of its keys into escrow
     Backup(backup::Backup),
     /// Make a store anew from a backup and an escrow
@@ -103,6 +107,7 @@ pub fn main() -> ExitCode {
         Verb::Search(verb) => verb.run(),
         Verb::Policy(verb) => verb.run(),
         Verb::Caller(verb) => verb.run(),
+        Verb::Keys(verb) => verb.run(),
         Verb::Backup(verb) => verb.run(),
         Verb::Restore(verb) => verb.run(),
         Verb::Status(verb) => verb.run(),
