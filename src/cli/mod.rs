@@ -9,6 +9,7 @@ mod config;
 mod demo;
 mod ingest;
 mod init;
+mod leaktest;
 mod offline;
 mod passphrase;
 mod policy;
@@ -53,6 +54,8 @@ enum Verb {
     Caller(caller::Caller),
     /// Say how a running server is
     Status(status::Status),
+    /// Attack a store as those would who may not see all of it, and print the verdict
+    Leaktest(Box<leaktest::Leaktest>),
     /// Look after a data directory
     #[command(subcommand)]
     Store(store::Store),
@@ -98,6 +101,7 @@ pub fn main() -> ExitCode {
         Verb::Policy(verb) => verb.run(),
         Verb::Caller(verb) => verb.run(),
         Verb::Status(verb) => verb.run(),
+        Verb::Leaktest(verb) => verb.run(),
         Verb::Store(verb) => verb.run(),
     };
     match outcome {
