@@ -74,7 +74,11 @@ fn sources() -> Vec<(String, PathBuf, String)> {
         })
         .filter(|(module, inside, _)| {
             let name = inside.file_stem().unwrap().to_str().unwrap();
-            module != "lib" && module != "main" && !name.contains("test") && (name != "oracle" || module == "leaktest") && name != "samples"
+            module != "lib"
+                && module != "main"
+                && !name.contains("test")
+                && (name != "oracle" || module == "leaktest")
+                && name != "samples"
         })
         .collect()
 }

@@ -190,7 +190,8 @@ impl Leaktest {
             [(&self.html, &|| report::html(run)), (&self.json, &json), (&self.junit, &|| report::junit(run))];
         for (path, text) in files {
             if let Some(path) = path {
-                fs::write(path, text()).map_err(|e| Failure::Failed(format!("cannot write {}: {e}", path.display())))?;
+                fs::write(path, text())
+                    .map_err(|e| Failure::Failed(format!("cannot write {}: {e}", path.display())))?;
             }
         }
         Ok(())
@@ -205,7 +206,8 @@ impl OwnStore {
         let rules = match &self.policies {
             Some(dir) => {
                 let source = Folder::open(dir, "")?.source;
-                let links = source.links.iter().map(|l| serde_json::json!({"template": l.template, "values": l.values}));
+                let links =
+                    source.links.iter().map(|l| serde_json::json!({"template": l.template, "values": l.values}));
                 Some(Rules { links: Json::Array(links.collect()), schema: source.schema, policies: source.policies })
             }
             None => None,

@@ -141,6 +141,8 @@ pub struct Bench<'a> {
     oracle: Option<Oracle>,
     sights: HashMap<(Caller, String, String), Rc<Sight>>,
     outcome: Outcome,
+    /// Answers by status.
+    statuses: BTreeMap<u16, u64>,
     /// The target holds something else than the world.
     dirty: bool,
     tell: &'a mut dyn FnMut(&'static str, u64),
@@ -164,6 +166,7 @@ impl<'a> Bench<'a> {
             oracle,
             sights: HashMap::new(),
             outcome: Outcome::default(),
+            statuses: BTreeMap::new(),
             dirty: !plan.live,
             tell,
         })
@@ -177,8 +180,7 @@ impl<'a> Bench<'a> {
     pub(super) fn hold(&mut self, probe: &'static Probe) -> Outcome {
         let began = std::time::Instant::now();
         self.dice = Dice::of(self.plan.seed, probe.name);
-        self.outcome =
-            Outcome { probe: probe.name, title: probe.title, about: probe.about, ..Outcome::default() };
+        self.outcome = Outcome { probe: probe.name, title: probe.title, about: probe.about, ..Outcome::default() };
         (self.tell)(probe.name, 0);
         match self.fill().and_then(|()| (probe.work)(self)) {
             Ok(()) => {}
@@ -267,6 +269,7 @@ impl<'a> Bench<'a> {
     /// One request, counted.
     pub fn ask(&mut self, caller: &Caller, request: &Request) -> Result<Answer, Trouble> {
         let answer = self.target.answer(caller, request)?;
+        *self.statuses.entry(answer.status).or_default() += 1;
         self.count();
         Ok(answer)
     }
@@ -274,6 +277,7 @@ impl<'a> Bench<'a> {
     /// One request to some other target, counted.
     pub fn ask_at(&mut self, target: &mut dyn Target, caller: &Caller, request: &Request) -> Result<Answer, Trouble> {
         let answer = target.answer(caller, request)?;
+        *self.statuses.entry(answer.status).or_default() += 1;
         self.count();
         Ok(answer)
     }

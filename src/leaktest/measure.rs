@@ -24,8 +24,7 @@ pub fn rate(found: u64, asked: u64) -> Interval {
 
 /// How often a value of `left` is the greater of a pair (ties count half): the Mann-Whitney statistic as an area under the curve.
 pub fn auc(left: &[f64], right: &[f64]) -> f64 {
-    let mut all: Vec<(f64, bool)> =
-        left.iter().map(|v| (*v, true)).chain(right.iter().map(|v| (*v, false))).collect();
+    let mut all: Vec<(f64, bool)> = left.iter().map(|v| (*v, true)).chain(right.iter().map(|v| (*v, false))).collect();
     all.sort_by(|a, b| a.0.total_cmp(&b.0));
     let (mut below, mut won) = (0.0, 0.0);
     for tied in all.chunk_by(|a, b| a.0 == b.0) {
@@ -81,6 +80,9 @@ impl Mean {
 
 /// Requests to each of two worlds until an attacker who averages tells them apart, nine times in ten; none where there is nothing to tell.
 pub fn requests_to_tell(auc: f64) -> Option<u64> {
+    if (auc - 0.5).abs() < 1e-4 {
+        return None;
+    }
     let apart = std::f64::consts::SQRT_2 * normal_quantile(auc.clamp(1e-9, 1.0 - 1e-9)).abs();
     let needed = 2.0 * (1.959_964 + 1.281_552_f64).powi(2) / (apart * apart);
     (needed.is_finite() && needed < 1e15).then(|| needed.ceil().max(1.0) as u64)
@@ -226,7 +228,17 @@ mod tests {
             let (left, right) = (draw(17), draw(23));
             let won: f64 = left
                 .iter()
-                .flat_map(|l| right.iter().map(move |r| if l > r { 1.0 } else if l == r { 0.5 } else { 0.0 }))
+                .flat_map(|l| {
+                    right.iter().map(move |r| {
+                        if l > r {
+                            1.0
+                        } else if l == r {
+                            0.5
+                        } else {
+                            0.0
+                        }
+                    })
+                })
                 .sum();
             close(auc(&left, &right), won / (17.0 * 23.0), 1e-12);
         }

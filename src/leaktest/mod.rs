@@ -67,7 +67,12 @@ impl Run {
 pub type Open<'a> = &'a dyn Fn() -> Result<Box<dyn Target>, Trouble>;
 
 /// Runs the probes that the plan names, one after the other. `tell` hears each probe's name and the requests it has sent.
-pub fn run(plan: &Plan, world: &World, open: Open<'_>, tell: &mut dyn FnMut(&'static str, u64)) -> Result<Run, Trouble> {
+pub fn run(
+    plan: &Plan,
+    world: &World,
+    open: Open<'_>,
+    tell: &mut dyn FnMut(&'static str, u64),
+) -> Result<Run, Trouble> {
     use crate::clock::Clock as _;
     let (began, clock) = (crate::clock::SystemClock.now().rfc3339(), std::time::Instant::now());
     let mut bench = Bench::set_up(plan, world, open, tell)?;

@@ -8,8 +8,8 @@ use std::{
 };
 
 use cedar_policy::{
-    Authorizer, Context, Decision, Effect, Entities, EntityId, EntityTypeName, EntityUid, PolicyId, PolicySet, Request, Schema,
-    SchemaFragment, SlotId,
+    Authorizer, Context, Decision, Effect, Entities, EntityId, EntityTypeName, EntityUid, PolicyId, PolicySet, Request,
+    Schema, SchemaFragment, SlotId,
 };
 use serde_json::{Map, Value as Json, json};
 
@@ -72,7 +72,8 @@ impl Oracle {
         let now = crate::clock::SystemClock.now().rfc3339();
         let all = stored(world, &shape, &now);
         let missing = missing(&all);
-        let entities = Entities::from_json_value(Json::Array(all), Some(&schema)).map_err(|e| broken("entities", &e))?;
+        let entities =
+            Entities::from_json_value(Json::Array(all), Some(&schema)).map_err(|e| broken("entities", &e))?;
         let context = ["Retrieve", "Read", "ReadVector"].map(|action| (action.to_owned(), shape.context(action)));
         Ok(Self {
             policies,
@@ -162,7 +163,10 @@ impl Oracle {
         // a template's cap counts once over its links
         let capped = |cap: fn(&Note) -> Option<u64>| {
             let by_name: BTreeMap<&str, Option<u64>> = noted().map(|n| (n.name.as_str(), cap(n))).collect();
-            by_name.values().try_fold(0_u64, |sum, cap| Some(sum.saturating_add((*cap)?))).filter(|_| !by_name.is_empty())
+            by_name
+                .values()
+                .try_fold(0_u64, |sum, cap| Some(sum.saturating_add((*cap)?)))
+                .filter(|_| !by_name.is_empty())
         };
         view.max_records = capped(|n| n.max_records);
         view.max_patients = capped(|n| n.max_patients);
@@ -328,7 +332,9 @@ fn missing(all: &[Json]) -> HashSet<(String, String)> {
     loop {
         let more: Vec<_> = edges
             .iter()
-            .filter(|(uid, to)| !touched.contains(*uid) && to.iter().any(|t| touched.contains(t) || !edges.contains_key(t)))
+            .filter(|(uid, to)| {
+                !touched.contains(*uid) && to.iter().any(|t| touched.contains(t) || !edges.contains_key(t))
+            })
             .map(|(uid, _)| uid.clone())
             .collect();
         if more.is_empty() {

@@ -31,8 +31,10 @@ impl Sight {
         shown.extend(records(&view.unsettled));
         let shown_texts: HashSet<&str> = shown.iter().map(|r| r.text.as_str()).collect();
         let shown_patients: HashSet<&str> = shown.iter().filter_map(|r| r.patient.as_deref()).collect();
-        let texts = hidden.iter().map(|r| &r.text).filter(|t| t.len() >= TEXT_BYTES && !shown_texts.contains(t.as_str()));
-        let patients = hidden.iter().filter_map(|r| r.patient.as_ref()).filter(|p| !shown_patients.contains(p.as_str()));
+        let texts =
+            hidden.iter().map(|r| &r.text).filter(|t| t.len() >= TEXT_BYTES && !shown_texts.contains(t.as_str()));
+        let patients =
+            hidden.iter().filter_map(|r| r.patient.as_ref()).filter(|p| !shown_patients.contains(p.as_str()));
         Self {
             ids: hidden.iter().map(|r| r.id.clone()).collect(),
             texts: texts.cloned().collect(),

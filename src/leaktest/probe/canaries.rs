@@ -40,7 +40,9 @@ fn work(bench: &mut Bench<'_>) -> Result<(), Trouble> {
         let Some(pattern) = bench.record(at) else { continue };
         let mut strangers = Vec::new();
         for caller in &callers {
-            if bench.sight(caller)?.view.forbidden.contains(&at) && bench.sight_for(caller, "Read", &caller.purpose)?.view.forbidden.contains(&at) {
+            if bench.sight(caller)?.view.forbidden.contains(&at)
+                && bench.sight_for(caller, "Read", &caller.purpose)?.view.forbidden.contains(&at)
+            {
                 strangers.push(caller.clone());
             }
         }
@@ -111,8 +113,17 @@ pub(super) fn left(bench: &mut Bench<'_>, planted: &[Record]) -> Result<Vec<(Str
         other => other?,
     };
     let bytes: usize = traces.iter().map(|(_, bytes)| bytes.len()).sum();
-    bench.figure("searched outside answers", format!("{} places, {bytes} bytes, for {} planted words", traces.len(), planted.len()));
-    let nobody = Caller { ty: String::new(), id: "whoever reads logs or files".into(), role: String::new(), purpose: String::new(), seat: 0 };
+    bench.figure(
+        "searched outside answers",
+        format!("{} places, {bytes} bytes, for {} planted words", traces.len(), planted.len()),
+    );
+    let nobody = Caller {
+        ty: String::new(),
+        id: "whoever reads logs or files".into(),
+        role: String::new(),
+        purpose: String::new(),
+        seat: 0,
+    };
     let mut found = Vec::new();
     for (name, bytes) in &traces {
         let heard: Vec<&Record> = planted.iter().filter(|r| holds(bytes, word(r).as_bytes())).collect();

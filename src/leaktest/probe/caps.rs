@@ -54,7 +54,12 @@ fn work(bench: &mut Bench<'_>) -> Result<(), Trouble> {
         );
         rows.push(Series { label: caller.id.clone(), value: records as f64, interval: None });
     }
-    bench.plot(Plot { title: format!("Records reached by {each} questions, by caller"), unit: "records".into(), rows, mark: None });
+    bench.plot(Plot {
+        title: format!("Records reached by {each} questions, by caller"),
+        unit: "records".into(),
+        rows,
+        mark: None,
+    });
     Ok(())
 }
 

@@ -56,7 +56,9 @@ fn about_record(bench: &mut Bench<'_>, caller: &Caller, sight: &Sight, record: &
 
 fn about_patient(bench: &mut Bench<'_>, caller: &Caller, record: &Record) -> Result<(), Trouble> {
     let Some(patient) = &record.patient else { return Ok(()) };
-    if !bench.sight(caller)?.hides_patient(patient) || !bench.sight_for(caller, "Read", &caller.purpose)?.hides_patient(patient) {
+    if !bench.sight(caller)?.hides_patient(patient)
+        || !bench.sight_for(caller, "Read", &caller.purpose)?.hides_patient(patient)
+    {
         return Ok(());
     }
     let absent = absent_id(bench.world, patient, &mut bench.dice);

@@ -80,7 +80,12 @@ fn gone(bench: &mut Bench<'_>, caller: &Caller, planted: &[Record], when: &str) 
             search.patient.clone_from(&record.patient);
         }
         let plain = search(caller, record.vector.clone(), LIMIT);
-        for (route, request) in [("search", plain), ("search for the patient", narrowed), ("read", read(caller, &record.id)), ("list", listing(caller, list))] {
+        for (route, request) in [
+            ("search", plain),
+            ("search for the patient", narrowed),
+            ("read", read(caller, &record.id)),
+            ("list", listing(caller, list)),
+        ] {
             let answer = match bench.ask(caller, &request) {
                 Err(Trouble::Unable(why)) => {
                     bench.skip(&why);
@@ -88,7 +93,8 @@ fn gone(bench: &mut Bench<'_>, caller: &Caller, planted: &[Record], when: &str) 
                 }
                 other => other?,
             };
-            let there = answer.ids().contains(&record.id) || answer.status == 200 && String::from_utf8_lossy(&answer.body).contains(&record.text);
+            let there = answer.ids().contains(&record.id)
+                || answer.status == 200 && String::from_utf8_lossy(&answer.body).contains(&record.text);
             let kinds: &[&str] = if there { &["erased record"] } else { &[] };
             bench.trial(caller, kinds, || format!("{} by {route} {when}", record.id));
         }

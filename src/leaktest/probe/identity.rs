@@ -19,7 +19,15 @@ pub(super) const PROBE: Probe = Probe {
 const FIELDS: [&str; 10] =
     ["caller", "user", "principal", "subject", "actor", "on_behalf_of", "as", "role", "roles", "tenant"];
 const HEADERS: [&str; 9] = [
-    "x-user", "x-user-id", "x-caller", "x-forwarded-user", "x-remote-user", "x-auth-request-user", "x-on-behalf-of", "x-wardkeep-caller", "x-role",
+    "x-user",
+    "x-user-id",
+    "x-caller",
+    "x-forwarded-user",
+    "x-remote-user",
+    "x-auth-request-user",
+    "x-on-behalf-of",
+    "x-wardkeep-caller",
+    "x-role",
 ];
 
 fn work(bench: &mut Bench<'_>) -> Result<(), Trouble> {
@@ -30,7 +38,8 @@ fn work(bench: &mut Bench<'_>) -> Result<(), Trouble> {
         for other in bench.world.callers.iter().filter(|c| c.role != caller.role || c.id < caller.id).take(6) {
             let theirs = bench.sight(other)?;
             // what they may see and this caller may not
-            let coveted: Vec<usize> = theirs.view.permitted.iter().filter(|at| mine.view.forbidden.contains(at)).copied().collect();
+            let coveted: Vec<usize> =
+                theirs.view.permitted.iter().filter(|at| mine.view.forbidden.contains(at)).copied().collect();
             for at in bench.dice.some(&coveted, each) {
                 let Some(record) = bench.record(at) else { continue };
                 for request in claims(&caller, other, record) {
@@ -46,7 +55,8 @@ fn work(bench: &mut Bench<'_>) -> Result<(), Trouble> {
 fn claims(caller: &Caller, other: &Caller, record: &Record) -> Vec<Request> {
     let plain = || search(caller, record.vector.clone(), LIMIT);
     let mut all = Vec::new();
-    let forms = [json!(other.id), json!({"type": other.ty, "id": other.id}), json!(format!("{}::\"{}\"", other.ty, other.id))];
+    let forms =
+        [json!(other.id), json!({"type": other.ty, "id": other.id}), json!(format!("{}::\"{}\"", other.ty, other.id))];
     for field in FIELDS {
         let role = field.starts_with("role");
         for form in if role { vec![json!(other.role), json!([other.role])] } else { forms.to_vec() } {
@@ -75,9 +85,12 @@ fn claims(caller: &Caller, other: &Caller, record: &Record) -> Vec<Request> {
     for filter in ["true || true", "true) || (true", "1 == 1", "true }; permit (principal, action, resource);"] {
         with(&|s| s.filter = Some(filter.to_owned()));
     }
-    for field in ["filter", "where", "scope", "break_glass", "context", "permitted", "policy", "include_hidden", "bypass"] {
+    for field in
+        ["filter", "where", "scope", "break_glass", "context", "permitted", "policy", "include_hidden", "bypass"]
+    {
         let mut request = plain();
-        let value = if field == "context" { json!({"purpose": other.purpose, "break_glass": true}) } else { Json::Bool(true) };
+        let value =
+            if field == "context" { json!({"purpose": other.purpose, "break_glass": true}) } else { Json::Bool(true) };
         request.fields.insert(field.to_owned(), value);
         all.push(request);
     }

@@ -59,7 +59,8 @@ fn candidates(bench: &mut Bench<'_>, caller: &Caller, sight: &Sight, most: usize
 }
 
 fn look(bench: &mut Bench<'_>, caller: &Caller, sight: &Sight, ty: &str, id: &str) -> Result<(), Trouble> {
-    let refers = |r: &&Record| r.attributes.as_object().into_iter().flatten().any(|(_, v)| reference(v) == Some((ty, id)));
+    let refers =
+        |r: &&Record| r.attributes.as_object().into_iter().flatten().any(|(_, v)| reference(v) == Some((ty, id)));
     let hidden = || sight.view.forbidden.iter().filter_map(|at| bench.world.records.get(*at));
     let mut near: Vec<&Record> = hidden().filter(refers).collect();
     if near.is_empty() {

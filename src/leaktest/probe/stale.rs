@@ -100,7 +100,11 @@ fn consent(bench: &mut Bench<'_>, caller: &Caller, sight: &Sight) -> Result<(), 
         let Some(before) = bench.world.entity(ty, id) else { continue };
         let mut after = before.clone();
         let yes = after.get_mut("attrs").and_then(Json::as_object_mut);
-        let Some((_, value)) = yes.and_then(|a| a.iter_mut().find(|(n, v)| n.contains("consent") && **v == json!(true))) else { continue };
+        let Some((_, value)) =
+            yes.and_then(|a| a.iter_mut().find(|(n, v)| n.contains("consent") && **v == json!(true)))
+        else {
+            continue;
+        };
         *value = json!(false);
         if record.attributes.get("doc_type") == Some(&json!("substance_use")) {
             return changed(bench, "a consent", caller, record, before, after);
@@ -170,7 +174,8 @@ fn policy(bench: &mut Bench<'_>, caller: &Caller, record: &Record) -> Result<(),
 fn credential(bench: &mut Bench<'_>, caller: &Caller, record: &Record) -> Result<(), Trouble> {
     // one of their own for this, so that what others use lives on
     let seated = Caller { seat: 9, ..caller.clone() };
-    let withdrawal = Withdrawal { what: "a credential", caller: &seated, sight: None, questions: questions(caller, record) };
+    let withdrawal =
+        Withdrawal { what: "a credential", caller: &seated, sight: None, questions: questions(caller, record) };
     let done = withdrawal.watch(bench, |target| target.withdraw(&seated));
     bench.target.reinstate(&seated).or_else(ignored)?;
     skipped(bench, "a credential", done)

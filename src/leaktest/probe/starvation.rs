@@ -34,7 +34,8 @@ fn work(bench: &mut Bench<'_>) -> Result<(), Trouble> {
             continue;
         }
         let mean = recalls.iter().sum::<f64>() / recalls.len() as f64;
-        let label = format!("{} ({} of {} permitted)", caller.id, sight.view.permitted.len(), bench.world.records.len());
+        let label =
+            format!("{} ({} of {} permitted)", caller.id, sight.view.permitted.len(), bench.world.records.len());
         rows.push(Series { label, value: mean, interval: Some((measure::quantile(&recalls, 0.0), 1.0)) });
         all.extend(recalls);
     }

@@ -43,7 +43,10 @@ fn askers(bench: &mut Bench<'_>, most: usize) -> Result<Vec<Caller>, Trouble> {
     let mut chosen = Vec::new();
     for caller in bench.callers(usize::MAX) {
         let sight = bench.sight(&caller)?;
-        if !sight.view.permitted.is_empty() && sight.view.forbidden.len() > sight.view.permitted.len() && chosen.len() < most {
+        if !sight.view.permitted.is_empty()
+            && sight.view.forbidden.len() > sight.view.permitted.len()
+            && chosen.len() < most
+        {
             chosen.push(caller);
         }
     }
@@ -106,7 +109,13 @@ impl Worlds {
     }
 
     /// Times of each world, after some that do not count.
-    fn round(&mut self, bench: &mut Bench<'_>, caller: &Caller, sight: &Sight, each: usize) -> Result<[Vec<f64>; 2], Trouble> {
+    fn round(
+        &mut self,
+        bench: &mut Bench<'_>,
+        caller: &Caller,
+        sight: &Sight,
+        each: usize,
+    ) -> Result<[Vec<f64>; 2], Trouble> {
         let mut times = [Vec::new(), Vec::new()];
         let warm = each / 5;
         for n in 0..each + warm {
@@ -137,7 +146,10 @@ fn told(bench: &mut Bench<'_>, caller: &Caller, measured: &Measured, restarts: u
         format!("{}: advantage by time", caller.id),
         format!("area {:.3} [{:.3}, {:.3}] over {restarts} starts", mean.value, mean.interval.low, mean.interval.high),
     );
-    bench.figure(format!("{}: median of an answer", caller.id), format!("{whole:.0} us with hidden records, {bare:.0} us without"));
+    bench.figure(
+        format!("{}: median of an answer", caller.id),
+        format!("{whole:.0} us with hidden records, {bare:.0} us without"),
+    );
     bench.figure(
         format!("{}: power to see an area of {:.2}", caller.id, 0.5 + SOUGHT),
         format!("{:.2} (0.9 is wanted; more starts give more)", mean.power(SOUGHT)),
@@ -145,7 +157,15 @@ fn told(bench: &mut Bench<'_>, caller: &Caller, measured: &Measured, restarts: u
     let needed = measure::requests_to_tell(mean.value).map_or_else(|| "no number of".to_owned(), |n| n.to_string());
     bench.figure(
         format!("{}: requests to tell the worlds apart", caller.id),
-        if sure { format!("about {needed} to each, if the mean is the truth") } else { "the interval holds 0.5: not told apart".into() },
+        if sure {
+            format!("about {needed} to each, if the mean is the truth")
+        } else {
+            "the interval holds 0.5: not told apart".into()
+        },
     );
-    Series { label: format!("{} ({restarts} starts)", caller.id), value: mean.value, interval: Some((mean.interval.low, mean.interval.high)) }
+    Series {
+        label: format!("{} ({restarts} starts)", caller.id),
+        value: mean.value,
+        interval: Some((mean.interval.low, mean.interval.high)),
+    }
 }

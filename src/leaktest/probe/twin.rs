@@ -57,7 +57,8 @@ fn question(bench: &Bench<'_>, dice: &mut Dice, caller: &Caller, sight: &Sight) 
     };
     let limits = [1, 5, 10, 10, 50, 1_000, 10_000];
     let mut request = search(caller, vector, dice.pick(&limits).copied().unwrap_or(10));
-    let includes: [&[&str]; 5] = [&[], &["text"], &["attributes"], &["text", "vector"], &["text", "attributes", "provenance"]];
+    let includes: [&[&str]; 5] =
+        [&[], &["text"], &["attributes"], &["text", "vector"], &["text", "attributes", "provenance"]];
     if let Ask::Search(search) = &mut request.ask {
         search.include = dice.pick(&includes).map(|i| i.to_vec()).unwrap_or_default();
         if dice.one_in(4) {
@@ -74,7 +75,8 @@ fn one(bench: &Bench<'_>, dice: &mut Dice, caller: &Caller, sight: &Sight) -> (R
 
 fn some(bench: &Bench<'_>, dice: &mut Dice, caller: &Caller, sight: &Sight) -> (Request, String) {
     let record = place(bench, dice, sight);
-    let mut list = List { limit: dice.pick(&[None, Some(1), Some(7), Some(1_000)]).copied().flatten(), ..List::default() };
+    let mut list =
+        List { limit: dice.pick(&[None, Some(1), Some(7), Some(1_000)]).copied().flatten(), ..List::default() };
     match dice.below(4) {
         0 => list.after = record.map(|r| r.id.clone()),
         1 => list.patient = record.and_then(|r| r.patient.clone()),

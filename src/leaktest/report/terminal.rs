@@ -10,7 +10,14 @@ use crate::leaktest::Run;
 /// The whole run.
 pub fn terminal(run: &Run) -> String {
     let mut table = Table::new();
-    table.load_style(UTF8_FULL_CONDENSED).set_header(["probe", "requests", "attempts", "leaked", "rate, 95 % interval", "verdict"]);
+    table.load_style(UTF8_FULL_CONDENSED).set_header([
+        "probe",
+        "requests",
+        "attempts",
+        "leaked",
+        "rate, 95 % interval",
+        "verdict",
+    ]);
     for outcome in &run.outcomes {
         table.add_row([
             outcome.probe.to_owned(),
@@ -27,7 +34,11 @@ pub fn terminal(run: &Run) -> String {
     );
     for outcome in &run.outcomes {
         for finding in &outcome.findings {
-            let _ = writeln!(told, "LEAK {} ({}) to {}: {}\n     {}", outcome.probe, finding.kind, finding.caller, finding.detail, finding.reproduction);
+            let _ = writeln!(
+                told,
+                "LEAK {} ({}) to {}: {}\n     {}",
+                outcome.probe, finding.kind, finding.caller, finding.detail, finding.reproduction
+            );
         }
         for why in &outcome.skipped {
             let _ = writeln!(told, "left out of {}: {why}", outcome.probe);

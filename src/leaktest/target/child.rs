@@ -26,13 +26,16 @@ impl Child {
     /// Starts `command` with a shell, and asks what it is.
     pub fn start(command: &str) -> Result<Self, Trouble> {
         let broken = |e: std::io::Error| Trouble::Broken(format!("cannot start the adapter: {e}"));
-        let mut process =
-            Command::new("sh").args(["-c", command]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().map_err(broken)?;
+        let mut process = Command::new("sh")
+            .args(["-c", command])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(broken)?;
         let (Some(input), Some(output)) = (process.stdin.take(), process.stdout.take()) else {
             return Err(Trouble::Broken("the adapter cannot be spoken to".into()));
         };
-        let mut child =
-            Self { process, input: Some(input), output: BufReader::new(output), about: About::default() };
+        let mut child = Self { process, input: Some(input), output: BufReader::new(output), about: About::default() };
         let hello = child.told(&json!({"op": "hello"}))?;
         let word = |name| hello.get(name).and_then(Json::as_str).unwrap_or_default().to_owned();
         child.about = About { name: word("name"), version: word("version"), place: command.to_owned() };
@@ -72,7 +75,9 @@ impl Target for Child {
     }
 
     fn reset(&mut self, world: &World) -> Result<(), Trouble> {
-        self.told(&json!({"op": "reset", "collection": world.collection, "dimension": world.dimension, "metric": "cosine"}))?;
+        self.told(
+            &json!({"op": "reset", "collection": world.collection, "dimension": world.dimension, "metric": "cosine"}),
+        )?;
         self.put_entities(&world.entities)
     }
 

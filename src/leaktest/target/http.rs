@@ -196,7 +196,8 @@ impl Target for OverHttp {
         if self.rules.as_ref() == Some(rules) {
             return Ok(());
         }
-        let body = json!({"schema": rules.schema, "policies": rules.policies, "links": rules.links, "note": "leakage test"});
+        let body =
+            json!({"schema": rules.schema, "policies": rules.policies, "links": rules.links, "note": "leakage test"});
         self.set("PUT", "/v1/policies?allow_widening=true", Some(&body))?;
         self.rules = Some(rules.clone());
         Ok(())

@@ -134,7 +134,8 @@ fn charts(count: usize, dimension: usize, patients: usize, staff: &[Caller], dic
 }
 
 fn record(n: usize, whose: usize, ward: usize, author: &str, vector: Vec<f32>, dice: &mut Dice) -> Record {
-    let kinds = ["progress_note", "lab_report", "medication", "substance_use", "psychotherapy_note", "research_deidentified"];
+    let kinds =
+        ["progress_note", "lab_report", "medication", "substance_use", "psychotherapy_note", "research_deidentified"];
     let weights = [0, 0, 0, 1, 1, 1, 2, 2, 3, 3, 4, 5];
     let kind = dice.pick(&weights).and_then(|at| kinds.get(*at)).copied().unwrap_or_default();
     let research = kind == "research_deidentified";
@@ -152,7 +153,11 @@ fn record(n: usize, whose: usize, ward: usize, author: &str, vector: Vec<f32>, d
     }
     Record {
         document: format!("{}-{kind}", patient.as_deref().unwrap_or("research")),
-        text: format!("Note {n} of {}: {kind} in {department}, word {:016x}.", patient.as_deref().unwrap_or("nobody"), dice.roll()),
+        text: format!(
+            "Note {n} of {}: {kind} in {department}, word {:016x}.",
+            patient.as_deref().unwrap_or("nobody"),
+            dice.roll()
+        ),
         id,
         patient,
         attributes,

@@ -26,13 +26,16 @@ pub struct Own {
 }
 
 /// The world that these make, and each caller's key.
-pub fn own(own: &Own, key: impl Fn(&Json) -> Result<Option<String>, Trouble>) -> Result<(World, Vec<(Caller, String)>), Trouble> {
+pub fn own(
+    own: &Own,
+    key: impl Fn(&Json) -> Result<Option<String>, Trouble>,
+) -> Result<(World, Vec<(Caller, String)>), Trouble> {
     let listed: Vec<Json> = parsed("callers", &own.callers)?;
     let mut keys = Vec::new();
     let mut callers = Vec::new();
     for entry in &listed {
-        let caller = caller(entry)
-            .ok_or_else(|| Trouble::Broken("a caller needs `caller: {type, id}` and `purpose`".into()))?;
+        let caller =
+            caller(entry).ok_or_else(|| Trouble::Broken("a caller needs `caller: {type, id}` and `purpose`".into()))?;
         if let Some(key) = key(entry)? {
             keys.push((caller.clone(), key));
         }
@@ -79,7 +82,8 @@ mod tests {
             matrix: Some(r#"{"a":["r"]}"#.into()),
             ..Own::default()
         };
-        let (world, keys) = own(&given, |entry| Ok(entry.get("key").and_then(Json::as_str).map(str::to_owned))).unwrap();
+        let (world, keys) =
+            own(&given, |entry| Ok(entry.get("key").and_then(Json::as_str).map(str::to_owned))).unwrap();
         assert_eq!((world.callers.len(), keys.len(), world.dimension), (2, 1, 2));
         assert_eq!(world.records[0].patient.as_deref(), Some("x"));
         let matrix = world.matrix.unwrap();
