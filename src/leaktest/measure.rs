@@ -208,7 +208,7 @@ mod tests {
     fn students_mean_is_the_textbooks() {
         let mean = mean(&[1.0, 2.0, 3.0, 4.0, 5.0]);
         close(mean.value, 3.0, 1e-12);
-        close(mean.interval.high, 3.0 + 2.776_445 * 0.707_107, 1e-4);
+        close(mean.interval.high, 3.0 + 2.776_445 * 0.5_f64.sqrt(), 1e-4);
         close(student_quantile(0.975, 19.0), 2.093_024, 1e-5);
     }
 

@@ -405,7 +405,7 @@ impl Asking<'_> {
     }
 
     /// The client's filter, as a policy of its own: an error on a record is no match.
-    fn filter(&self, text: Option<&str>) -> Result<Box<dyn Fn(&Record) -> bool>, Answer> {
+    fn filter(&self, text: Option<&str>) -> Result<Matcher, Answer> {
         let Some(text) = text else { return Ok(Box::new(|_| true)) };
         let telling = self.flaw == Some(Flaw::FilterOnHidden);
         let told = || refused(422, "the filter does not read");
@@ -423,6 +423,8 @@ impl Asking<'_> {
         Ok(Box::new(move |record| holds(record) == Some(true)))
     }
 }
+
+type Matcher = Box<dyn Fn(&Record) -> bool>;
 
 /// Whether a filter holds for a record; none: it errs.
 fn match_one(filter: &PolicySet, record: &Record) -> Option<bool> {

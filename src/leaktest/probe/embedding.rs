@@ -83,9 +83,11 @@ fn scores(answer: &Answer) -> Vec<f64> {
     answer.records().iter().filter_map(|r| r.get("score")?.as_f64()).collect()
 }
 
+type Statistic = fn(&Vec<f64>) -> f64;
+
 /// The strongest of some simple statistics.
 fn best_guess(near: &[Vec<f64>], far: &[Vec<f64>]) -> (f64, &'static str) {
-    let statistics: [(&str, fn(&Vec<f64>) -> f64); 4] = [
+    let statistics: [(&str, Statistic); 4] = [
         ("best score", |s| s.first().copied().unwrap_or(0.0)),
         ("last score", |s| s.last().copied().unwrap_or(0.0)),
         ("sum", |s| s.iter().sum()),

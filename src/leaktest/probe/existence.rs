@@ -1,7 +1,5 @@
 //! Whether what exists but is hidden can be told from what does not exist.
 
-use serde_json::json;
-
 use super::{Bench, Caller, LIMIT, Probe, Trouble, absent_id, listing, read, search};
 use crate::leaktest::{
     sight::Sight,
@@ -30,16 +28,20 @@ fn work(bench: &mut Bench<'_>) -> Result<(), Trouble> {
     Ok(())
 }
 
+type About<'a> = &'a dyn Fn(&str) -> Request;
+
 fn about_record(bench: &mut Bench<'_>, caller: &Caller, sight: &Sight, record: &Record) -> Result<(), Trouble> {
     let absent = absent_id(bench.world, &record.id, &mut bench.dice);
     let own = sight.view.permitted.first().and_then(|at| bench.record(*at)).map(|r| r.id.clone());
     let ids = |id: &str| own.iter().cloned().chain([id.to_owned()]).collect::<Vec<_>>();
     let written = |id: &str| {
         let mut line = record.line();
-        line["id"] = json!(id);
+        if let Some(fields) = line.as_object_mut() {
+            fields.insert("id".into(), id.into());
+        }
         line
     };
-    let requests: [(&str, &dyn Fn(&str) -> Request); 5] = [
+    let requests: [(&str, About<'_>); 5] = [
         ("read", &|id| read(caller, id)),
         ("list of it", &|id| listing(caller, List { ids: Some(vec![id.to_owned()]), ..List::default() })),
         ("list of it and of one's own", &|id| listing(caller, List { ids: Some(ids(id)), ..List::default() })),

@@ -204,7 +204,7 @@ fn strike(json: &mut Json, id: &str) -> bool {
             list.retain(|item| reference(item).is_none_or(|(_, one)| one != id));
             before > list.len()
         }
-        Json::Object(fields) => fields.values_mut().fold(false, |struck, value| strike(value, id) || struck),
+        Json::Object(fields) => fields.values_mut().filter_map(|value| strike(value, id).then_some(())).count() > 0,
         Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_) => false,
     }
 }
