@@ -16,8 +16,11 @@ pub fn html(run: &Run) -> String {
     let title = format!("Leakage test of {}", run.about.name);
     let _ = write!(
         page,
-        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n<title>{0}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n<h1>{0}</h1>\n",
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'sha256-{}'\">\n\
+         <title>{1}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n<h1>{1}</h1>\n",
+        digest(STYLE),
         escaped(&title)
     );
     summary(&mut page, run);
@@ -26,6 +29,13 @@ pub fn html(run: &Run) -> String {
     reading(&mut page, run);
     page.push_str("</main>\n</body>\n</html>\n");
     page
+}
+
+/// What lets a browser use this style and no other.
+fn digest(style: &str) -> String {
+    use base64::Engine as _;
+    use sha2::Digest as _;
+    base64::engine::general_purpose::STANDARD.encode(sha2::Sha256::digest(style))
 }
 
 fn summary(page: &mut String, run: &Run) {
