@@ -10,7 +10,7 @@
 //! | `--fast` | a collection with a graph too; it takes minutes to build |
 //! | `--scattered` | records arrive in no order, not patient by patient |
 //! | `--cores N` | most cores of one search (all); where it matters, one core is shown beside them |
-//! | `--residue` | nothing but the test of two worlds: how many answers, and how much work, show what is hidden |
+//! | `--residue` | nothing but the test of two worlds: how many answers, and how much work, show what is hidden (minutes: it builds graphs) |
 //! | `--peers` | the same questions to other libraries too, which it installs under `target/peers` (Python, network) |
 //!
 //! Times are CPU time of the thread that searches, but for those that say wall: a search on several cores shows in these alone. Each
@@ -24,7 +24,7 @@ use std::{
 use roaring::RoaringBitmap;
 use rustix::time::{ClockId, clock_gettime};
 use wardkeep::{
-    index::{Found, Level, VectorIndex, Work, use_cores},
+    index::{Found, Level, Path as How, VectorIndex, Work, use_cores},
     model::{Embedding, Isolation, Metric, Slot},
 };
 
@@ -316,7 +316,7 @@ fn table(switches: &Switches, index: &VectorIndex, hospital: &mut Hospital, rows
 fn main() {
     let switches = Switches::read();
     if switches.residue {
-        return residue(switches.rows.first().map_or(20_000, |rows| (*rows).min(20_000)), switches.dimension);
+        return switches.rows.iter().for_each(|rows| residue(*rows, switches.dimension));
     }
     let bandwidth = bandwidth();
     println!("One core reads {bandwidth:.1} GB/s from memory.");
@@ -370,7 +370,9 @@ fn residue(rows: u32, dimension: usize) {
     let hidden: Vec<_> = (0..rows / 13).map(|_| near(&mut dice, &hearts, 0.3)).collect();
     let probes: Vec<_> = (0..PROBES).map(|_| near(&mut dice, &hearts, 0.5)).collect();
     println!("{rows} records that are seen, {} that are hidden, {PROBES} probes near these.\n", hidden.len());
-    println!("| isolation | permitted | answers differ | work differs | by, on average |\n|---|---|---|---|---|");
+    println!(
+        "| isolation | permitted | walked | answers differ | work differs | by, on average |\n|---|---|---|---|---|---|"
+    );
     for isolation in [Isolation::Strict, Isolation::Fast] {
         let mut worlds = [seen.iter().chain(&[]), seen.iter().chain(&hidden)].map(|records| {
             let mut index = VectorIndex::new(dimension, Metric::Cosine, isolation);
@@ -390,16 +392,17 @@ fn residue(rows: u32, dimension: usize) {
 }
 
 fn told_apart(worlds: &[VectorIndex; 2], permitted: &RoaringBitmap, probes: &[Embedding], isolation: Isolation) {
-    let (mut answers, mut work, mut by) = (0, 0, 0);
+    let (mut walked, mut answers, mut work, mut by) = (0, 0, 0, 0);
     for probe in probes {
         let [a, b] = worlds.each_ref().map(|world| world.search(probe, permitted, K, &|a, b| a.cmp(&b)));
+        walked += usize::from(!matches!((a.path, b.path), (How::Scan(_), How::Scan(_))));
         answers += usize::from(a.hits != b.hits);
         let effort = |found: &Found| (found.path, found.scored, found.work);
         work += usize::from(effort(&a) != effort(&b));
         by += a.scored.abs_diff(b.scored);
     }
     let by = by as f64 / probes.len() as f64;
-    println!("| {isolation:?} | {} | {answers} | {work} | {by:.1} rows |", permitted.len());
+    println!("| {isolation:?} | {} | {walked} | {answers} | {work} | {by:.1} rows |", permitted.len());
 }
 
 /// Writes one hospital and its questions for `benches/peers/search.py`, and runs it.
