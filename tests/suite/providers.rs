@@ -53,7 +53,25 @@ fn lives(reach: &Reach, dir: &Path, key: &str, provider: &str) {
     let records = all_records(&root);
     assert_eq!(records.len(), 2);
     process.kill();
-    let process = Process::serve_with(dir, reach);
+    let mut process = Process::serve_with(dir, reach);
+    assert_eq!(all_records(&Client::new(&process.url, key)), records);
+    process.kill();
+    comes_back(reach, dir, key, &records);
+}
+
+/// A backup and an escrow that only the provider opens become a store that it keeps as well.
+fn comes_back(reach: &Reach, dir: &Path, key: &str, records: &[Json]) {
+    let beside = |name: &str| dir.with_file_name(name).to_str().unwrap().to_owned();
+    let (backup, escrow, again) = (beside("backup"), beside("escrow"), beside("again"));
+    let (code, out, err) = run(reach, &["backup", "--to", &backup, "--escrow", &escrow], dir);
+    assert_eq!(code, 0, "{out}{err}");
+    let restore = ["restore", "--verify", "--from", &backup, "--escrow", &escrow];
+    let stranger = Reach::from([("WARDKEEP_PASSPHRASE", plain::PHRASE.to_owned())]);
+    let (code, out, err) = run(&stranger, &restore, Path::new(&again));
+    assert_eq!(code, 1, "without its provider the escrow does not open: {out}{err}");
+    let (code, out, err) = run(reach, &restore, Path::new(&again));
+    assert_eq!(code, 0, "{out}{err}");
+    let process = Process::serve_with(Path::new(&again), reach);
     assert_eq!(all_records(&Client::new(&process.url, key)), records);
 }
 
