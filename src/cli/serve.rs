@@ -32,6 +32,7 @@ impl Serve {
         keep_memory_private()?;
         let config = Config::load(self.config.as_deref())?;
         let engine = offline::open_with(&self.data, &self.passphrase.read_with(config.keys())?, config.settings())?;
+        engine.retain(config.retention()?);
         let listen = self.listen.unwrap_or_else(|| config.listen());
         let app = App::backing_up_to(config.backups(), Arc::new(engine), config.trusted_proxies());
         let runtime =
