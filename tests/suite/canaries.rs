@@ -8,6 +8,7 @@ use tempfile::TempDir;
 use super::{
     harness::Client,
     plain::{self, Process, bare_command, furnish, put_records},
+    providers::{TOKEN, init, vault::StandIn},
 };
 
 /// Planted wherever a client may put something.
@@ -29,11 +30,12 @@ fn record(id: &str) -> Json {
 fn a_server_under_a_mixed_load_says_nothing_of_what_it_is_asked_or_holds() {
     let home = TempDir::new().unwrap();
     let dir = home.path().join("data");
-    let key = plain::found(&dir);
+    let vault = StandIn::new();
+    let key = init(&vault.reach(), "vault", &dir);
     let log = home.path().join("log");
     let out = std::fs::File::create(&log).unwrap();
     let mut command = bare_command(&["serve", "--listen", "127.0.0.1:0", "--data"]);
-    command.arg(&dir).env("WARDKEEP_PASSPHRASE", plain::PHRASE).env("WARDKEEP_LOG", "trace");
+    command.arg(&dir).envs(vault.reach()).env("WARDKEEP_LOG", "trace");
     let mut process = Process::of(command.stdout(Stdio::piped()).stderr(out));
     let root = Client::new(&process.url, &key);
     furnish(&root);
@@ -78,11 +80,15 @@ fn a_server_under_a_mixed_load_says_nothing_of_what_it_is_asked_or_holds() {
     mixed(&root);
     mixed(&Client::new(&process.url, &planted("key")));
     mixed(&Client::new(&process.url, ""));
+    // something that must be logged
+    put_records(&root, &[record("d")]).ok();
+    vault.set_down(true);
+    root.post("/v1/collections/notes/erase", &json!({"ids": [planted("d")]})).expect(503);
     process.kill();
     let said = std::fs::read(&log).unwrap();
     let text = String::from_utf8_lossy(&said);
-    assert!(!said.is_empty(), "at this level something is logged: otherwise nothing is tested");
-    for secret in [CANARY, key.as_str(), plain::PHRASE] {
+    assert!(text.contains("a change could not be written"), "what must be logged is: otherwise nothing is tested");
+    for secret in [CANARY, key.as_str(), TOKEN] {
         let line = text.lines().find(|line| line.contains(secret));
         assert_eq!(line, None);
     }
