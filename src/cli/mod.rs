@@ -11,6 +11,7 @@ mod demo;
 mod ingest;
 mod init;
 mod keys;
+mod leaktest;
 mod offline;
 mod passphrase;
 mod policy;
@@ -64,6 +65,8 @@ enum Verb {
     Restore(restore::Restore),
     /// Say how a running server is
     Status(status::Status),
+    /// Attack a store as those would who may not see all of it, and print the verdict
+    Leaktest(Box<leaktest::Leaktest>),
     /// Look after a data directory
     #[command(subcommand)]
     Store(store::Store),
@@ -116,6 +119,7 @@ pub fn main() -> ExitCode {
         Verb::Backup(verb) => verb.run(),
         Verb::Restore(verb) => verb.run(),
         Verb::Status(verb) => verb.run(),
+        Verb::Leaktest(verb) => verb.run(),
         Verb::Store(verb) => verb.run(),
     };
     match outcome {
