@@ -119,7 +119,7 @@ pub const BYTES_PERMITTED_MAX: u64 = 1_500;
 pub const CANDIDATES: (usize, usize) = (240, 8);
 /// Permitted rows from which there are more candidates, and for how many there is one more: the more rows, the more of them come
 /// close by chance, and a second pass over very many rows costs more than some candidates in vain.
-pub const CROWD: (u64, u64) = (100_000, 400);
+pub const CROWD: (u64, u64) = (20_000, 200);
 /// Finalists that go from codes to vectors, beyond those wanted: at least, and a share of what is wanted.
 pub const FINALISTS: (usize, usize) = (6, 4);
 /// Candidates for each permitted row up to which a pass over bits is worth it.
