@@ -9,7 +9,10 @@ use std::{
 use serde::Deserialize;
 
 use super::Failure;
-use crate::engine::{Limits, Settings};
+use crate::{
+    engine::{Limits, Settings},
+    store::EngineKind,
+};
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -35,6 +38,7 @@ struct LimitsTable {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Storage {
+    engine: Option<EngineKind>,
     cache_mib: Option<u64>,
 }
 
@@ -52,6 +56,7 @@ impl Config {
         config.server.listen = variable("WARDKEEP_LISTEN")?.or(config.server.listen);
         config.limits.max_records = variable("WARDKEEP_MAX_RECORDS")?.or(config.limits.max_records);
         config.storage.cache_mib = variable("WARDKEEP_CACHE_MIB")?.or(config.storage.cache_mib);
+        config.storage.engine = variable("WARDKEEP_ENGINE")?.or(config.storage.engine);
         if let Ok(list) = env::var("WARDKEEP_TRUSTED_PROXIES") {
             let parse = |text: &str| text.trim().parse().map_err(|_| bad("WARDKEEP_TRUSTED_PROXIES"));
             config.server.trusted_proxies = list.split(',').map(parse).collect::<Result<_, _>>()?;
@@ -78,6 +83,7 @@ impl Config {
         Settings {
             limits: Limits { max_records: self.limits.max_records.unwrap_or(default.limits.max_records) },
             cache_bytes: self.storage.cache_mib.map_or(default.cache_bytes, |mib| mib.saturating_mul(1 << 20)),
+            storage_engine: self.storage.engine,
         }
     }
 }
@@ -103,6 +109,7 @@ mod tests {
         let default = Settings::default();
         assert_eq!(config.settings().limits.max_records, default.limits.max_records);
         assert_eq!(config.settings().cache_bytes, default.cache_bytes);
+        assert_eq!(config.settings().storage_engine, default.storage_engine);
         assert_eq!(config.listen(), Config::default().listen());
     }
 
@@ -112,5 +119,14 @@ mod tests {
         let config: Config = toml::from_str("[limits]\nmax_records = 3\n[server]\nlisten = \"127.0.0.1:0\"").unwrap();
         assert_eq!(config.settings().limits.max_records, 3);
         assert_eq!(config.listen().port(), 0);
+    }
+
+    #[test]
+    fn the_storage_engine_is_one_word() {
+        for kind in EngineKind::ALL {
+            let config: Config = toml::from_str(&format!("[storage]\nengine = \"{kind}\"")).unwrap();
+            assert_eq!((config.settings().storage_engine, kind.label().parse()), (Some(kind), Ok(kind)));
+        }
+        assert!(toml::from_str::<Config>("[storage]\nengine = \"rocksdb\"").is_err());
     }
 }

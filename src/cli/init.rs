@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 
-use super::{Outcome, passphrase::PassphraseArgument, print_json};
+use super::{Outcome, config::Config, passphrase::PassphraseArgument, print_json};
 use crate::{
     crypto::KdfCost,
-    engine::{Environment, Wardkeep},
+    engine::{Environment, Settings, Wardkeep},
+    store::EngineKind,
 };
 
 #[derive(Args)]
@@ -16,6 +17,12 @@ pub(super) struct Init {
     /// Directory to create the store in; must be empty or not exist
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
+    /// Storage engine to make it with: sled or redb [default: what the configuration says, or sled]
+    #[arg(long, value_name = "ENGINE")]
+    engine: Option<EngineKind>,
+    /// Configuration file (TOML)
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     #[command(flatten)]
     passphrase: PassphraseArgument,
     /// Print JSON
@@ -25,13 +32,16 @@ pub(super) struct Init {
 
 impl Init {
     pub(super) fn run(self) -> Outcome {
+        let configured = Config::load(self.config.as_deref())?.settings();
+        let settings = Settings { storage_engine: self.engine.or(configured.storage_engine), ..configured };
         let passphrase = self.passphrase.read()?;
         if passphrase.is_weak() {
             eprintln!(
                 "warning: the passphrase is short; whoever steals the key file can guess it. A sentence is better."
             );
         }
-        let founding = Wardkeep::create(&self.data, &passphrase, KdfCost::default(), Environment::default())?;
+        let founding =
+            Wardkeep::create_with(&self.data, &passphrase, KdfCost::default(), settings, Environment::default())?;
         let public_key = hex::encode(founding.audit_public_key);
         if self.json {
             print_json(&json!({

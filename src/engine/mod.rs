@@ -61,7 +61,7 @@ use crate::{
     authn::{Keys, Operator},
     clock::Clock,
     crypto::{Entropy, EntropyError},
-    store::Store,
+    store::{EngineKind, Store},
 };
 
 /// Bounds that the operator sets.
@@ -78,11 +78,13 @@ pub struct Settings {
     pub limits: Limits,
     /// Memory for the storage engine's cache, in bytes.
     pub cache_bytes: u64,
+    /// The storage engine that a store is made with, or must have been made with.
+    pub storage_engine: Option<EngineKind>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { limits: Limits { max_records: 1_000 }, cache_bytes: 256 << 20 }
+        Self { limits: Limits { max_records: 1_000 }, cache_bytes: 256 << 20, storage_engine: None }
     }
 }
 

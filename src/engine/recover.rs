@@ -95,7 +95,18 @@ impl Wardkeep {
         cost: KdfCost,
         environment: Environment,
     ) -> Result<Founding, OpenError> {
-        let store = Arc::new(Store::create(dir, passphrase, cost, &options(&Settings::default(), &environment))?);
+        Self::create_with(dir, passphrase, cost, Settings::default(), environment)
+    }
+
+    /// The same, on the storage engine that `settings` name.
+    pub fn create_with(
+        dir: &Path,
+        passphrase: &Passphrase,
+        cost: KdfCost,
+        settings: Settings,
+        environment: Environment,
+    ) -> Result<Founding, OpenError> {
+        let store = Arc::new(Store::create(dir, passphrase, cost, &options(&settings, &environment))?);
         let log = Log::create(
             &store.audit_dir(),
             &origin_line(&store),
@@ -109,7 +120,7 @@ impl Wardkeep {
         let source = policy::starter();
         let bundle = Bundle::compile(&source).map_err(|_| OpenError::Bundle)?;
         let world = World::new(InForce { version: 1, bundle: Arc::new(bundle) }, Directory::new(), Keys::default());
-        let engine = Self::assemble(store, log, world, Settings::default(), environment)?;
+        let engine = Self::assemble(store, log, world, settings, environment)?;
         let founding = engine.found(source);
         engine.close();
         founding
@@ -232,6 +243,7 @@ pub fn origin_of(ring: &KeyRing) -> String {
 
 fn options(settings: &Settings, environment: &Environment) -> OpenOptions {
     OpenOptions {
+        engine: settings.storage_engine,
         cache_bytes: settings.cache_bytes,
         disk: Arc::clone(&environment.store_disk),
         entropy: Arc::clone(&environment.entropy),

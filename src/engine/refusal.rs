@@ -126,6 +126,7 @@ impl From<crate::store::StoreError> for Refusal {
             StoreError::Locked
             | StoreError::Missing
             | StoreError::Occupied
+            | StoreError::OtherEngine { .. }
             | StoreError::Key(_)
             | StoreError::RolledBack(_)
             | StoreError::Damaged { .. }

@@ -5,7 +5,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use super::{Kind, fixture::*};
+use super::{EngineKind, Kind, fixture::*};
 use crate::crypto::{Entropy, OsEntropy};
 
 const DIRECTORY: &str = "WARDKEEP_TEST_CRASH_DIRECTORY";
@@ -26,11 +26,12 @@ fn the_writer_that_is_killed() {
     }
 }
 
-#[test]
-fn nothing_acknowledged_is_lost_and_no_batch_is_half_there_after_kill_9() {
+on_each_engine!(nothing_acknowledged_is_lost_and_no_batch_is_half_there_after_kill_9);
+
+fn nothing_acknowledged_is_lost_and_no_batch_is_half_there_after_kill_9(engine: EngineKind) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("data");
-    drop(create(&path));
+    drop(create_on(engine, &path));
     let mut dice = [0; ROUNDS];
     OsEntropy.fill(&mut dice).unwrap();
     println!("seed {dice:?}");
@@ -49,8 +50,8 @@ fn nothing_acknowledged_is_lost_and_no_batch_is_half_there_after_kill_9() {
 
         let store = open(&path);
         let report = store.verify().unwrap();
-        let (kind, count) = report.counts[2];
-        assert!(report.is_sound() && kind == Kind::Record, "{report:?}");
+        let (rows, count) = report.counts[2];
+        assert!(report.is_sound() && rows == Kind::Record, "{report:?}");
         assert!(count >= acknowledged * BATCH as u64 && count.is_multiple_of(BATCH as u64), "{count} {acknowledged}");
     }
 }

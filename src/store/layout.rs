@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::StoreError;
+use super::{EngineKind, StoreError};
 
 /// How long a process that is just ending may keep the lock: a restart overlaps it, and so does a child that was forked while the lock was
 /// held and has not begun its own program yet.
@@ -44,6 +44,20 @@ impl Layout {
 
     pub(super) fn engine(&self) -> PathBuf {
         self.0.join("engine")
+    }
+
+    /// The engine that the store was made with. One whose file is gone would be made anew, empty: that is damage, not a start.
+    pub(super) fn engine_kind(&self) -> Result<EngineKind, StoreError> {
+        let mut made_with = Vec::new();
+        for kind in EngineKind::ALL {
+            if self.engine().join(kind.file()).try_exists().map_err(StoreError::io)? {
+                made_with.push(kind);
+            }
+        }
+        match made_with.as_slice() {
+            [kind] => Ok(*kind),
+            _ => Err(StoreError::DamagedPart("the storage engine")),
+        }
     }
 
     pub(super) fn audit(&self) -> PathBuf {

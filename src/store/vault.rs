@@ -14,13 +14,14 @@ use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 
 use super::{
-    Change, Disk, Engine, Kind, Manifest, RealDisk, StoreError,
+    Change, Disk, Engine, EngineKind, Kind, Manifest, RealDisk, StoreError,
     draft::Draft,
     keychain::{self, Keychain},
     layout::Layout,
     ledger::{Account, Ledger},
     manifest::Slots,
     names::{self, META, Names},
+    redb_engine::RedbEngine,
     sled_engine::SledEngine,
     verify::Survey,
 };
@@ -29,6 +30,8 @@ use crate::crypto::{Entropy, KdfCost, KeyError, KeyRing, KeyTag, OsEntropy, Pass
 /// How a store is opened; the environment is handed in here.
 #[derive(Clone)]
 pub struct OpenOptions {
+    /// The storage engine: for a new store, sled unless another is named; for one that is there, the one it was made with.
+    pub engine: Option<EngineKind>,
     /// Memory for the storage engine's pages.
     pub cache_bytes: u64,
     /// How bytes become durable.
@@ -39,7 +42,7 @@ pub struct OpenOptions {
 
 impl Default for OpenOptions {
     fn default() -> Self {
-        Self { cache_bytes: 128 << 20, disk: Arc::new(RealDisk), entropy: Arc::new(OsEntropy) }
+        Self { engine: None, cache_bytes: 128 << 20, disk: Arc::new(RealDisk), entropy: Arc::new(OsEntropy) }
     }
 }
 
@@ -71,7 +74,7 @@ impl Store {
         layout.make()?;
         let lock = layout.take_lock()?;
         let ring = KeyRing::create(&layout.keyring(), passphrase, cost, &*options.entropy)?;
-        let engine = SledEngine::open(&layout.engine(), options.cache_bytes, options.disk.clone())?;
+        let engine = start_engine(options.engine.unwrap_or_default(), &layout.engine(), options)?;
         let account = Account::default();
         engine.commit(vec![(META.to_vec(), Some(account.seal(&ring)?))])?;
         layout.tighten()?;
@@ -80,7 +83,7 @@ impl Store {
         layout.sync()?;
         let mut survey = Survey::new(&ring, options.entropy.clone());
         survey.account = Some(account);
-        Ok(Self::assemble(layout, lock, ring, Box::new(engine), slots, survey, options))
+        Ok(Self::assemble(layout, lock, ring, engine, slots, survey, options))
     }
 
     /// Opens the store in `dir`: whole, undamaged and not rolled back, or not at all.
@@ -102,10 +105,10 @@ impl Store {
             return Err(StoreError::RolledBack("the key file is older than the rest"));
         }
         let engine = open_engine(&layout, options)?;
-        let survey = Survey::take(&engine, &ring, options.entropy.clone())?;
+        let survey = Survey::take(&*engine, &ring, options.entropy.clone())?;
         survey.check(&manifest)?;
         layout.tighten()?;
-        let store = Self::assemble(layout, lock, ring, Box::new(engine), slots, survey, options);
+        let store = Self::assemble(layout, lock, ring, engine, slots, survey, options);
         if store.ring.generation() > manifest.generation {
             // from here on the older key file is refused
             store.write_manifest(manifest.audit_size, manifest.audit_root, manifest.audit_group)?;
@@ -276,12 +279,21 @@ pub(super) fn open_slots(layout: &Layout, ring: &KeyRing) -> Result<Slots, Store
     })
 }
 
-/// An engine whose file is gone would be made anew, empty: that is damage, not a start.
-pub(super) fn open_engine(layout: &Layout, options: &OpenOptions) -> Result<SledEngine, StoreError> {
-    if !layout.engine().join("db").try_exists().map_err(StoreError::io)? {
-        return Err(StoreError::DamagedPart("the storage engine"));
+/// The engine that is there; another than the one asked for is refused.
+pub(super) fn open_engine(layout: &Layout, options: &OpenOptions) -> Result<Box<dyn Engine>, StoreError> {
+    let made_with = layout.engine_kind()?;
+    match options.engine {
+        Some(asked) if asked != made_with => Err(StoreError::OtherEngine { made_with, asked }),
+        Some(_) | None => start_engine(made_with, &layout.engine(), options),
     }
-    Ok(SledEngine::open(&layout.engine(), options.cache_bytes, options.disk.clone())?)
+}
+
+/// Opens or makes an engine's files in `dir`.
+pub(super) fn start_engine(kind: EngineKind, dir: &Path, options: &OpenOptions) -> Result<Box<dyn Engine>, StoreError> {
+    Ok(match kind {
+        EngineKind::Sled => Box::new(SledEngine::open(dir, options.cache_bytes, options.disk.clone())?),
+        EngineKind::Redb => Box::new(RedbEngine::open(dir, options.cache_bytes, options.disk.clone())?),
+    })
 }
 
 type NewKeys = Vec<(KeyTag, Vec<u8>)>;

@@ -77,11 +77,11 @@ impl Store {
 pub(super) fn examine(
     ring: &KeyRing,
     slots: &Result<Slots, StoreError>,
-    engine: Result<impl Engine, StoreError>,
+    engine: Result<Box<dyn Engine>, StoreError>,
     entropy: Arc<dyn Entropy>,
 ) -> Report {
     let manifest = slots.as_ref().ok().map(|slots| slots.current);
-    let surveyed = engine.and_then(|engine| Survey::gather(&engine, ring, entropy, Depth::Everything));
+    let surveyed = engine.and_then(|engine| Survey::gather(&*engine, ring, entropy, Depth::Everything));
     let mut report = match &surveyed {
         Ok(survey) => survey.report(manifest.as_ref()),
         Err(error) => Report { parts: vec![error.to_string()], ..Report::default() },
