@@ -3,7 +3,7 @@
 use std::{
     env, fs,
     net::{IpAddr, SocketAddr},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use serde::Deserialize;
@@ -20,6 +20,7 @@ pub(super) struct Config {
     server: Server,
     limits: LimitsTable,
     storage: Storage,
+    audit: Audit,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -42,6 +43,12 @@ struct Storage {
     cache_mib: Option<u64>,
 }
 
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Audit {
+    anchor: Option<PathBuf>,
+}
+
 impl Config {
     /// Reads the file, if one is named, and then the environment.
     pub(super) fn load(file: Option<&Path>) -> Result<Self, Failure> {
@@ -56,6 +63,7 @@ impl Config {
         config.server.listen = variable("WARDKEEP_LISTEN")?.or(config.server.listen);
         config.limits.max_records = variable("WARDKEEP_MAX_RECORDS")?.or(config.limits.max_records);
         config.storage.cache_mib = variable("WARDKEEP_CACHE_MIB")?.or(config.storage.cache_mib);
+        config.audit.anchor = variable("WARDKEEP_ANCHOR")?.or(config.audit.anchor);
         config.storage.engine = variable("WARDKEEP_ENGINE")?.or(config.storage.engine);
         if let Ok(list) = env::var("WARDKEEP_TRUSTED_PROXIES") {
             let parse = |text: &str| text.trim().parse().map_err(|_| bad("WARDKEEP_TRUSTED_PROXIES"));
@@ -75,6 +83,11 @@ impl Config {
     /// Proxies whose forwarded addresses are believed.
     pub(super) fn trusted_proxies(&self) -> Vec<IpAddr> {
         self.server.trusted_proxies.iter().map(IpAddr::to_canonical).collect()
+    }
+
+    /// The file elsewhere that knows how far the audit log was.
+    pub(super) fn anchor(&self) -> Option<PathBuf> {
+        self.audit.anchor.clone()
     }
 
     /// What the engine is told.
@@ -111,6 +124,7 @@ mod tests {
         assert_eq!(config.settings().cache_bytes, default.cache_bytes);
         assert_eq!(config.settings().storage_engine, default.storage_engine);
         assert_eq!(config.listen(), Config::default().listen());
+        assert_eq!(config.anchor(), Config::default().anchor());
     }
 
     #[test]

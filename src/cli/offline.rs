@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::{Failure, passphrase::PassphraseArgument, progress};
-use crate::engine::{Environment, Settings, Wardkeep};
+use crate::{
+    engine::{Environment, Settings, Wardkeep},
+    store::{Evidence, Store},
+};
 
 #[derive(Args)]
 pub(super) struct Offline {
@@ -16,10 +19,27 @@ pub(super) struct Offline {
     pub(super) passphrase: PassphraseArgument,
 }
 
+impl Offline {
+    /// Keys and manifest, and nothing else yet; no server can start meanwhile.
+    pub(super) fn evidence(&self) -> Result<Evidence, Failure> {
+        Ok(Store::evidence(&self.data, &self.passphrase.read()?)?)
+    }
+}
+
 /// Opens a store with progress on the terminal.
 pub(super) fn open(data: &Path, passphrase: &PassphraseArgument, settings: Settings) -> Result<Wardkeep, Failure> {
+    open_in(Environment::default(), data, passphrase, settings)
+}
+
+/// The same in an environment of the caller's.
+pub(super) fn open_in(
+    environment: Environment,
+    data: &Path,
+    passphrase: &PassphraseArgument,
+    settings: Settings,
+) -> Result<Wardkeep, Failure> {
     let bar = progress::counter("loading records", None);
-    let engine = Wardkeep::open(data, &passphrase.read()?, settings, Environment::default(), &|n| bar.set_position(n))?;
+    let engine = Wardkeep::open(data, &passphrase.read()?, settings, environment, &|n| bar.set_position(n))?;
     bar.finish_and_clear();
     Ok(engine)
 }

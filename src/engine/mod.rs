@@ -24,6 +24,7 @@ mod sign_in;
 #[cfg(test)]
 mod tests;
 mod trail;
+mod watch;
 mod world;
 
 use std::sync::Arc;
@@ -55,6 +56,7 @@ pub use policies::{Activated, Allow};
 pub use recover::{Environment, Founding, OpenError, Progress, origin_of};
 pub use refusal::{Fault, Refusal};
 pub use retrieve::{Listing, Question, Reading, Which};
+pub use watch::{ClockBehind, WatchError};
 
 use crate::{
     audit::BundleRef,

@@ -1,6 +1,9 @@
 //! From a directory to a running store: opened, held against its manifest and log, loaded into memory.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use parking_lot::{Mutex, RwLock};
 use zeroize::Zeroizing;
@@ -11,6 +14,7 @@ use super::{
     journal::{Intent, Journal},
     sign_in::Failures,
     trail::Trail,
+    watch::{ClockBehind, Watch, WatchError},
     world::{Arrival, Holding, InForce, World},
 };
 use crate::{
@@ -32,6 +36,9 @@ pub enum OpenError {
     /// The audit log.
     #[error(transparent)]
     Log(#[from] LogError),
+    /// The clock, or the anchor.
+    #[error(transparent)]
+    Watch(#[from] WatchError),
     /// The operating system.
     #[error(transparent)]
     Entropy(#[from] EntropyError),
@@ -74,6 +81,10 @@ pub struct Environment {
     pub disk: Arc<dyn audit::Disk>,
     /// How the store's files become durable.
     pub store_disk: Arc<dyn crate::store::Disk>,
+    /// The file elsewhere that knows how far the audit log was.
+    pub anchor: Option<PathBuf>,
+    /// What is done about a clock that is behind the last entry.
+    pub clock_behind: ClockBehind,
 }
 
 impl Default for Environment {
@@ -83,6 +94,8 @@ impl Default for Environment {
             entropy: Arc::new(crate::crypto::OsEntropy),
             disk: Arc::new(RealDisk),
             store_disk: Arc::new(crate::store::RealDisk),
+            anchor: None,
+            clock_behind: ClockBehind::default(),
         }
     }
 }
@@ -189,7 +202,9 @@ impl Wardkeep {
     ) -> Result<Self, OpenError> {
         let keys = Arc::clone(&world.keys);
         let world = Arc::new(RwLock::new(world));
-        let journal = Journal::start(Arc::clone(&store), log, Arc::clone(&world))?;
+        let anchor = environment.anchor.as_deref();
+        let watch = Watch::begin(&log, Arc::clone(&environment.clock), environment.clock_behind, anchor)?;
+        let journal = Journal::start(Arc::clone(&store), log, Arc::clone(&world), watch)?;
         Ok(Self {
             graphs: Graphs::start(Arc::clone(&world))?,
             journal,

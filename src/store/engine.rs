@@ -83,4 +83,6 @@ pub trait Engine: Send + Sync {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, EngineError>;
     /// Every row whose key starts with `prefix`, in order of keys.
     fn scan(&self, prefix: &[u8], each: &mut EachRow<'_>) -> Result<(), StoreError>;
+    /// Gives back to the file system what space it can, while nothing else uses the engine.
+    fn compact(&mut self) -> Result<(), EngineError>;
 }

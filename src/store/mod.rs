@@ -20,6 +20,7 @@ mod load;
 mod manifest;
 mod names;
 mod quiet;
+mod rebuild;
 mod redb_engine;
 mod sled_engine;
 mod vault;
@@ -33,6 +34,8 @@ mod damage_tests;
 #[cfg(test)]
 mod fixture;
 #[cfg(test)]
+mod rebuild_tests;
+#[cfg(test)]
 mod tests;
 
 pub use change::{Change, Row, RowKey};
@@ -43,5 +46,6 @@ pub use error::StoreError;
 pub use evidence::Evidence;
 pub use manifest::Manifest;
 pub use names::Kind;
+pub use rebuild::{Rebuilt, RowsCopied, Stat};
 pub use vault::{OpenOptions, Store};
 pub use verify::{Damage, Report, Shortfall};

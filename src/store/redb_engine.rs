@@ -77,6 +77,11 @@ impl Engine for RedbEngine {
         }
         Ok(())
     }
+
+    fn compact(&mut self) -> Result<(), EngineError> {
+        while quietly(|| self.db.compact().map_err(redb::Error::from))? {}
+        Ok(())
+    }
 }
 
 /// The file, as redb asks for it. No lock of its own: the data directory's is held.

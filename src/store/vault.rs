@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashSet,
-    fs::{self, File},
+    fs::File,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -101,9 +101,7 @@ impl Store {
         let ring = unlock(&layout.keyring())?;
         let slots = open_slots(&layout, &ring)?;
         let manifest = slots.current;
-        if ring.generation() < manifest.generation {
-            return Err(StoreError::RolledBack("the key file is older than the rest"));
-        }
+        check_generation(&ring, &manifest)?;
         let engine = open_engine(&layout, options)?;
         let survey = Survey::take(&*engine, &ring, options.entropy.clone())?;
         survey.check(&manifest)?;
@@ -156,6 +154,11 @@ impl Store {
     /// Where the audit log lies.
     pub fn audit_dir(&self) -> PathBuf {
         self.layout.audit()
+    }
+
+    /// The storage engine that it lies on.
+    pub fn engine_kind(&self) -> Result<EngineKind, StoreError> {
+        self.layout.engine_kind()
     }
 
     /// Number of the last durable change.
@@ -233,15 +236,6 @@ impl Store {
         Ok(hash.finalize().into())
     }
 
-    /// Bytes that the storage engine's files take.
-    pub fn engine_bytes(&self) -> Result<u64, StoreError> {
-        let mut bytes = 0;
-        for entry in fs::read_dir(self.layout.engine()).map_err(StoreError::io)? {
-            bytes += entry.and_then(|e| e.metadata()).map_err(StoreError::io)?.len();
-        }
-        Ok(bytes)
-    }
-
     /// The manifest may be one commit behind, never two: otherwise a manifest rolled back could not be told from a crash.
     fn catch_up(&self, ledger: &mut Ledger) -> Result<(), StoreError> {
         let current = self.manifest();
@@ -277,6 +271,14 @@ pub(super) fn open_slots(layout: &Layout, ring: &KeyRing) -> Result<Slots, Store
         StoreError::DamagedPart(_) if !layout.has_audit_log() => StoreError::Missing,
         other => other,
     })
+}
+
+/// A key file from before the last change of passphrase is refused.
+pub(super) fn check_generation(ring: &KeyRing, manifest: &Manifest) -> Result<(), StoreError> {
+    if ring.generation() < manifest.generation {
+        return Err(StoreError::RolledBack("the key file is older than the rest"));
+    }
+    Ok(())
 }
 
 /// The engine that is there; another than the one asked for is refused.

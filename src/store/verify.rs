@@ -10,6 +10,7 @@ use super::{
     load,
     manifest::Slots,
     names::{self, META},
+    vault::check_generation,
 };
 use crate::{
     crypto::{self, Entropy, KeyRing},
@@ -89,9 +90,7 @@ pub(super) fn examine(
     match slots {
         Ok(slots) => {
             report.parts.extend(slots.damaged.iter().map(|name| format!("{name} does not open")));
-            if ring.generation() < slots.current.generation {
-                report.parts.push(StoreError::RolledBack("the key file is older than the rest").to_string());
-            }
+            report.parts.extend(check_generation(ring, &slots.current).err().map(|error| error.to_string()));
         }
         Err(error) => report.parts.push(error.to_string()),
     }
