@@ -40,8 +40,8 @@ pub(super) fn create_on(kind: EngineKind, dir: &Path) -> Store {
 /// Makes a test of each function, once for each storage engine.
 macro_rules! on_each_engine {
     ($($test:ident),* $(,)?) => {
-        mod sled { $(#[test] fn $test() { super::$test(crate::store::EngineKind::Sled) })* }
-        mod redb { $(#[test] fn $test() { super::$test(crate::store::EngineKind::Redb) })* }
+        mod on_sled { $(#[test] fn $test() { super::$test(crate::store::EngineKind::Sled) })* }
+        mod on_redb { $(#[test] fn $test() { super::$test(crate::store::EngineKind::Redb) })* }
     };
 }
 pub(super) use on_each_engine;

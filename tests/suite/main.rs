@@ -3,6 +3,7 @@
 #![allow(clippy::type_complexity, reason = "tables of cases are read row by row, not by their type")]
 
 mod absence;
+mod anchor;
 mod bad_input;
 mod caps;
 mod cases;
@@ -10,7 +11,9 @@ mod crash;
 mod deletions;
 mod diff;
 mod disk;
+mod engines;
 mod explain;
+mod failing_disk;
 mod fast;
 mod filter;
 mod harness;
@@ -20,6 +23,7 @@ mod law_firm;
 mod lifecycle;
 mod outage;
 mod plain;
+mod powercut;
 mod refusals;
 mod smoke;
 mod stream;

@@ -16,6 +16,7 @@ use tempfile::TempDir;
 use wardkeep::{
     crypto::{Entropy, KdfCost, OsEntropy},
     engine::{Environment, Settings, Wardkeep},
+    store::EngineKind,
 };
 
 use super::harness::{Client, Server, passphrase};
@@ -54,15 +55,39 @@ pub fn furnish(root: &Client) {
 
 /// A furnished server on a new store.
 pub fn server() -> Server {
-    let server = Server::new();
+    server_on(EngineKind::default())
+}
+
+/// The same on a storage engine.
+pub fn server_on(engine: EngineKind) -> Server {
+    let server = Server::with(settings_on(engine), Environment::default);
     furnish(&server.root());
     server
 }
 
+pub fn settings_on(engine: EngineKind) -> Settings {
+    Settings { storage_engine: Some(engine), ..Settings::default() }
+}
+
 /// A new store whose passphrase is cheap to try; its root's key.
 pub fn found(dir: &Path) -> String {
-    Wardkeep::create(dir, &passphrase(), KdfCost::FLOOR, Environment::default()).unwrap().api_key.to_string()
+    found_on(EngineKind::default(), dir)
 }
+
+/// The same on a storage engine.
+pub fn found_on(engine: EngineKind, dir: &Path) -> String {
+    let (cost, settings) = (KdfCost::FLOOR, settings_on(engine));
+    Wardkeep::create_with(dir, &passphrase(), cost, settings, Environment::default()).unwrap().api_key.to_string()
+}
+
+/// Makes a test of each function, once for each storage engine.
+macro_rules! on_each_engine {
+    ($($test:ident),* $(,)?) => {
+        mod on_sled { $(#[test] fn $test() { super::$test(wardkeep::store::EngineKind::Sled) })* }
+        mod on_redb { $(#[test] fn $test() { super::$test(wardkeep::store::EngineKind::Redb) })* }
+    };
+}
+pub(crate) use on_each_engine;
 
 /// A server on a directory that is there.
 pub fn serve(home: &Arc<TempDir>, dir: &Path, key: &str, environment: Environment) -> Server {
@@ -142,7 +167,13 @@ pub struct Process {
 impl Process {
     /// Starts `wardkeep serve` and waits until it says that it listens.
     pub fn serve(dir: &Path) -> Self {
-        let mut child = command(&["serve", "--listen", "127.0.0.1:0", "--data"])
+        Self::start(command(&["serve"]), dir).unwrap_or_else(|why| panic!("the server did not start: {why}"))
+    }
+
+    /// Starts a command that serves; what it said instead, if it does not listen.
+    pub fn start(mut command: Command, dir: &Path) -> Result<Self, String> {
+        let mut child = command
+            .args(["--listen", "127.0.0.1:0", "--data"])
             .arg(dir)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -150,12 +181,23 @@ impl Process {
             .unwrap();
         let mut said = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut said).unwrap();
-        let Some(url) = said.trim().strip_prefix("wardkeep listening on ") else {
-            let mut why = String::new();
-            child.stderr.take().unwrap().read_to_string(&mut why).unwrap();
-            panic!("the server did not start: {said}{why}");
-        };
-        Self { url: url.to_owned(), child }
+        let mut process = Self { url: String::new(), child };
+        match said.trim().strip_prefix("wardkeep listening on ") {
+            Some(url) => {
+                process.url = url.to_owned();
+                Ok(process)
+            }
+            None => {
+                let mut why = String::new();
+                process.child.stderr.take().unwrap().read_to_string(&mut why).unwrap();
+                Err(said + &why)
+            }
+        }
+    }
+
+    /// Its number.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// kill -9.
