@@ -65,7 +65,9 @@ pub enum EngineError {
     #[error("the storage engine's files are damaged: restore a backup")]
     Corrupt,
     /// The file system failed.
-    #[error("the storage engine cannot read or write: {0}")]
+    #[error(
+        "the storage engine cannot read or write ({0}): see to the disk's space, permissions and health, then start again"
+    )]
     Io(std::io::ErrorKind),
 }
 

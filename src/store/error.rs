@@ -53,7 +53,9 @@ pub enum StoreError {
     #[error(transparent)]
     Engine(#[from] EngineError),
     /// The file system.
-    #[error("the data directory cannot be read or written: {0}")]
+    #[error(
+        "the data directory cannot be read or written ({0}): see to the disk's space, permissions and health, then start again"
+    )]
     Io(std::io::ErrorKind),
     /// A commit failed before; what is durable is only known after opening anew.
     #[error("an earlier write failed: free the disk or mend it, then restart the server")]

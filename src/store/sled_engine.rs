@@ -34,6 +34,7 @@ pub(super) struct SledEngine {
 impl SledEngine {
     /// Opens or makes the engine in `dir`.
     pub(super) fn open(dir: &Path, cache_bytes: u64, disk: Arc<dyn Disk>) -> Result<Self, EngineError> {
+        remove_unfinished_snapshots(dir)?;
         let config = sled::Config::new()
             .path(dir)
             .cache_capacity(cache_bytes)
@@ -157,6 +158,22 @@ impl Engine for SledEngine {
     }
 }
 
+/// At a start sled writes a snapshot of its page table under another name, and renames it when it is whole. What a crash or a full
+/// disk leaves of it sled takes for the newest snapshot at the next start, and calls itself corrupt.
+fn remove_unfinished_snapshots(dir: &Path) -> Result<(), EngineError> {
+    let entries = match fs::read_dir(dir) {
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
+        found => found?,
+    };
+    for entry in entries {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "generating") {
+            fs::remove_file(path)?;
+        }
+    }
+    Ok(())
+}
+
 /// Adds the rows of one value; gives the number of pieces beyond the first.
 fn insert(writes: &mut sled::Batch, key: &[u8], value: &[u8]) -> Result<u16, EngineError> {
     let too_large = |_| EngineError::Io(ErrorKind::FileTooLarge);
@@ -235,6 +252,17 @@ mod tests {
         assert_eq!(seen, [(b"Rb".to_vec(), 2)]);
         assert_eq!(engine.db.len(), 1);
         assert_eq!(fs::read_dir(path.join("blobs")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_snapshot_that_was_cut_short_does_no_harm() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("engine");
+        open(&path).commit(vec![(b"Ra".to_vec(), Some(b"value".to_vec()))]).unwrap();
+        for written in [&b""[..], b"half of a snapshot"] {
+            fs::write(path.join("snap.FFFFFFFFFFFFFFFF.generating"), written).unwrap();
+            assert_eq!(open(&path).get(b"Ra").unwrap(), Some(b"value".to_vec()));
+        }
     }
 
     #[test]

@@ -61,13 +61,14 @@ fn what_was_acknowledged_is_there_after_a_power_cut_and_nothing_is_half_there(en
     println!("acknowledged: {:?}", rounds(engine, &end, Dice::new("power cuts"), cuts));
 }
 
-/// The control: a disk that forgets what fdatasync promised. Once for all files, where the store must be found older than what it
-/// acknowledged; once for the engine's file alone, where it must be refused as rolled back.
+/// The control: a disk that forgets what fdatasync promised, for all files or for the engine's alone. The loss must be seen by these
+/// rounds, and where the rest of the store still knows of it, by the store itself.
 fn without_the_sync_of_the_data_the_same_rounds_fail(engine: EngineKind) {
-    for (deaf, words) in [
-        ("/", ["acknowledged", "is there of", "are gone", "did not start", "is there"]),
-        ("/engine/", ["rolled back"; 5]),
-    ] {
+    let seen_by_the_store = ["not sound", "did not start"];
+    let seen_by_the_rounds = ["is there", "are gone", "is gone", "entries tell of it"];
+    for (deaf, words) in
+        [("/", &[&seen_by_the_store[..], &seen_by_the_rounds].concat()[..]), ("/engine/", &seen_by_the_store)]
+    {
         let mut dice = Dice::new("a disk that forgets");
         let run = std::thread::spawn(move || rounds(engine, &End::PowerCut(Shim::deaf_to(deaf)), dice.fork(), 12));
         let Err(told) = run.join() else { panic!("{deaf}: the loss was not seen") };
@@ -115,7 +116,7 @@ impl End {
     fn mend(&self, dir: &Path, dice: &mut Dice) {
         match self {
             Self::Killed => {}
-            Self::PowerCut(shim) => shim.cut(dir, dice),
+            Self::PowerCut(shim) => drop(shim.cut(dir, dice)),
             Self::ShutDown(device) => device.remount(),
         }
     }
@@ -128,8 +129,8 @@ fn rounds(engine: EngineKind, end: &End, mut dice: Dice, count: u64) -> Totals {
     };
     let dir = home.path().canonicalize().unwrap().join("data");
     let key = found_on(engine, &dir);
+    plain::furnish(&Client::new(&Process::serve(&dir).url, &key));
     let mut process = end.serve(&dir);
-    plain::furnish(&Client::new(&process.url, &key));
     let mut ledger = Ledger::default();
     let mut totals = Totals::new();
     for round in 0..count {

@@ -1,7 +1,7 @@
 //! Two storage engines, one store: which it was made with, how it moves to the other, what it takes, and that a move which is cut short
 //! harms nothing.
 
-use std::{path::Path, time::Duration};
+use std::{path::Path, process::Stdio, time::Duration};
 
 use serde_json::Value as Json;
 use tempfile::TempDir;
@@ -108,8 +108,8 @@ fn a_move_that_is_killed_leaves_the_store_whole(engine: EngineKind) {
     let mut ends = [0, 0];
     for _ in 0..if full() { 200 } else { 12 } {
         let from = stat(&dir)["engine"].as_str().unwrap().parse::<EngineKind>().unwrap();
-        let mut moving =
-            command(&["store", "migrate", "--to", other(from).label(), "--data"]).arg(&dir).spawn().unwrap();
+        let mut moving = command(&["store", "migrate", "--to", other(from).label(), "--data"]);
+        let mut moving = moving.arg(&dir).stdout(Stdio::null()).spawn().unwrap();
         // Not a wait for anything: the moment itself is what is random.
         std::thread::sleep(Duration::from_micros(dice.below(800_000)));
         let _ = moving.kill();
@@ -146,8 +146,9 @@ fn compaction_gives_back_what_erased_records_took(engine: EngineKind) {
     let told: Json = serde_json::from_str(&out).unwrap();
     let (before, after) = (told["bytes_before"].as_u64().unwrap(), told["bytes_after"].as_u64().unwrap());
     println!("{engine}: {told}");
-    assert!(after * 2 < before, "{told}");
-    assert_eq!(stat(&dir)["engine"], engine.label());
+    let stat = stat(&dir);
+    assert_eq!(stat["engine"], engine.label());
+    assert!(after < before && after < stat["live_bytes"].as_u64().unwrap() + (4 << 20), "{told} {stat}");
     assert_sound(&dir);
     assert_eq!(left.len(), 10);
     assert_eq!(read(&dir, &key), left);

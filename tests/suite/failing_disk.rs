@@ -73,9 +73,8 @@ impl Trial {
                 (Vec::new(), Fault::Shown)
             }
         };
-        if dice.below(2) == 0 {
-            shim.cut(&self.dir, dice);
-        }
+        let cut = (dice.below(2) == 0).then(|| shim.cut(&self.dir, dice));
+        println!("{}: {} acknowledged, {cut:?}", self.case, acknowledged.len());
         assert_sound(&self.dir);
         self.check(&acknowledged);
         fault

@@ -16,6 +16,7 @@ mod explain;
 mod failing_disk;
 mod fast;
 mod filter;
+mod formats;
 mod harness;
 mod hidden;
 mod immediacy;

@@ -46,22 +46,30 @@ impl Shim {
     }
 
     /// The power goes. Half of the time all that was not synced is lost; else any of its sectors may have reached the disk.
-    pub fn cut(&self, dir: &Path, dice: &mut Dice) {
-        let all = dice.below(2) == 0;
+    pub fn cut(&self, dir: &Path, dice: &mut Dice) -> Lost {
+        let lost = if dice.below(2) == 0 { Lost::All } else { Lost::Some };
         for file in files(dir) {
             let journal = self.journals.path().join(fs::metadata(&file).unwrap().ino().to_string());
             let Ok(bytes) = fs::read(&journal) else { continue };
             let records = records(&bytes);
             let file = File::options().read(true).write(true).open(&file).unwrap();
             records.iter().rev().for_each(|record| record.undo(&file));
-            if !all {
+            if lost == Lost::Some {
                 records.iter().for_each(|record| record.redo_some(&file, dice));
             }
         }
         for journal in files(self.journals.path()) {
             fs::remove_file(journal).unwrap();
         }
+        lost
     }
+}
+
+/// How much of what was not synced a power cut took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lost {
+    All,
+    Some,
 }
 
 enum Record<'a> {
