@@ -147,6 +147,8 @@ pub enum What {
     Ingest,
     /// Records erased.
     Erase,
+    /// Records or other objects sealed anew under other keys, or the keys' own wraps renewed; `detail` says why.
+    RenewKeys,
     /// Entities written.
     PutEntities,
     /// An entity deleted.
@@ -188,6 +190,12 @@ pub enum What {
     Stop,
     /// The store or the log was verified.
     Verify,
+    /// A backup made; `detail` is its file's number.
+    Backup,
+    /// The keys put in escrow: whoever holds it and the key provider opens what was stored then.
+    Escrow,
+    /// This store was made anew from a backup; `detail` says of when.
+    Restore,
     /// A request that was refused before it was known what it would do.
     Refused,
 }

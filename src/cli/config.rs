@@ -21,6 +21,7 @@ pub(super) struct Config {
     limits: LimitsTable,
     storage: Storage,
     audit: Audit,
+    backup: Backup,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -49,6 +50,12 @@ struct Audit {
     anchor: Option<PathBuf>,
 }
 
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Backup {
+    directory: Option<PathBuf>,
+}
+
 impl Config {
     /// Reads the file, if one is named, and then the environment.
     pub(super) fn load(file: Option<&Path>) -> Result<Self, Failure> {
@@ -65,6 +72,7 @@ impl Config {
         config.storage.cache_mib = variable("WARDKEEP_CACHE_MIB")?.or(config.storage.cache_mib);
         config.audit.anchor = variable("WARDKEEP_ANCHOR")?.or(config.audit.anchor);
         config.storage.engine = variable("WARDKEEP_ENGINE")?.or(config.storage.engine);
+        config.backup.directory = variable("WARDKEEP_BACKUP_DIRECTORY")?.or(config.backup.directory);
         if let Ok(list) = env::var("WARDKEEP_TRUSTED_PROXIES") {
             let parse = |text: &str| text.trim().parse().map_err(|_| bad("WARDKEEP_TRUSTED_PROXIES"));
             config.server.trusted_proxies = list.split(',').map(parse).collect::<Result<_, _>>()?;
@@ -88,6 +96,11 @@ impl Config {
     /// The file elsewhere that knows how far the audit log was.
     pub(super) fn anchor(&self) -> Option<PathBuf> {
         self.audit.anchor.clone()
+    }
+
+    /// Where the server puts backups, if it may make any.
+    pub(super) fn backups(&self) -> Option<PathBuf> {
+        self.backup.directory.clone()
     }
 
     /// What the engine is told.

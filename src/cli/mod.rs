@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the command line speaks to its user here")]
 
 mod audit;
+mod backup;
 mod caller;
 mod client;
 mod config;
@@ -13,6 +14,7 @@ mod offline;
 mod passphrase;
 mod policy;
 mod progress;
+mod restore;
 mod search;
 mod serve;
 mod status;
@@ -51,6 +53,10 @@ enum Verb {
     /// Make, list and revoke API keys
     #[command(subcommand)]
     Caller(caller::Caller),
+    /// Back a store up, and put what a restore needs of its keys into escrow
+    Backup(backup::Backup),
+    /// Make a store anew from a backup and an escrow
+    Restore(restore::Restore),
     /// Say how a running server is
     Status(status::Status),
     /// Look after a data directory
@@ -97,6 +103,8 @@ pub fn main() -> ExitCode {
         Verb::Search(verb) => verb.run(),
         Verb::Policy(verb) => verb.run(),
         Verb::Caller(verb) => verb.run(),
+        Verb::Backup(verb) => verb.run(),
+        Verb::Restore(verb) => verb.run(),
         Verb::Status(verb) => verb.run(),
         Verb::Store(verb) => verb.run(),
     };

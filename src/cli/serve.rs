@@ -41,7 +41,7 @@ impl Serve {
         let environment = Environment { anchor: config.anchor(), clock_behind, ..Environment::default() };
         let engine = offline::open_in(environment, &self.data, &self.passphrase, config.settings())?;
         let listen = self.listen.unwrap_or_else(|| config.listen());
-        let app = App::new(Arc::new(engine), config.trusted_proxies());
+        let app = App::backing_up_to(config.backups(), Arc::new(engine), config.trusted_proxies());
         let runtime =
             tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(THREAD_STACK).build()?;
         runtime.block_on(async {

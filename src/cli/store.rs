@@ -1,10 +1,12 @@
 //! `store`: a data directory looked after while no server runs on it. `verify` opens every object and the audit log and names whatever
 //! is damaged; `stat` says what is there and what it takes; `compact` and `migrate` carry it into a new storage engine.
 
+use std::path::Path;
+
 use clap::{Args, Subcommand};
 use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
 use indicatif::HumanBytes;
-use serde_json::{Map, json};
+use serde_json::{Map, Value as Json, json};
 
 use super::{
     Failure, Outcome,
@@ -14,7 +16,7 @@ use super::{
 };
 use crate::{
     audit,
-    crypto::KeyError,
+    crypto::{KeyError, Unlock},
     engine::origin_of,
     store::{Damage, EngineKind, Evidence, OpenOptions, Rebuilt, Report, Shortfall, Stat, StoreError},
 };
@@ -150,15 +152,9 @@ impl Rebuild {
 
 impl Verify {
     fn run(self) -> Outcome {
-        let passphrase = self.store.passphrase.read()?;
-        let finding = match crate::store::Store::evidence(&self.store.data, &passphrase) {
-            Ok(evidence) => Finding::of(&evidence),
-            // Without its keys nothing else of a store can be looked at.
-            Err(error @ StoreError::Key(KeyError::Damaged)) => Finding::of_keys(&error),
-            Err(error) => return Err(error.into()),
-        };
+        let finding = Finding::at(&self.store.data, &self.store.passphrase.read()?)?;
         if self.json {
-            finding.print_json()
+            print_json(&finding.json())
         } else {
             finding.print()
         }
@@ -167,12 +163,22 @@ impl Verify {
 }
 
 /// What there is to say of a data directory.
-struct Finding {
+pub(super) struct Finding {
     objects: Report,
     audit: Option<audit::Report>,
 }
 
 impl Finding {
+    /// Opens every object and the audit log of a store that no server runs on.
+    pub(super) fn at(data: &Path, unlock: &dyn Unlock) -> Result<Self, Failure> {
+        match crate::store::Store::evidence(data, unlock) {
+            Ok(evidence) => Ok(Self::of(&evidence)),
+            // Without its keys nothing else of a store can be looked at.
+            Err(error @ StoreError::Key(KeyError::Damaged)) => Ok(Self::of_keys(&error)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     fn of(evidence: &Evidence) -> Self {
         let objects = evidence.examine(&OpenOptions::default());
         let ring = evidence.ring();
@@ -190,11 +196,11 @@ impl Finding {
         Self { objects: Report { parts: vec![error.to_string()], ..Report::default() }, audit: None }
     }
 
-    fn is_sound(&self) -> bool {
+    pub(super) fn is_sound(&self) -> bool {
         self.objects.is_sound() && self.audit.as_ref().is_some_and(audit::Report::is_sound)
     }
 
-    fn print(&self) {
+    pub(super) fn print(&self) {
         let Report { sequence, counts, damaged, shortfalls, parts } = &self.objects;
         if !counts.is_empty() {
             let mut table = Table::new();
@@ -229,7 +235,7 @@ impl Finding {
         );
     }
 
-    fn print_json(&self) {
+    pub(super) fn json(&self) -> Json {
         let Report { sequence, counts, damaged, shortfalls, parts } = &self.objects;
         let objects: Map<_, _> =
             counts.iter().map(|(kind, found)| (kind.label().to_owned(), (*found).into())).collect();
@@ -245,7 +251,7 @@ impl Finding {
                 "broken": report.broken.as_ref().map(ToString::to_string),
             })
         });
-        print_json(&json!({
+        json!({
             "sound": self.is_sound(),
             "changes": sequence,
             "objects": objects,
@@ -253,6 +259,6 @@ impl Finding {
             "shortfalls": shortfalls,
             "parts": parts,
             "audit": audit,
-        }));
+        })
     }
 }

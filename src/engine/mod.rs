@@ -1,7 +1,9 @@
 //! The use cases: the only module that knows the order of steps. Knows nothing of HTTP; async happens outside.
 
+mod backup;
 mod callers;
 mod cap;
+mod certificate;
 mod collections;
 mod context;
 mod diff;
@@ -31,8 +33,10 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
 
+pub use backup::{RestoreError, restore};
 pub use callers::{Issued, Listed};
 pub use cap::Bound;
+pub use certificate::{Certificate, NotCertified};
 pub use collections::Shown;
 pub use context::Circumstances;
 pub use diff::{
@@ -41,12 +45,12 @@ pub use diff::{
 };
 pub use disclosure::{Disclosure, Include};
 pub use entities::Written;
-pub use erase::{Erased, Erasure};
+pub use erase::{Erased, Erasure, Own, StillNamed};
 pub use explain::{Assumed, Explained, Tried, Why};
 pub use gate::{Release, Released, Scope};
 pub use grant::{
-    Asked, Detail, Erase, Explain, Grant, Ingest, ManageCallers, ManageCollections, ManageEntities, ManagePolicies,
-    Offline, Operation, Read, ReadAudit, Search,
+    Asked, Detail, Erase, Explain, Grant, Ingest, ManageCallers, ManageCollections, ManageEntities, ManageKeys,
+    ManagePolicies, Offline, Operation, Read, ReadAudit, Search,
 };
 pub use history::{Edition, History, Version};
 pub use ingest::{Draft, Ingested, Line, Mode};

@@ -21,7 +21,7 @@ use crate::{
     audit::{self, Expected, Log, LogError, RealDisk, What},
     authn::{self, Keys},
     clock::Clock,
-    crypto::{Entropy, EntropyError, KdfCost, KeyRing, Passphrase},
+    crypto::{Entropy, EntropyError, KdfCost, KeyRing, Passphrase, Unlock},
     model::{Collection, Entity, KeyId},
     policy::{self, Bundle, Directory},
     store::{OpenOptions, Store, StoreError, StoredBundle, StoredRecord},
@@ -162,12 +162,12 @@ impl Wardkeep {
     /// Opens a store and loads what a request looks at.
     pub fn open(
         dir: &Path,
-        passphrase: &Passphrase,
+        unlock: &dyn Unlock,
         settings: Settings,
         environment: Environment,
         progress: Progress<'_>,
     ) -> Result<Self, OpenError> {
-        let store = Arc::new(Store::open(dir, passphrase, &options(&settings, &environment))?);
+        let store = Arc::new(Store::open(dir, unlock, &options(&settings, &environment))?);
         if store.bundle_versions()?.is_empty() {
             return Err(OpenError::Unfinished);
         }
@@ -230,7 +230,7 @@ impl Wardkeep {
     }
 
     /// An entry of the store's own doing.
-    fn own_trail(&self, what: What) -> Trail {
+    pub(super) fn own_trail(&self, what: What) -> Trail {
         let operator = self.operator();
         Trail::new(self, what, Some(operator.caller()), &operator.origin())
     }
@@ -256,7 +256,7 @@ pub fn origin_of(ring: &KeyRing) -> String {
     format!("wardkeep/{}", hex::encode(ring.store_id()))
 }
 
-fn options(settings: &Settings, environment: &Environment) -> OpenOptions {
+pub(super) fn options(settings: &Settings, environment: &Environment) -> OpenOptions {
     OpenOptions {
         engine: settings.storage_engine,
         cache_bytes: settings.cache_bytes,

@@ -6,6 +6,7 @@
 //! of each kind, and a keyed sum over all of them) in one durable batch. The manifest outside the engine remembers how
 //! far the engine was, so that an older copy of either is refused.
 
+mod backup;
 mod change;
 mod codec;
 mod disk;
@@ -34,11 +35,14 @@ mod damage_tests;
 #[cfg(test)]
 mod fixture;
 #[cfg(test)]
+pub(crate) mod key_tests;
+#[cfg(test)]
 mod rebuild_tests;
 #[cfg(test)]
 mod tests;
 
-pub use change::{Change, Row, RowKey};
+pub use backup::{BackupError, Copying, LogCut, Plan, Restored, Taken, restore};
+pub use change::{Change, Moved, Row, RowKey};
 pub use codec::{StoredBundle, StoredRecord};
 pub use disk::{Disk, RealDisk};
 pub use engine::{Batch, EachRow, Engine, EngineError, EngineKind};
@@ -49,3 +53,4 @@ pub use names::Kind;
 pub use rebuild::{Rebuilt, RowsCopied, Stat};
 pub use vault::{OpenOptions, Store};
 pub use verify::{Damage, Report, Shortfall};
+pub use write::Resealed;

@@ -1,4 +1,4 @@
-//! Stores as earlier versions wrote them, kept in `tests/fixtures/`: they open, are sound, and hold what they held.
+//! Stores as earlier versions wrote them on each storage engine, kept in `tests/fixtures/`: they open, are sound, and hold what they held.
 //! `WARDKEEP_FIXTURES=write` makes those of the present format anew, where there is none yet.
 
 use std::{
@@ -19,7 +19,7 @@ use super::{
 };
 
 /// The formats that there were, oldest first.
-const FORMATS: [&str; 1] = ["format-1"];
+const FORMATS: [&str; 1] = ["format-2"];
 
 on_each_engine!(a_store_of_every_format_there_was_opens_and_holds_what_it_held);
 

@@ -4,6 +4,7 @@
 
 mod absence;
 mod anchor;
+mod backup;
 mod bad_input;
 mod caps;
 mod cases;

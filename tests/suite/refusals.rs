@@ -185,6 +185,8 @@ impl Ward {
                 admin("POST", "/v1/policies/diff"),
                 &json!({"new": {"bundle": policies}, "purposes": ["treatment"], "days": 1}),
             ),
+            admin("POST", "/v1/backup"),
+            admin("POST", "/v1/escrow"),
             admin("GET", "/v1/callers"),
             with(admin("POST", "/v1/callers"), &json!({"type": "Service", "id": "record-feed"})),
             at(admin("DELETE", "/v1/callers/keys/{key_id}"), &key),
