@@ -201,6 +201,11 @@ impl super::Disk for FailingDisk {
         self.outcome()?;
         super::RealDisk.write_at(file, bytes, offset)
     }
+
+    fn set_len(&self, file: &std::fs::File, bytes: u64) -> std::io::Result<()> {
+        self.outcome()?;
+        super::RealDisk.set_len(file, bytes)
+    }
 }
 
 pub(super) fn failing(kind: EngineKind) -> (Arc<FailingDisk>, OpenOptions) {

@@ -11,6 +11,9 @@ on_each_engine!(
     a_store_is_found_by_its_engine_and_another_is_refused,
 );
 
+/// A name, which engine's files lie where, and which of the two is found afterwards.
+type Moment<'a> = (&'a str, &'a [(&'a Path, &'a str)], EngineKind);
+
 fn rebuild(dir: &Path, to: EngineKind) -> Result<super::Rebuilt, StoreError> {
     Store::evidence(dir, &phrase())?.rebuild(to, &options(), &|_| {})
 }
@@ -62,8 +65,7 @@ fn a_rebuilding_that_is_cut_short_leaves_one_engine_whole(engine: EngineKind) {
         let _ = fs::remove_dir_all(&new);
         copy(&old, &new);
         rebuild(&new, to).unwrap();
-        // which engine's files lie where, and which of the two is found afterwards
-        let moments: [(&str, &[(&Path, &str)], EngineKind); 5] = [
+        let moments: [Moment<'_>; 5] = [
             ("while it is copied", &[(&old, "engine")], engine),
             ("before the first renaming", &[(&old, "engine"), (&new, "engine.new")], engine),
             ("between the renamings", &[(&old, "engine.old"), (&new, "engine.new")], engine),

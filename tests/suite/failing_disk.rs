@@ -119,7 +119,8 @@ impl Trial {
 
 /// Words that say what to do, and nothing of a record.
 fn assert_explained(words: &str, case: &str) {
-    let helps = ["free", "mend", "restart", "cannot be written", "cannot write", "cannot read or write"];
+    let helps =
+        ["see to the disk", "free", "mend", "restart", "cannot be written", "cannot write", "cannot read or write"];
     assert!(helps.iter().any(|help| words.contains(help)), "{case}: {words}");
     assert!(!words.contains("panicked") && !words.contains("change-"), "{case}: {words}");
 }
