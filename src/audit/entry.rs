@@ -175,6 +175,12 @@ pub enum What {
     RevokeKey,
     /// API keys listed.
     ReadKeys,
+    /// How the keys that seal what is stored are.
+    KeyStatus,
+    /// A rotation of those keys begun.
+    RotateKeys,
+    /// The key file put under another passphrase or provider, which `detail` names.
+    ChangeProvider,
     /// This log, its checkpoint or the metrics read.
     ReadAudit,
     /// Failed sign-ins of one source, summed up.

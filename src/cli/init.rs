@@ -5,9 +5,14 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 
-use super::{Outcome, config::Config, passphrase::PassphraseArgument, print_json};
+use super::{
+    Outcome,
+    config::{Config, ProviderName},
+    passphrase::{PassphraseArgument, WEAK},
+    print_json,
+};
 use crate::{
-    crypto::KdfCost,
+    crypto::{Keeper, OsEntropy, Passphrase},
     engine::{Environment, Settings, Wardkeep},
     store::EngineKind,
 };
@@ -20,11 +25,14 @@ pub(super) struct Init {
     /// Storage engine to make it with: sled or redb [default: what the configuration says, or sled]
     #[arg(long, value_name = "ENGINE")]
     engine: Option<EngineKind>,
-    /// Configuration file (TOML)
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
     #[command(flatten)]
     passphrase: PassphraseArgument,
+    /// What keeps the key that wraps the key file [default: the configuration's, else passphrase]
+    #[arg(long, value_name = "PROVIDER")]
+    key_provider: Option<ProviderName>,
+    /// Configuration file (TOML), of which `[keys]` and `storage.engine` count here
+    #[arg(long, value_name = "FILE", env = "WARDKEEP_CONFIG")]
+    config: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -32,16 +40,15 @@ pub(super) struct Init {
 
 impl Init {
     pub(super) fn run(self) -> Outcome {
-        let configured = Config::load(self.config.as_deref())?.settings();
-        let settings = Settings { storage_engine: self.engine.or(configured.storage_engine), ..configured };
-        let passphrase = self.passphrase.read()?;
-        if passphrase.is_weak() {
-            eprintln!(
-                "warning: the passphrase is short; whoever steals the key file can guess it. A sentence is better."
-            );
+        let config = Config::load(self.config.as_deref())?;
+        let (access, keeper) = (self.passphrase.read_with(config.keys())?, config.keys().keeper(self.key_provider));
+        if matches!(keeper, Keeper::Passphrase(_)) && access.passphrase.as_ref().is_some_and(Passphrase::is_weak) {
+            eprintln!("{WEAK}");
         }
-        let founding =
-            Wardkeep::create_with(&self.data, &passphrase, KdfCost::default(), settings, Environment::default())?;
+        let configured = config.settings();
+        let settings = Settings { storage_engine: self.engine.or(configured.storage_engine), ..configured };
+        let provider = || access.establish(keeper, &OsEntropy);
+        let founding = Wardkeep::create_with(&self.data, provider, settings, Environment::default())?;
         let public_key = hex::encode(founding.audit_public_key);
         if self.json {
             print_json(&json!({

@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::{Failure, passphrase::PassphraseArgument, progress};
 use crate::{
+    crypto::Access,
     engine::{Environment, Settings, Wardkeep},
     store::{Evidence, Store},
 };
@@ -28,18 +29,18 @@ impl Offline {
 
 /// Opens a store with progress on the terminal.
 pub(super) fn open(data: &Path, passphrase: &PassphraseArgument, settings: Settings) -> Result<Wardkeep, Failure> {
-    open_in(Environment::default(), data, passphrase, settings)
+    open_with(Environment::default(), data, &passphrase.read()?, settings)
 }
 
-/// The same in an environment of the caller's.
-pub(super) fn open_in(
+/// The same in an environment of the caller's, with what was read already.
+pub(super) fn open_with(
     environment: Environment,
     data: &Path,
-    passphrase: &PassphraseArgument,
+    access: &Access,
     settings: Settings,
 ) -> Result<Wardkeep, Failure> {
     let bar = progress::counter("loading records", None);
-    let engine = Wardkeep::open(data, &passphrase.read()?, settings, environment, &|n| bar.set_position(n))?;
+    let engine = Wardkeep::open(data, access, settings, environment, &|n| bar.set_position(n))?;
     bar.finish_and_clear();
     Ok(engine)
 }

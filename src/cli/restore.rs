@@ -100,7 +100,7 @@ impl Restore {
             "  {gone_since:>8} objects of the backup were erased, removed or revoked since: they did not come back"
         );
         println!("  {older:>8} came back as they were before they were last changed");
-        println!("  {lost:>8} came after the backup and are lost");
+        println!("  {lost:>8} are lost: they came after the backup, or were sealed under a new key since");
         if let Some((finding, took)) = verified {
             finding.print();
             println!("verified in {:.1} s", took.as_secs_f64());

@@ -23,7 +23,7 @@ pub(super) struct Serve {
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<SocketAddr>,
     /// Configuration file (TOML)
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", env = "WARDKEEP_CONFIG")]
     config: Option<PathBuf>,
     /// Start although the clock is behind the last entry of the audit log: it had been ahead, and is right now
     #[arg(long)]
@@ -39,7 +39,8 @@ impl Serve {
         let config = Config::load(self.config.as_deref())?;
         let clock_behind = if self.accept_clock { ClockBehind::Accept } else { ClockBehind::Refuse };
         let environment = Environment { anchor: config.anchor(), clock_behind, ..Environment::default() };
-        let engine = offline::open_in(environment, &self.data, &self.passphrase, config.settings())?;
+        let access = self.passphrase.read_with(config.keys())?;
+        let engine = offline::open_with(environment, &self.data, &access, config.settings())?;
         let listen = self.listen.unwrap_or_else(|| config.listen());
         let app = App::backing_up_to(config.backups(), Arc::new(engine), config.trusted_proxies());
         let runtime =

@@ -17,11 +17,13 @@ mod graphs;
 mod history;
 mod ingest;
 mod journal;
+mod keys;
 mod log;
 mod policies;
 mod recover;
 mod refusal;
 mod retrieve;
+mod rotation;
 mod sign_in;
 #[cfg(test)]
 mod tests;
@@ -55,6 +57,7 @@ pub use grant::{
 pub use history::{Edition, History, Version};
 pub use ingest::{Draft, Ingested, Line, Mode};
 pub use journal::Receipt;
+pub use keys::{KeyStatus, RotationState};
 pub use log::{Page, Sieve};
 pub use policies::{Activated, Allow};
 pub use recover::{Environment, Founding, OpenError, Progress, origin_of};
@@ -100,10 +103,11 @@ pub struct Wardkeep {
     world: Arc<RwLock<World>>,
     /// Under a lock of their own, so that signing in never waits for a search or a change.
     keys: Arc<RwLock<Keys>>,
-    journal: Journal,
+    journal: Arc<Journal>,
     graphs: graphs::Graphs,
+    rotation: rotation::Rotation,
     /// One change at a time is checked and written, so that what was checked still holds when it is written.
-    writing: Mutex<()>,
+    writing: Arc<Mutex<()>>,
     failures: sign_in::Failures,
     limits: Limits,
     clock: Arc<dyn Clock>,

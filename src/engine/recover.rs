@@ -12,6 +12,7 @@ use super::{
     Settings, Wardkeep,
     graphs::Graphs,
     journal::{Intent, Journal},
+    rotation::Rotation,
     sign_in::Failures,
     trail::Trail,
     watch::{ClockBehind, Watch, WatchError},
@@ -21,7 +22,7 @@ use crate::{
     audit::{self, Expected, Log, LogError, RealDisk, What},
     authn::{self, Keys},
     clock::Clock,
-    crypto::{Entropy, EntropyError, KdfCost, KeyRing, Passphrase, Unlock},
+    crypto::{Entropy, EntropyError, KdfCost, KeyError, KeyProvider, KeyRing, Passphrase, PassphraseKey, Unlock},
     model::{Collection, Entity, KeyId},
     policy::{self, Bundle, Directory},
     store::{OpenOptions, Store, StoreError, StoredBundle, StoredRecord},
@@ -108,18 +109,30 @@ impl Wardkeep {
         cost: KdfCost,
         environment: Environment,
     ) -> Result<Founding, OpenError> {
-        Self::create_with(dir, passphrase, cost, Settings::default(), environment)
+        Self::create_on(dir, passphrase, cost, Settings::default(), environment)
     }
 
     /// The same, on the storage engine that `settings` name.
-    pub fn create_with(
+    pub fn create_on(
         dir: &Path,
         passphrase: &Passphrase,
         cost: KdfCost,
         settings: Settings,
         environment: Environment,
     ) -> Result<Founding, OpenError> {
-        let store = Arc::new(Store::create(dir, passphrase, cost, &options(&settings, &environment))?);
+        let entropy = Arc::clone(&environment.entropy);
+        let provider = || Ok(Arc::new(PassphraseKey::make(passphrase, cost, &*entropy)?) as Arc<dyn KeyProvider>);
+        Self::create_with(dir, provider, settings, environment)
+    }
+
+    /// The same, with a key file that another provider keeps.
+    pub fn create_with(
+        dir: &Path,
+        provider: impl FnOnce() -> Result<Arc<dyn KeyProvider>, KeyError>,
+        settings: Settings,
+        environment: Environment,
+    ) -> Result<Founding, OpenError> {
+        let store = Arc::new(Store::create_with(dir, provider, &options(&settings, &environment))?);
         let log = Log::create(
             &store.audit_dir(),
             &origin_line(&store),
@@ -190,6 +203,7 @@ impl Wardkeep {
         self.deny_misfits()?;
         self.journal.note(self.own_trail(What::Start)).map_err(|_| OpenError::Unwritable)?;
         self.graphs.tend();
+        self.tend_keys();
         Ok(())
     }
 
@@ -204,16 +218,20 @@ impl Wardkeep {
         let world = Arc::new(RwLock::new(world));
         let anchor = environment.anchor.as_deref();
         let watch = Watch::begin(&log, Arc::clone(&environment.clock), environment.clock_behind, anchor)?;
-        let journal = Journal::start(Arc::clone(&store), log, Arc::clone(&world), watch)?;
+        let journal = Arc::new(Journal::start(Arc::clone(&store), log, Arc::clone(&world), watch)?);
+        let (writing, clock) = (Arc::new(Mutex::new(())), environment.clock);
+        let rotation =
+            Rotation::start(Arc::clone(&store), Arc::clone(&journal), Arc::clone(&writing), Arc::clone(&clock))?;
         Ok(Self {
             graphs: Graphs::start(Arc::clone(&world))?,
             journal,
             keys,
             world,
-            writing: Mutex::new(()),
+            rotation,
+            writing,
             failures: Failures::default(),
             limits: settings.limits,
-            clock: environment.clock,
+            clock,
             entropy: environment.entropy,
             store,
         })
@@ -242,6 +260,7 @@ impl Wardkeep {
             tracing::warn!(?refusal, "the end of this run could not be written to the audit log");
         }
         self.graphs.stop();
+        self.rotation.stop();
         self.journal.stop();
     }
 }

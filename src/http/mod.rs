@@ -10,6 +10,7 @@ mod foresight;
 mod forms;
 mod health;
 mod intake;
+mod keys;
 mod policies;
 mod problem;
 mod records;
@@ -80,6 +81,8 @@ pub const ROUTES: &[(&str, &str, &str)] = &[
     ("GET", "/v1/callers", "ManageCallers"),
     ("POST", "/v1/callers", "ManageCallers"),
     ("DELETE", "/v1/callers/keys/{key_id}", "ManageCallers"),
+    ("GET", "/v1/keys", "ManageKeys"),
+    ("POST", "/v1/keys/rotate", "ManageKeys"),
     ("POST", "/v1/backup", "ManageKeys"),
     ("POST", "/v1/escrow", "ManageKeys"),
     ("GET", "/v1/audit", "ReadAudit"),
@@ -110,6 +113,8 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/policies/diff", post(foresight::diff))
         .route("/v1/callers", post(callers::make).get(callers::list))
         .route("/v1/callers/keys/{key_id}", delete(callers::revoke))
+        .route("/v1/keys", get(keys::status))
+        .route("/v1/keys/rotate", post(keys::rotate))
         .route("/v1/backup", post(backup::back_up))
         .route("/v1/escrow", post(backup::escrow))
         .route("/v1/audit", get(audit::entries))

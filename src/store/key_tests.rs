@@ -261,7 +261,7 @@ impl Forensics {
                     continue;
                 }
                 ids.extend(bytes.get(at + 1..at + 1 + KEY_ID_BYTES).map(|id| KeyTag::try_from(id).unwrap()));
-                if let Some(wrapped) = sealed(48).filter(|wrapped| ring.hangs_on(wrapped).is_some()) {
+                if let Some(wrapped) = sealed(52).filter(|wrapped| ring.hangs_on(wrapped).is_some()) {
                     ring_keys.insert(ring.hangs_on(wrapped));
                     buckets.extend((0..=255).filter_map(|number| ring.unwrap_bucket(number, wrapped).ok()));
                 }
@@ -277,7 +277,7 @@ impl Forensics {
             };
             let data_key = |wrapped: &[u8]| {
                 let under = crypto::key_of(wrapped)?;
-                let bucket = buckets.iter().find(|bucket| bucket.id() == under);
+                let bucket = buckets.iter().map(|bucket| &*bucket.key).find(|bucket| bucket.id() == under);
                 if bucket.is_none() && ring.hangs_on(wrapped).is_none() {
                     return None;
                 }

@@ -122,10 +122,12 @@ fn kind(change: &Change) -> usize {
         Change::PutApiKey { .. } => 7,
         Change::RemoveApiKey { .. } => 8,
         Change::Reseal { .. } => 9,
-        Change::Restore { .. } => 10,
+        Change::Rotate { .. } => 10,
+        Change::RenewWraps { .. } => 11,
+        Change::Restore { .. } => 12,
     }
 }
-const KINDS: usize = 11;
+const KINDS: usize = 13;
 
 fn replaying_all_changes_of_every_kind_into_an_empty_store_gives_the_same_state(engine: EngineKind) {
     let dir = tempfile::tempdir().unwrap();
@@ -154,6 +156,8 @@ fn replaying_all_changes_of_every_kind_into_an_empty_store_gives_the_same_state(
     store.roll_keys(&c.name, &others).unwrap();
     act(store.reseal_records(&c.name, &others, at()).unwrap().change.unwrap());
     act(store.erase_records(&c.name, &[record(11, 1).record.id], at()));
+    act(store.rotate(at()));
+    act(store.renew_ring_key(at()));
     act(store.remove_entities(&[patient(1)], at()));
     act(store.put_entities(&[entity(1)], at()).unwrap());
     act(store.remove_api_key(&api_key(1).key_id, at()));

@@ -1,7 +1,7 @@
 //! The store itself: opened whole and checked, one writer, many readers.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeSet, HashSet},
     fs::File,
     path::{Path, PathBuf},
     sync::{
@@ -14,7 +14,8 @@ use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 
 use super::{
-    Change, Disk, Engine, EngineKind, Kind, Manifest, RealDisk, StoreError,
+    Change, Disk, Engine, EngineKind, Kind, Manifest, RealDisk, RingKey, StoreError,
+    change::Demand,
     draft::Draft,
     keychain::{self, Carried, Keychain},
     layout::Layout,
@@ -216,11 +217,12 @@ impl Store {
         outbox.iter().try_for_each(|(n, frame)| draft.put_foreign(&names::outbox(*n), frame))?;
         let (now, gone) = keys_of(&draft)?;
         self.keychain.admit(&now)?;
-        let renewal = match gone.is_empty() {
-            true => None,
-            false => Some(self.ring.begin(self.ring.epoch(), &*self.entropy)?),
+        let demand = WrapDemand::of(changes, &gone);
+        let renewal = match demand.ring {
+            RingKey::Kept => None,
+            RingKey::Renewed => Some(self.ring.begin(self.ring.epoch().saturating_add(demand.epochs), &*self.entropy)?),
         };
-        let rewrapped = self.keychain.rewrap(&mut draft, &now, &gone, renewal.as_ref())?;
+        let rewrapped = self.keychain.rewrap(&mut draft, &now, &gone, &demand.buckets, renewal.as_ref())?;
         let account = ledger.account.after(&draft, changes.len() as u64, &self.ring);
         let sealed = account.seal(&self.ring)?;
         let (mut batch, counts) = draft.into_parts();
@@ -333,6 +335,37 @@ pub(super) fn start_engine(kind: EngineKind, dir: &Path, options: &OpenOptions) 
         EngineKind::Sled => Box::new(SledEngine::open(dir, options.cache_bytes, options.disk.clone())?),
         EngineKind::Redb => Box::new(RedbEngine::open(dir, options.cache_bytes, options.disk.clone())?),
     })
+}
+
+/// What a commit's changes ask of the wraps, together.
+struct WrapDemand {
+    buckets: BTreeSet<u8>,
+    ring: RingKey,
+    epochs: u32,
+}
+
+impl WrapDemand {
+    fn of(changes: &[Change], gone: &HashSet<KeyTag>) -> Self {
+        let mut all = Self { buckets: BTreeSet::new(), ring: RingKey::Kept, epochs: 0 };
+        let lost = || gone.iter().map(keychain::number);
+        for change in changes {
+            match change.demand() {
+                Demand::WhereLost if !gone.is_empty() => {
+                    all.buckets.extend(lost());
+                    all.ring = RingKey::Renewed;
+                }
+                Demand::Nothing | Demand::WhereLost => {}
+                Demand::NewEpoch => (all.ring, all.epochs) = (RingKey::Renewed, 1),
+                Demand::Renew(buckets, ring) => {
+                    all.buckets.extend(buckets);
+                    if ring == RingKey::Renewed {
+                        all.ring = ring;
+                    }
+                }
+            }
+        }
+        all
+    }
 }
 
 /// The data keys that a draft adds and destroys.

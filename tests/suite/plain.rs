@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each module of the suite uses its own part")]
 
 use std::{
+    collections::BTreeMap,
     fs,
     io::{BufRead, BufReader, Read},
     path::{Path, PathBuf},
@@ -77,7 +78,7 @@ pub fn found(dir: &Path) -> String {
 /// The same on a storage engine.
 pub fn found_on(engine: EngineKind, dir: &Path) -> String {
     let (cost, settings) = (KdfCost::FLOOR, settings_on(engine));
-    Wardkeep::create_with(dir, &passphrase(), cost, settings, Environment::default()).unwrap().api_key.to_string()
+    Wardkeep::create_on(dir, &passphrase(), cost, settings, Environment::default()).unwrap().api_key.to_string()
 }
 
 /// Makes a test of each function, once for each storage engine.
@@ -167,7 +168,14 @@ pub struct Process {
 impl Process {
     /// Starts `wardkeep serve` and waits until it says that it listens.
     pub fn serve(dir: &Path) -> Self {
-        Self::start(command(&["serve"]), dir).unwrap_or_else(|why| panic!("the server did not start: {why}"))
+        Self::serve_with(dir, &BTreeMap::from([("WARDKEEP_PASSPHRASE", PHRASE.to_owned())]))
+    }
+
+    /// The same with other variables than the passphrase.
+    pub fn serve_with(dir: &Path, variables: &BTreeMap<&'static str, String>) -> Self {
+        let mut serve = bare_command(&["serve"]);
+        serve.envs(variables);
+        Self::start(serve, dir).unwrap_or_else(|why| panic!("the server did not start: {why}"))
     }
 
     /// Starts a command that serves; what it said instead, if it does not listen.

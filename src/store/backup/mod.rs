@@ -69,8 +69,8 @@ pub enum BackupError {
     /// Another one is being made.
     #[error("another backup of this store is being made: wait for it")]
     Busy,
-    /// There is none.
-    #[error("there is no backup in this directory")]
+    /// There is none, or not the file that was asked for.
+    #[error("there is no backup in this directory, or no file of that number")]
     Missing,
     /// Another store's.
     #[error("the backup is of another store than the escrow")]

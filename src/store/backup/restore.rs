@@ -61,7 +61,7 @@ pub struct Restored {
     pub gone_since: u64,
     /// Those that came back as they were before they were last changed.
     pub older: u64,
-    /// Those that came after the backup, and are lost.
+    /// Those that are lost: they came after the backup, or were sealed under a new key since (a neighbour was erased, keys were rotated).
     pub lost: u64,
     /// Entries of the audit log.
     pub entries: u64,
@@ -79,9 +79,12 @@ pub fn restore(plan: &Plan<'_>, options: &StoreOptions, progress: &dyn Fn(u64)) 
     if age > i64::try_from(limits::ESCROW_DAYS * 86_400_000).unwrap_or(i64::MAX) && !plan.accept_old_escrow {
         return Err(BackupError::OldEscrow);
     }
-    let mut files = files(plan.from)?;
+    let mut files = match fs::exists(plan.from) {
+        Ok(false) => Vec::new(),
+        Ok(true) | Err(_) => files(plan.from)?,
+    };
     files.retain(|(number, _)| plan.until.is_none_or(|until| *number <= until));
-    if files.is_empty() {
+    if files.is_empty() || plan.until.is_some_and(|until| files.last().is_none_or(|(last, _)| *last != until)) {
         return Err(BackupError::Missing);
     }
     let store = Store::create_around(plan.to, |keyring| escrow.revive(keyring, &*options.entropy), options)?;
@@ -142,7 +145,7 @@ impl Restoring<'_> {
             objects: filling.objects,
             gone_since: filling.gone_since,
             older: filling.older,
-            lost: missing.all,
+            lost: missing.all + filling.unreadable,
             entries: size,
         })
     }
@@ -231,6 +234,8 @@ struct Filling<'a> {
     outbox: Vec<(u64, Vec<u8>)>,
     objects: u64,
     gone_since: u64,
+    /// Sealed anew since, because a neighbour under the same key was erased or keys were rotated: the key of this copy is destroyed.
+    unreadable: u64,
     older: u64,
     older_permissions: u64,
 }
@@ -247,6 +252,7 @@ impl<'a> Filling<'a> {
             outbox: Vec::new(),
             objects: 0,
             gone_since: 0,
+            unreadable: 0,
             older: 0,
             older_permissions: 0,
         }
@@ -262,8 +268,12 @@ impl<'a> Filling<'a> {
         }
         let deposit = &self.restoring.deposit;
         let under = crypto::key_of(value).ok_or(BackupError::DoesNotAddUp)?;
-        let (Some(is), Some(carried)) = (deposit.rows.get(&digest(key)), deposit.keys.get(&under)) else {
+        let Some(is) = deposit.rows.get(&digest(key)) else {
             self.gone_since += 1;
+            return Ok(());
+        };
+        let Some(carried) = deposit.keys.get(&under) else {
+            self.unreadable += 1;
             return Ok(());
         };
         if is.value != digest(value) {

@@ -149,6 +149,25 @@ fn what_was_erased_and_revoked_after_the_backup_does_not_come_back() {
 }
 
 #[test]
+fn a_copy_whose_key_was_destroyed_with_a_neighbour_is_lost_until_the_next_file() {
+    let scene = Scene::new();
+    scene.back_up();
+    // all but one record of a patient are sealed anew, and the one goes: the patient's key is rolled
+    let name = collection().name;
+    let others: Vec<_> = [11, 21, 31].map(|n| record(n, 1).record.id).into();
+    scene.store.roll_keys(&name, &others).unwrap();
+    scene.commit(Ok(scene.store.reseal_records(&name, &others, at()).unwrap().change.unwrap()));
+    scene.commit(Ok(scene.store.erase_records(&name, &[record(1, 1).record.id], at())));
+    let escrow = scene.escrow();
+    let early = scene.restore(&escrow, "early").unwrap();
+    assert_eq!((early.gone_since, early.lost), (1, 3), "{early:?}");
+    scene.back_up();
+    let restored = scene.restore(&scene.escrow(), "restored").unwrap();
+    assert_eq!((restored.gone_since, restored.lost), (0, 0), "{restored:?}");
+    assert_eq!(everything(&fixture::open(&scene.path("restored"))).unwrap(), everything(&scene.store).unwrap());
+}
+
+#[test]
 fn the_key_of_an_erased_patient_is_in_no_backup_and_no_later_escrow() {
     let scene = Scene::new();
     scene.back_up();
@@ -205,6 +224,12 @@ fn an_escrow_that_is_older_than_the_backup_or_than_a_week_or_of_another_store_or
     let mut damaged = escrow.clone();
     *damaged.last_mut().unwrap() ^= 1;
     assert!(matches!(scene.restore(&damaged, "e"), Err(BackupError::Store(StoreError::Key(_)))));
+    let nowhere = scene.path("nowhere");
+    let missing = [
+        Plan { from: &nowhere, ..plan_of(&scene, &escrow, "g") },
+        Plan { until: Some(7), ..plan_of(&scene, &escrow, "g") },
+    ];
+    assert!(missing.iter().all(|plan| matches!(restore(plan, &options(), &|_| ()), Err(BackupError::Missing))));
     let occupied = scene.path("f");
     fs::create_dir(&occupied).unwrap();
     fs::write(occupied.join("mine"), b"x").unwrap();
