@@ -12,7 +12,7 @@ use super::policies::Misfits;
 use crate::{
     authn::Keys,
     index::VectorIndex,
-    model::{Collection, CollectionName, DocumentId, Embedding, Entity, EntityUid, RecordId, Slot},
+    model::{Collection, CollectionName, DocumentId, Embedding, Entity, EntityUid, Hold, RecordId, Slot},
     policy::{Bundle, Columns, Directory},
 };
 
@@ -29,6 +29,8 @@ pub(super) struct World {
     pub(super) directory: Directory,
     pub(super) keys: Arc<RwLock<Keys>>,
     pub(super) collections: BTreeMap<CollectionName, Holding>,
+    /// Legal holds, by patient.
+    pub(super) holds: BTreeMap<EntityUid, Hold>,
     /// How many changes were put in force since the store was opened.
     pub(super) changes: u64,
     /// How many records refer to an entity: what must not be deleted without force.
@@ -80,6 +82,7 @@ impl World {
             directory,
             keys: Arc::new(RwLock::new(keys)),
             collections: BTreeMap::new(),
+            holds: BTreeMap::new(),
             changes: 0,
             referred: HashMap::new(),
             set_aside: Directory::new(),
@@ -352,6 +355,11 @@ impl Holding {
 
     pub(super) fn of_patient(&self, patient: &EntityUid) -> RoaringBitmap {
         self.by_patient.get(patient).cloned().unwrap_or_default()
+    }
+
+    /// The patients whose records are there.
+    pub(super) fn patients(&self) -> impl Iterator<Item = &EntityUid> {
+        self.by_patient.keys()
     }
 
     /// Records without a patient.

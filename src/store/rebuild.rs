@@ -92,16 +92,14 @@ impl Evidence {
         let from = self.layout.engine_kind()?;
         let bytes_before = allocated_bytes(&self.layout.engine())?;
         let fresh = self.layout.make_fresh_engine()?;
-        let done = self.fill(to, &fresh, options, copied).and_then(|rows| {
-            self.layout.put_in_place()?;
-            Ok(rows)
-        });
+        let done = self.fill(to, &fresh, options, copied).and_then(|rows| self.layout.put_in_place().map(|()| rows));
         if done.is_err() {
             // what stays of it goes when the store is opened next
             let _ = fs::remove_dir_all(&fresh);
         }
+        let rows = done?;
         let bytes_after = allocated_bytes(&self.layout.engine())?;
-        Ok(Rebuilt { from, to, rows: done?, bytes_before, bytes_after })
+        Ok(Rebuilt { from, to, rows, bytes_before, bytes_after })
     }
 
     /// Copies the rows into `fresh` and holds them there against the account that came with them.

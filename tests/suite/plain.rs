@@ -180,13 +180,17 @@ impl Process {
 
     /// Starts a command that serves; what it said instead, if it does not listen.
     pub fn start(mut command: Command, dir: &Path) -> Result<Self, String> {
-        let mut child = command
-            .args(["--listen", "127.0.0.1:0", "--data"])
-            .arg(dir)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let command = command.args(["--listen", "127.0.0.1:0", "--data"]).arg(dir);
+        Self::listening(command.stdout(Stdio::piped()).stderr(Stdio::piped()))
+    }
+
+    /// Any way to start a server whose output can be read.
+    pub fn of(command: &mut Command) -> Self {
+        Self::listening(command).unwrap_or_else(|why| panic!("the server did not start: {why}"))
+    }
+
+    fn listening(command: &mut Command) -> Result<Self, String> {
+        let mut child = command.spawn().unwrap();
         let mut said = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut said).unwrap();
         let mut process = Self { url: String::new(), child };
@@ -196,9 +200,8 @@ impl Process {
                 Ok(process)
             }
             None => {
-                let mut why = String::new();
-                process.child.stderr.take().unwrap().read_to_string(&mut why).unwrap();
-                Err(said + &why)
+                drop(process.child.stderr.take().map(|mut err| err.read_to_string(&mut said)));
+                Err(said)
             }
         }
     }
