@@ -32,6 +32,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("aes_gcm", &["crypto"]),
     ("argon2", &["crypto"]),
     ("sled", &["store"]),
+    ("redb", &["store"]),
     ("bincode", &["store"]),
     ("axum", &["http"]),
     ("clap", &["cli"]),

@@ -8,6 +8,7 @@ mod disk;
 mod entry;
 mod fault;
 mod frame;
+mod landmark;
 mod log;
 mod merkle;
 mod note;

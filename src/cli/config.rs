@@ -14,6 +14,7 @@ use super::Failure;
 use crate::{
     crypto::{KdfCost, Keeper, TokenAccess, TokenKey, VaultAccess, VaultKey},
     engine::{Limits, Retention, Settings},
+    store::EngineKind,
 };
 
 #[derive(Debug, Default, Deserialize)]
@@ -22,6 +23,7 @@ pub(super) struct Config {
     server: Server,
     limits: LimitsTable,
     storage: Storage,
+    audit: Audit,
     keys: KeySettings,
     retention: BTreeMap<String, RetentionTable>,
     backup: Backup,
@@ -179,7 +181,14 @@ struct LimitsTable {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Storage {
+    engine: Option<EngineKind>,
     cache_mib: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Audit {
+    anchor: Option<PathBuf>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -202,6 +211,8 @@ impl Config {
         config.server.listen = variable("WARDKEEP_LISTEN")?.or(config.server.listen);
         config.limits.max_records = variable("WARDKEEP_MAX_RECORDS")?.or(config.limits.max_records);
         config.storage.cache_mib = variable("WARDKEEP_CACHE_MIB")?.or(config.storage.cache_mib);
+        config.audit.anchor = variable("WARDKEEP_ANCHOR")?.or(config.audit.anchor);
+        config.storage.engine = variable("WARDKEEP_ENGINE")?.or(config.storage.engine);
         config.keys.override_by_environment()?;
         config.backup.directory = variable("WARDKEEP_BACKUP_DIRECTORY")?.or(config.backup.directory);
         if let Ok(list) = env::var("WARDKEEP_TRUSTED_PROXIES") {
@@ -242,6 +253,11 @@ impl Config {
         self.server.trusted_proxies.iter().map(IpAddr::to_canonical).collect()
     }
 
+    /// The file elsewhere that knows how far the audit log was.
+    pub(super) fn anchor(&self) -> Option<PathBuf> {
+        self.audit.anchor.clone()
+    }
+
     /// Where the server puts backups, if it may make any.
     pub(super) fn backups(&self) -> Option<PathBuf> {
         self.backup.directory.clone()
@@ -253,6 +269,7 @@ impl Config {
         Settings {
             limits: Limits { max_records: self.limits.max_records.unwrap_or(default.limits.max_records) },
             cache_bytes: self.storage.cache_mib.map_or(default.cache_bytes, |mib| mib.saturating_mul(1 << 20)),
+            storage_engine: self.storage.engine,
         }
     }
 }
@@ -278,7 +295,9 @@ mod tests {
         let default = Settings::default();
         assert_eq!(config.settings().limits.max_records, default.limits.max_records);
         assert_eq!(config.settings().cache_bytes, default.cache_bytes);
+        assert_eq!(config.settings().storage_engine, default.storage_engine);
         assert_eq!(config.listen(), Config::default().listen());
+        assert_eq!(config.anchor(), Config::default().anchor());
     }
 
     #[test]
@@ -287,5 +306,14 @@ mod tests {
         let config: Config = toml::from_str("[limits]\nmax_records = 3\n[server]\nlisten = \"127.0.0.1:0\"").unwrap();
         assert_eq!(config.settings().limits.max_records, 3);
         assert_eq!(config.listen().port(), 0);
+    }
+
+    #[test]
+    fn the_storage_engine_is_one_word() {
+        for kind in EngineKind::ALL {
+            let config: Config = toml::from_str(&format!("[storage]\nengine = \"{kind}\"")).unwrap();
+            assert_eq!((config.settings().storage_engine, kind.label().parse()), (Some(kind), Ok(kind)));
+        }
+        assert!(toml::from_str::<Config>("[storage]\nengine = \"rocksdb\"").is_err());
     }
 }

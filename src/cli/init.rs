@@ -13,7 +13,8 @@ use super::{
 };
 use crate::{
     crypto::{Keeper, OsEntropy, Passphrase},
-    engine::{Environment, Wardkeep},
+    engine::{Environment, Settings, Wardkeep},
+    store::EngineKind,
 };
 
 #[derive(Args)]
@@ -21,12 +22,15 @@ pub(super) struct Init {
     /// Directory to create the store in; must be empty or not exist
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
+    /// Storage engine to make it with: sled or redb [default: what the configuration says, or sled]
+    #[arg(long, value_name = "ENGINE")]
+    engine: Option<EngineKind>,
     #[command(flatten)]
     passphrase: PassphraseArgument,
     /// What keeps the key that wraps the key file [default: the configuration's, else passphrase]
     #[arg(long, value_name = "PROVIDER")]
     key_provider: Option<ProviderName>,
-    /// Configuration file (TOML), of which `[keys]` counts here
+    /// Configuration file (TOML), of which `[keys]` and `storage.engine` count here
     #[arg(long, value_name = "FILE", env = "WARDKEEP_CONFIG")]
     config: Option<PathBuf>,
     /// Print JSON
@@ -36,13 +40,15 @@ pub(super) struct Init {
 
 impl Init {
     pub(super) fn run(self) -> Outcome {
-        let settings = Config::load(self.config.as_deref())?;
-        let (access, keeper) = (self.passphrase.read_with(settings.keys())?, settings.keys().keeper(self.key_provider));
+        let config = Config::load(self.config.as_deref())?;
+        let (access, keeper) = (self.passphrase.read_with(config.keys())?, config.keys().keeper(self.key_provider));
         if matches!(keeper, Keeper::Passphrase(_)) && access.passphrase.as_ref().is_some_and(Passphrase::is_weak) {
             eprintln!("{WEAK}");
         }
+        let configured = config.settings();
+        let settings = Settings { storage_engine: self.engine.or(configured.storage_engine), ..configured };
         let provider = || access.establish(keeper, &OsEntropy);
-        let founding = Wardkeep::create_with(&self.data, provider, Environment::default())?;
+        let founding = Wardkeep::create_with(&self.data, provider, settings, Environment::default())?;
         let public_key = hex::encode(founding.audit_public_key);
         if self.json {
             print_json(&json!({

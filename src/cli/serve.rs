@@ -5,7 +5,10 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 use clap::Args;
 
 use super::{Outcome, config::Config, offline, passphrase::PassphraseArgument};
-use crate::http::{App, serve};
+use crate::{
+    engine::{ClockBehind, Environment},
+    http::{App, serve},
+};
 
 /// Address space for each thread's stack: enough for Cedar's evaluator at the bounds of a bundle, so that none has to be mapped for each
 /// decision. Memory is taken only as it is touched.
@@ -22,6 +25,9 @@ pub(super) struct Serve {
     /// Configuration file (TOML)
     #[arg(long, value_name = "FILE", env = "WARDKEEP_CONFIG")]
     config: Option<PathBuf>,
+    /// Start although the clock is behind the last entry of the audit log: it had been ahead, and is right now
+    #[arg(long)]
+    accept_clock: bool,
     #[command(flatten)]
     passphrase: PassphraseArgument,
 }
@@ -30,7 +36,10 @@ impl Serve {
     pub(super) fn run(self) -> Outcome {
         log_to_stderr();
         let config = Config::load(self.config.as_deref())?;
-        let engine = offline::open_with(&self.data, &self.passphrase.read_with(config.keys())?, config.settings())?;
+        let clock_behind = if self.accept_clock { ClockBehind::Accept } else { ClockBehind::Refuse };
+        let environment = Environment { anchor: config.anchor(), clock_behind, ..Environment::default() };
+        let access = self.passphrase.read_with(config.keys())?;
+        let engine = offline::open_with(environment, &self.data, &access, config.settings())?;
         engine.retain(config.retention()?);
         let listen = self.listen.unwrap_or_else(|| config.listen());
         let app = App::backing_up_to(config.backups(), Arc::new(engine), config.trusted_proxies());

@@ -1,28 +1,36 @@
-//! `store verify`: every object of a data directory opened, the audit log too, and whatever is damaged named.
+//! `store`: a data directory looked after while no server runs on it. `verify` opens every object and the audit log and names whatever
+//! is damaged; `stat` says what is there and what it takes; `compact` and `migrate` carry it into a new storage engine.
 
 use std::path::Path;
 
 use clap::{Args, Subcommand};
 use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
+use indicatif::HumanBytes;
 use serde_json::{Map, Value as Json, json};
 
 use super::{
     Failure, Outcome,
     audit::{expected, in_words},
     offline::Offline,
-    print_json,
+    print_json, progress,
 };
 use crate::{
     audit,
     crypto::{KeyError, Unlock},
     engine::origin_of,
-    store::{Damage, Evidence, OpenOptions, Report, Shortfall, StoreError},
+    store::{Damage, EngineKind, Evidence, OpenOptions, Rebuilt, Report, Shortfall, Stat, StoreError},
 };
 
 #[derive(Subcommand)]
 pub(super) enum Store {
     /// Open every object and the audit log; exit 3 names what is damaged
     Verify(Verify),
+    /// Say what is stored, by kind, and how much of the space that it takes is live
+    Stat(StatArguments),
+    /// Give unused space back: copies what is live into a new file and puts it in place of the old one
+    Compact(Compact),
+    /// Move to the other storage engine; a crash at any moment leaves the old store or the new one, whole
+    Migrate(Migrate),
 }
 
 #[derive(Args)]
@@ -38,7 +46,107 @@ impl Store {
     pub(super) fn run(self) -> Outcome {
         match self {
             Self::Verify(verb) => verb.run(),
+            Self::Stat(verb) => verb.run(),
+            Self::Compact(Compact { rebuild }) => rebuild.run(None),
+            Self::Migrate(Migrate { rebuild, to }) => rebuild.run(Some(to)),
         }
+    }
+}
+
+#[derive(Args)]
+pub(super) struct StatArguments {
+    #[command(flatten)]
+    store: Offline,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl StatArguments {
+    fn run(self) -> Outcome {
+        let stat = self.store.evidence()?.stat(&OpenOptions::default())?;
+        if self.json {
+            print_stat_json(&stat);
+        } else {
+            print_stat(&stat);
+        }
+        Ok(())
+    }
+}
+
+fn print_stat(stat: &Stat) {
+    let mut table = Table::new();
+    table.load_style(UTF8_FULL_CONDENSED).set_header(["objects", "count", "bytes"]);
+    for (kind, rows, bytes) in &stat.kinds {
+        table.add_row([kind.label().to_owned(), rows.to_string(), HumanBytes(*bytes).to_string()]);
+    }
+    println!("{table}");
+    println!("engine     {}", stat.engine);
+    println!("live       {}", HumanBytes(stat.live_bytes));
+    println!("used       {}", HumanBytes(stat.used_bytes));
+    println!("audit log  {}", HumanBytes(stat.audit_bytes));
+}
+
+fn print_stat_json(stat: &Stat) {
+    let kind = |(kind, rows, bytes): &(crate::store::Kind, u64, u64)| {
+        (kind.label().to_owned(), json!({"count": rows, "bytes": bytes}))
+    };
+    let objects: Map<_, _> = stat.kinds.iter().map(kind).collect();
+    print_json(&json!({
+        "engine": stat.engine.label(),
+        "objects": objects,
+        "live_bytes": stat.live_bytes,
+        "used_bytes": stat.used_bytes,
+        "audit_bytes": stat.audit_bytes,
+    }));
+}
+
+#[derive(Args)]
+pub(super) struct Compact {
+    #[command(flatten)]
+    rebuild: Rebuild,
+}
+
+#[derive(Args)]
+pub(super) struct Migrate {
+    #[command(flatten)]
+    rebuild: Rebuild,
+    /// The storage engine to move to: sled or redb
+    #[arg(long, value_name = "ENGINE")]
+    to: EngineKind,
+}
+
+/// What compaction and migration share; both need room for the old and the new one.
+#[derive(Args)]
+struct Rebuild {
+    #[command(flatten)]
+    store: Offline,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Rebuild {
+    fn run(self, to: Option<EngineKind>) -> Outcome {
+        let options = OpenOptions::default();
+        let evidence = self.store.evidence()?;
+        let to = to.map_or_else(|| evidence.engine_kind(), Ok)?;
+        let bar = progress::counter("copying objects", Some(evidence.rows(&options)?));
+        let done = evidence.rebuild(to, &options, &|rows| bar.set_position(rows))?;
+        bar.finish_and_clear();
+        if self.json {
+            print_json(&json!({
+                "from": done.from.label(),
+                "to": done.to.label(),
+                "objects": done.rows,
+                "bytes_before": done.bytes_before,
+                "bytes_after": done.bytes_after,
+            }));
+        } else {
+            let Rebuilt { from, to, rows, bytes_before, bytes_after } = done;
+            println!("{from} -> {to}: {rows} objects, {} -> {}", HumanBytes(bytes_before), HumanBytes(bytes_after));
+        }
+        Ok(())
     }
 }
 

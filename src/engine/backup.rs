@@ -5,10 +5,11 @@ use std::path::Path;
 use super::{
     Environment, OpenError, Refusal, Settings, Wardkeep,
     grant::{Grant, ManageKeys},
+    recover::options,
 };
 use crate::{
     audit::What,
-    store::{self, BackupError, LogCut, OpenOptions, Plan, Restored, Taken},
+    store::{self, BackupError, LogCut, Plan, Restored, Taken},
 };
 
 /// Why no store could be made from a backup.
@@ -64,12 +65,7 @@ pub fn restore(
     environment: Environment,
     progress: &dyn Fn(u64),
 ) -> Result<Restored, RestoreError> {
-    let options = OpenOptions {
-        cache_bytes: settings.cache_bytes,
-        disk: environment.store_disk.clone(),
-        entropy: environment.entropy.clone(),
-    };
-    let restored = store::restore(plan, &options, progress)?;
+    let restored = store::restore(plan, &options(&settings, &environment), progress)?;
     let engine = Wardkeep::open(plan.to, plan.unlock, settings, environment, &|_| ())?;
     let trail = engine.own_trail(What::Restore).detail(restored.at.rfc3339());
     let noted = engine.journal.note(trail.done(usize::try_from(restored.objects).unwrap_or(usize::MAX)));

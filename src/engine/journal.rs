@@ -14,7 +14,7 @@ use std::{
 
 use parking_lot::{Mutex, RwLock};
 
-use super::{Refusal, trail::Trail, world::World};
+use super::{Refusal, trail::Trail, watch::Watch, world::World};
 use crate::{
     audit::{Entry, Frames, Log},
     store::{Change, Store},
@@ -78,10 +78,10 @@ pub(super) struct Journal {
 
 impl Journal {
     /// Starts the writer's thread.
-    pub(super) fn start(store: Arc<Store>, log: Log, world: Arc<RwLock<World>>) -> std::io::Result<Self> {
+    pub(super) fn start(store: Arc<Store>, log: Log, world: Arc<RwLock<World>>, watch: Watch) -> std::io::Result<Self> {
         let log = Arc::new(Mutex::new(log));
         let (queue, jobs) = sync_channel(QUEUE);
-        let writer = Writer { store, log: Arc::clone(&log), world };
+        let mut writer = Writer { store, log: Arc::clone(&log), world, watch };
         let worker = std::thread::Builder::new().name("journal".into()).spawn(move || writer.run(&jobs))?;
         Ok(Self { queue, worker: Mutex::new(Some(worker)), log, served: AtomicU64::new(0) })
     }
@@ -132,10 +132,11 @@ struct Writer {
     store: Arc<Store>,
     log: Arc<Mutex<Log>>,
     world: Arc<RwLock<World>>,
+    watch: Watch,
 }
 
 impl Writer {
-    fn run(&self, jobs: &Receiver<Message>) {
+    fn run(&mut self, jobs: &Receiver<Message>) {
         let mut open = true;
         while open && let Ok(first) = jobs.recv() {
             let mut group = Vec::new();
@@ -147,11 +148,17 @@ impl Writer {
             }
             if !group.is_empty() {
                 self.write(group);
+                self.watch.keep_up(&self.log.lock());
             }
         }
+        self.watch.end(&self.log.lock());
     }
 
-    fn write(&self, group: Vec<Job>) {
+    fn write(&mut self, group: Vec<Job>) {
+        if !self.watch.clock_goes_on() {
+            tracing::error!("the clock was set back: nothing is answered until it is right");
+            return refuse(group, SET_BACK);
+        }
         let mut log = self.log.lock();
         if let Err(why) = self.begin(&mut log) {
             return refuse(group, why);
@@ -247,6 +254,7 @@ impl Writer {
     }
 }
 
+const SET_BACK: &str = "the server's clock was set back by more than a minute: set it right";
 const UNWRITABLE: &str = "the audit log cannot be written";
 const MADE: &str =
     "the audit log cannot be written; the change is made, and will be in the log as soon as that can be written";

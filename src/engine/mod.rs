@@ -30,6 +30,7 @@ mod sign_in;
 #[cfg(test)]
 mod tests;
 mod trail;
+mod watch;
 mod world;
 
 use std::sync::Arc;
@@ -65,13 +66,14 @@ pub use recover::{Environment, Founding, OpenError, Progress, origin_of};
 pub use refusal::{Fault, Refusal};
 pub use retention::Retention;
 pub use retrieve::{Listing, Question, Reading, Which};
+pub use watch::{ClockBehind, WatchError};
 
 use crate::{
     audit::BundleRef,
     authn::{Keys, Operator},
     clock::Clock,
     crypto::{Entropy, EntropyError},
-    store::Store,
+    store::{EngineKind, Store},
 };
 
 /// Bounds that the operator sets.
@@ -88,11 +90,13 @@ pub struct Settings {
     pub limits: Limits,
     /// Memory for the storage engine's cache, in bytes.
     pub cache_bytes: u64,
+    /// The storage engine that a store is made with, or must have been made with.
+    pub storage_engine: Option<EngineKind>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { limits: Limits { max_records: 1_000 }, cache_bytes: 256 << 20 }
+        Self { limits: Limits { max_records: 1_000 }, cache_bytes: 256 << 20, storage_engine: None }
     }
 }
 

@@ -1,6 +1,9 @@
 //! From a directory to a running store: opened, held against its manifest and log, loaded into memory.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use parking_lot::{Mutex, RwLock};
 use zeroize::Zeroizing;
@@ -13,6 +16,7 @@ use super::{
     rotation::Rotation,
     sign_in::Failures,
     trail::Trail,
+    watch::{ClockBehind, Watch, WatchError},
     world::{Arrival, Holding, InForce, World},
 };
 use crate::{
@@ -34,6 +38,9 @@ pub enum OpenError {
     /// The audit log.
     #[error(transparent)]
     Log(#[from] LogError),
+    /// The clock, or the anchor.
+    #[error(transparent)]
+    Watch(#[from] WatchError),
     /// The operating system.
     #[error(transparent)]
     Entropy(#[from] EntropyError),
@@ -76,6 +83,10 @@ pub struct Environment {
     pub disk: Arc<dyn audit::Disk>,
     /// How the store's files become durable.
     pub store_disk: Arc<dyn crate::store::Disk>,
+    /// The file elsewhere that knows how far the audit log was.
+    pub anchor: Option<PathBuf>,
+    /// What is done about a clock that is behind the last entry.
+    pub clock_behind: ClockBehind,
 }
 
 impl Default for Environment {
@@ -85,6 +96,8 @@ impl Default for Environment {
             entropy: Arc::new(crate::crypto::OsEntropy),
             disk: Arc::new(RealDisk),
             store_disk: Arc::new(crate::store::RealDisk),
+            anchor: None,
+            clock_behind: ClockBehind::default(),
         }
     }
 }
@@ -97,18 +110,30 @@ impl Wardkeep {
         cost: KdfCost,
         environment: Environment,
     ) -> Result<Founding, OpenError> {
+        Self::create_on(dir, passphrase, cost, Settings::default(), environment)
+    }
+
+    /// The same, on the storage engine that `settings` name.
+    pub fn create_on(
+        dir: &Path,
+        passphrase: &Passphrase,
+        cost: KdfCost,
+        settings: Settings,
+        environment: Environment,
+    ) -> Result<Founding, OpenError> {
         let entropy = Arc::clone(&environment.entropy);
         let provider = || Ok(Arc::new(PassphraseKey::make(passphrase, cost, &*entropy)?) as Arc<dyn KeyProvider>);
-        Self::create_with(dir, provider, environment)
+        Self::create_with(dir, provider, settings, environment)
     }
 
     /// The same, with a key file that another provider keeps.
     pub fn create_with(
         dir: &Path,
         provider: impl FnOnce() -> Result<Arc<dyn KeyProvider>, KeyError>,
+        settings: Settings,
         environment: Environment,
     ) -> Result<Founding, OpenError> {
-        let store = Arc::new(Store::create_with(dir, provider, &options(&Settings::default(), &environment))?);
+        let store = Arc::new(Store::create_with(dir, provider, &options(&settings, &environment))?);
         let log = Log::create(
             &store.audit_dir(),
             &origin_line(&store),
@@ -122,7 +147,7 @@ impl Wardkeep {
         let source = policy::starter();
         let bundle = Bundle::compile(&source).map_err(|_| OpenError::Bundle)?;
         let world = World::new(InForce { version: 1, bundle: Arc::new(bundle) }, Directory::new(), Keys::default());
-        let engine = Self::assemble(store, log, world, Settings::default(), environment)?;
+        let engine = Self::assemble(store, log, world, settings, environment)?;
         let founding = engine.found(source);
         engine.close();
         founding
@@ -192,7 +217,9 @@ impl Wardkeep {
     ) -> Result<Self, OpenError> {
         let keys = Arc::clone(&world.keys);
         let world = Arc::new(RwLock::new(world));
-        let journal = Arc::new(Journal::start(Arc::clone(&store), log, Arc::clone(&world))?);
+        let anchor = environment.anchor.as_deref();
+        let watch = Watch::begin(&log, Arc::clone(&environment.clock), environment.clock_behind, anchor)?;
+        let journal = Arc::new(Journal::start(Arc::clone(&store), log, Arc::clone(&world), watch)?);
         let (writing, clock) = (Arc::new(Mutex::new(())), environment.clock);
         let rotation =
             Rotation::start(Arc::clone(&store), Arc::clone(&journal), Arc::clone(&writing), Arc::clone(&clock))?;
@@ -250,8 +277,9 @@ pub fn origin_of(ring: &KeyRing) -> String {
     format!("wardkeep/{}", hex::encode(ring.store_id()))
 }
 
-fn options(settings: &Settings, environment: &Environment) -> OpenOptions {
+pub(super) fn options(settings: &Settings, environment: &Environment) -> OpenOptions {
     OpenOptions {
+        engine: settings.storage_engine,
         cache_bytes: settings.cache_bytes,
         disk: Arc::clone(&environment.store_disk),
         entropy: Arc::clone(&environment.entropy),

@@ -129,6 +129,7 @@ impl From<crate::store::StoreError> for Refusal {
             StoreError::Locked
             | StoreError::Missing
             | StoreError::Occupied
+            | StoreError::OtherEngine { .. }
             | StoreError::RolledBack(_)
             | StoreError::Damaged { .. }
             | StoreError::Lost(_)

@@ -94,3 +94,5 @@ pub const DIFF_DAYS: usize = 366;
 pub const DIFF_ENTRIES: usize = 200_000;
 /// Connections at a time: below the 1,024 file descriptors that a process usually has. Others wait to be taken.
 pub const CONNECTIONS: usize = 768;
+/// Bytes of an anchor: a checkpoint with its signature, and some by witnesses.
+pub const ANCHOR_BYTES: u64 = 64 << 10;

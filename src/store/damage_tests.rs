@@ -9,17 +9,21 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
-use super::{OpenOptions, Report, Store, StoreError, codec, fixture::*};
+use super::{Engine, EngineKind, OpenOptions, Report, Store, StoreError, codec, fixture::*, vault::start_engine};
 use crate::crypto::{Entropy, KeyRing, OsEntropy};
 
-/// A row as sled gives it.
-type Row = (sled::IVec, sled::IVec);
+type Row = (Vec<u8>, Vec<u8>);
+
+on_each_engine!(
+    changed_bytes_in_any_file_are_refused_or_named_or_harmless,
+    rows_that_are_changed_swapped_or_lost_inside_the_engine_are_named,
+    nothing_planted_is_readable_in_any_file,
+);
 
 /// Positions tried in each file, beyond every truncation.
 const POSITIONS: u64 = 30;
 
-#[test]
-fn changed_bytes_in_any_file_are_refused_or_named_or_harmless() {
+fn changed_bytes_in_any_file_are_refused_or_named_or_harmless(engine: EngineKind) {
     let mut seed = [0; 8];
     OsEntropy.fill(&mut seed).unwrap();
     println!("seed {}", u64::from_le_bytes(seed));
@@ -27,7 +31,7 @@ fn changed_bytes_in_any_file_are_refused_or_named_or_harmless() {
 
     let dir = tempfile::tempdir().unwrap();
     let good = dir.path().join("data");
-    let store = create(&good);
+    let store = create_on(engine, &good);
     fill(&store);
     let expected = everything(&store).unwrap();
     let ring = store.ring().clone();
@@ -68,19 +72,21 @@ fn changed_bytes_in_any_file_are_refused_or_named_or_harmless() {
     assert!(refused > 50, "the walk must have hit live bytes: {refused}");
 }
 
-#[test]
-fn rows_that_are_changed_swapped_or_lost_inside_the_engine_are_named() {
+fn rows_that_are_changed_swapped_or_lost_inside_the_engine_are_named(engine: EngineKind) {
     let dir = tempfile::tempdir().unwrap();
     let good = dir.path().join("data");
-    fill(&create(&good));
-    let forge = |change: &dyn Fn(&sled::Db, &[Row])| -> (Option<StoreError>, Report) {
+    fill(&create_on(engine, &good));
+    let forge = |change: &dyn Fn(&dyn Engine, &[Row])| -> (Option<StoreError>, Report) {
         let forged = dir.path().join("forged");
         copy(&good, &forged);
-        let config = sled::Config::new().path(forged.join("engine")).segment_size(2 << 20).flush_every_ms(None);
-        let db = config.open().unwrap();
-        let rows: Vec<_> = db.scan_prefix(b"R").map(Result::unwrap).collect();
-        change(&db, &rows);
-        db.flush().unwrap();
+        let db = start_engine(engine, &forged.join("engine"), &options()).unwrap();
+        let mut rows: Vec<Row> = Vec::new();
+        let mut keep = |key: &[u8], value: &[u8]| {
+            rows.push((key.to_vec(), value.to_vec()));
+            Ok(())
+        };
+        db.scan(b"R", &mut keep).unwrap();
+        change(&*db, &rows);
         drop(db);
         let outcome = Store::open(&forged, &phrase(), &options()).err();
         let report = Store::examine(&forged, &phrase(), &options()).unwrap();
@@ -91,36 +97,36 @@ fn rows_that_are_changed_swapped_or_lost_inside_the_engine_are_named() {
     assert_eq!((outcome, report.is_sound()), (None, true));
 
     let (outcome, report) = forge(&|db, rows| {
-        let mut value = rows[3].1.to_vec();
+        let mut value = rows[3].1.clone();
         value[100] ^= 1;
-        db.insert(&rows[3].0, value).unwrap();
+        db.commit(vec![(rows[3].0.clone(), Some(value))]).unwrap();
     });
     assert!(outcome.is_some());
     assert_eq!(report.damaged.len(), 1);
 
     let (outcome, report) = forge(&|db, rows| {
-        db.insert(&rows[3].0, &rows[4].1).unwrap();
-        db.insert(&rows[4].0, &rows[3].1).unwrap();
+        let swapped = [(3, 4), (4, 3)].map(|(key, value)| (rows[key].0.clone(), Some(rows[value].1.clone())));
+        db.commit(swapped.into()).unwrap();
     });
     assert!(outcome.is_some());
     assert_eq!(report.damaged.len(), 2);
 
-    let (outcome, report) = forge(&|db, rows| drop(db.remove(&rows[3].0).unwrap()));
+    let (outcome, report) = forge(&|db, rows| db.commit(vec![(rows[3].0.clone(), None)]).unwrap());
     assert_eq!(outcome, Some(StoreError::Lost(super::Kind::Record)));
     assert_eq!((report.shortfalls[0].expected, report.shortfalls[0].found), (40, 39));
 
-    let (outcome, report) = forge(&|db, rows| drop(db.insert(b"Zsomething", &rows[0].1).unwrap()));
+    let (outcome, report) =
+        forge(&|db, rows| db.commit(vec![(b"Zsomething".to_vec(), Some(rows[0].1.clone()))]).unwrap());
     assert!(outcome.is_some() && !report.is_sound());
 
-    let (outcome, report) = forge(&|db, _| drop(db.remove(b"M").unwrap()));
+    let (outcome, report) = forge(&|db, _| db.commit(vec![(b"M".to_vec(), None)]).unwrap());
     assert!(outcome.is_some() && !report.is_sound());
 }
 
-#[test]
-fn nothing_planted_is_readable_in_any_file() {
+fn nothing_planted_is_readable_in_any_file(engine: EngineKind) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("data");
-    let store = create(&path);
+    let store = create_on(engine, &path);
     fill(&store);
     let needles = planted();
     let running = found(&path, &needles);

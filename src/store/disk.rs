@@ -8,6 +8,10 @@ pub trait Disk: Send + Sync {
     fn sync(&self, file: &File) -> io::Result<()>;
     /// Writes all of `bytes` at `offset`.
     fn write_at(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()>;
+    /// Makes `file` longer (with zeros) or shorter.
+    fn set_len(&self, file: &File, bytes: u64) -> io::Result<()> {
+        file.set_len(bytes)
+    }
 }
 
 /// The machine's own disk.

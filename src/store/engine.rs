@@ -1,6 +1,56 @@
 //! What a storage engine must do for us. It sees keyed names and sealed values only.
 
+use std::{fmt, str::FromStr};
+
+use serde::Deserialize;
+
 use super::StoreError;
+
+/// The storage engines there are. A store is made with one and stays with it until it is migrated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EngineKind {
+    /// sled 0.34.
+    #[default]
+    Sled,
+    /// redb 4.
+    Redb,
+}
+
+impl EngineKind {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Sled, Self::Redb];
+
+    /// What configuration and command line call it.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Sled => "sled",
+            Self::Redb => "redb",
+        }
+    }
+
+    /// The file in the engine's directory that holds its rows, by which it is known.
+    pub(super) fn file(self) -> &'static str {
+        match self {
+            Self::Sled => "db",
+            Self::Redb => "rows.redb",
+        }
+    }
+}
+
+impl fmt::Display for EngineKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.label())
+    }
+}
+
+impl FromStr for EngineKind {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::ALL.into_iter().find(|kind| kind.label() == text).ok_or("must be `sled` or `redb`")
+    }
+}
 
 /// Writes that become durable together or not at all. `None` removes.
 pub type Batch = Vec<(Vec<u8>, Option<Vec<u8>>)>;
@@ -15,8 +65,16 @@ pub enum EngineError {
     #[error("the storage engine's files are damaged: restore a backup")]
     Corrupt,
     /// The file system failed.
-    #[error("the storage engine cannot read or write: {0}")]
+    #[error(
+        "the storage engine cannot read or write ({0}): see to the disk's space, permissions and health, then start again"
+    )]
     Io(std::io::ErrorKind),
+}
+
+impl From<std::io::Error> for EngineError {
+    fn from(error: std::io::Error) -> Self {
+        Self::Io(error.kind())
+    }
 }
 
 /// An ordered map of bytes with atomic, durable batches.
@@ -27,4 +85,6 @@ pub trait Engine: Send + Sync {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, EngineError>;
     /// Every row whose key starts with `prefix`, in order of keys.
     fn scan(&self, prefix: &[u8], each: &mut EachRow<'_>) -> Result<(), StoreError>;
+    /// Gives back to the file system what space it can, while nothing else uses the engine.
+    fn compact(&mut self) -> Result<(), EngineError>;
 }

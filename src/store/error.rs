@@ -1,6 +1,6 @@
 //! What can go wrong with a store, by what one can do about it.
 
-use super::{EngineError, Kind};
+use super::{EngineError, EngineKind, Kind};
 use crate::{crypto::KeyError, model::SealError};
 
 /// Why a store refused. Never holds content or an identifier.
@@ -19,6 +19,16 @@ pub enum StoreError {
         "the directory is not empty: choose another for a new store, or remove what an interrupted `init` left in it"
     )]
     Occupied,
+    /// Another engine is asked for than the one it was made with.
+    #[error(
+        "this store was made with {made_with}, and the configuration says {asked}: set storage.engine to \"{made_with}\" or leave it out, or run `wardkeep store migrate --to {asked}` first"
+    )]
+    OtherEngine {
+        /// What its files are.
+        made_with: EngineKind,
+        /// What was asked for.
+        asked: EngineKind,
+    },
     /// The key ring.
     #[error(transparent)]
     Key(#[from] KeyError),
@@ -43,7 +53,9 @@ pub enum StoreError {
     #[error(transparent)]
     Engine(#[from] EngineError),
     /// The file system.
-    #[error("the data directory cannot be read or written: {0}")]
+    #[error(
+        "the data directory cannot be read or written ({0}): see to the disk's space, permissions and health, then start again"
+    )]
     Io(std::io::ErrorKind),
     /// A commit failed before; what is durable is only known after opening anew.
     #[error("an earlier write failed: free the disk or mend it, then restart the server")]

@@ -18,7 +18,7 @@ use crate::crypto::{KeyRing, Unlock};
 pub struct Evidence {
     ring: KeyRing,
     slots: Result<Slots, StoreError>,
-    layout: Layout,
+    pub(super) layout: Layout,
     _lock: File,
 }
 

@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::Arc};
 
-use super::{OpenOptions, Store, StoredBundle, StoredRecord};
+use super::{EngineKind, OpenOptions, Store, StoredBundle, StoredRecord};
 use crate::{
     clock::Instant,
     crypto::{KdfCost, Passphrase},
@@ -25,9 +25,26 @@ pub(super) fn options() -> OpenOptions {
     OpenOptions { cache_bytes: 8 << 20, ..OpenOptions::default() }
 }
 
-pub(super) fn create(dir: &Path) -> Store {
-    Store::create(dir, &phrase(), KdfCost::FLOOR, &options()).unwrap()
+pub(super) fn options_on(kind: EngineKind) -> OpenOptions {
+    OpenOptions { engine: Some(kind), ..options() }
 }
+
+pub(super) fn create(dir: &Path) -> Store {
+    create_on(EngineKind::default(), dir)
+}
+
+pub(super) fn create_on(kind: EngineKind, dir: &Path) -> Store {
+    Store::create(dir, &phrase(), KdfCost::FLOOR, &options_on(kind)).unwrap()
+}
+
+/// Makes a test of each function, once for each storage engine.
+macro_rules! on_each_engine {
+    ($($test:ident),* $(,)?) => {
+        mod on_sled { $(#[test] fn $test() { super::$test(crate::store::EngineKind::Sled) })* }
+        mod on_redb { $(#[test] fn $test() { super::$test(crate::store::EngineKind::Redb) })* }
+    };
+}
+pub(super) use on_each_engine;
 
 pub(super) fn open(dir: &Path) -> Store {
     Store::open(dir, &phrase(), &options()).unwrap()
@@ -184,9 +201,14 @@ impl super::Disk for FailingDisk {
         self.outcome()?;
         super::RealDisk.write_at(file, bytes, offset)
     }
+
+    fn set_len(&self, file: &std::fs::File, bytes: u64) -> std::io::Result<()> {
+        self.outcome()?;
+        super::RealDisk.set_len(file, bytes)
+    }
 }
 
-pub(super) fn failing() -> (Arc<FailingDisk>, OpenOptions) {
+pub(super) fn failing(kind: EngineKind) -> (Arc<FailingDisk>, OpenOptions) {
     let disk = Arc::new(FailingDisk::default());
-    (disk.clone(), OpenOptions { disk, ..options() })
+    (disk.clone(), OpenOptions { disk, ..options_on(kind) })
 }

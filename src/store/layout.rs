@@ -3,12 +3,12 @@
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError},
     io::ErrorKind,
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
-use super::StoreError;
+use super::{EngineKind, StoreError};
 
 /// How long a process that is just ending may keep the lock: a restart overlaps it, and so does a child that was forked while the lock was
 /// held and has not begun its own program yet.
@@ -44,6 +44,59 @@ impl Layout {
 
     pub(super) fn engine(&self) -> PathBuf {
         self.0.join("engine")
+    }
+
+    /// The engine that the store was made with. One whose file is gone would be made anew, empty: that is damage, not a start.
+    pub(super) fn engine_kind(&self) -> Result<EngineKind, StoreError> {
+        let mut made_with = Vec::new();
+        for kind in EngineKind::ALL {
+            if self.engine().join(kind.file()).try_exists().map_err(StoreError::io)? {
+                made_with.push(kind);
+            }
+        }
+        match made_with.as_slice() {
+            [kind] => Ok(*kind),
+            _ => Err(StoreError::DamagedPart("the storage engine")),
+        }
+    }
+
+    /// Where a new engine is built while the old one is in place.
+    fn fresh_engine(&self) -> PathBuf {
+        self.0.join("engine.new")
+    }
+
+    /// Where the old engine waits to be removed while the new one is put in place.
+    fn former_engine(&self) -> PathBuf {
+        self.0.join("engine.old")
+    }
+
+    /// Makes the room for a new engine, empty.
+    pub(super) fn make_fresh_engine(&self) -> Result<PathBuf, StoreError> {
+        let fresh = self.fresh_engine();
+        remove_all(&fresh)?;
+        DirBuilder::new().mode(0o700).create(&fresh).map_err(StoreError::io)?;
+        Ok(fresh)
+    }
+
+    /// Puts the new engine, whole and durable, in the place of the old one, which goes.
+    pub(super) fn put_in_place(&self) -> Result<(), StoreError> {
+        sync_dir(&self.fresh_engine())?;
+        fs::rename(self.engine(), self.former_engine()).map_err(StoreError::io)?;
+        sync_dir(&self.0)?;
+        fs::rename(self.fresh_engine(), self.engine()).map_err(StoreError::io)?;
+        sync_dir(&self.0)?;
+        self.settle_engines()
+    }
+
+    /// After a rebuilding that was cut short: where no engine is in place the old one comes back; the other goes.
+    fn settle_engines(&self) -> Result<(), StoreError> {
+        let there = |path: &Path| path.try_exists().map_err(StoreError::io);
+        if !there(&self.engine())? && there(&self.former_engine())? {
+            fs::rename(self.former_engine(), self.engine()).map_err(StoreError::io)?;
+            sync_dir(&self.0)?;
+        }
+        remove_all(&self.fresh_engine())?;
+        remove_all(&self.former_engine())
     }
 
     pub(super) fn audit(&self) -> PathBuf {
@@ -82,7 +135,12 @@ impl Layout {
     pub(super) fn lock(&self) -> Result<File, StoreError> {
         let keyring = self.keyring().try_exists().map_err(StoreError::io)?;
         let begun = self.has_audit_log() || self.manifests().iter().any(|path| path.exists());
-        if keyring && begun { self.take_lock() } else { Err(StoreError::Missing) }
+        if !keyring || !begun {
+            return Err(StoreError::Missing);
+        }
+        let lock = self.take_lock()?;
+        self.settle_engines()?;
+        Ok(lock)
     }
 
     /// Takes the lock, making its file if need be. It lasts as long as the file is open.
@@ -100,18 +158,47 @@ impl Layout {
 
     /// The engine makes its files as the umask says; they lie in a 0700 directory, and are 0600 after this.
     pub(super) fn tighten(&self) -> Result<(), StoreError> {
-        tighten(&self.engine()).map_err(StoreError::io)
+        self.tighten_below(&self.engine())
+    }
+
+    /// The same for an engine that is not in place yet.
+    pub(super) fn tighten_below(&self, engine: &Path) -> Result<(), StoreError> {
+        tighten(engine).map_err(StoreError::io)
     }
 
     /// Makes the names in the directory durable.
     pub(super) fn sync(&self) -> Result<(), StoreError> {
-        let sync = |dir: &Path| File::open(dir).and_then(|dir| dir.sync_all()).map_err(StoreError::io);
-        sync(&self.engine())?;
-        sync(&self.0)?;
-        let parent = self.0.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        sync(parent)
+        sync_dir(&self.engine())?;
+        sync_dir(&self.0)?;
+        sync_dir(self.0.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")))
     }
 }
+
+fn sync_dir(dir: &Path) -> Result<(), StoreError> {
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(StoreError::io)
+}
+
+/// Removes a directory with all in it, if it is there.
+fn remove_all(dir: &Path) -> Result<(), StoreError> {
+    match fs::remove_dir_all(dir) {
+        Err(e) if e.kind() != ErrorKind::NotFound => Err(StoreError::io(e)),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Bytes on disk of all files below `dir`: less than their lengths where a file has holes.
+pub(super) fn allocated_bytes(dir: &Path) -> Result<u64, StoreError> {
+    let mut bytes = 0_u64;
+    for entry in fs::read_dir(dir).map_err(StoreError::io)? {
+        let entry = entry.map_err(StoreError::io)?;
+        let found = entry.metadata().map_err(StoreError::io)?;
+        bytes += if found.is_dir() { allocated_bytes(&entry.path())? } else { found.blocks() * BLOCK_BYTES };
+    }
+    Ok(bytes)
+}
+
+/// What `st_blocks` counts in, whatever the file system's own blocks are.
+const BLOCK_BYTES: u64 = 512;
 
 fn tighten(dir: &Path) -> std::io::Result<()> {
     fs::set_permissions(dir, Permissions::from_mode(0o700))?;

@@ -20,6 +20,9 @@ mod ledger;
 mod load;
 mod manifest;
 mod names;
+mod quiet;
+mod rebuild;
+mod redb_engine;
 mod rotate;
 mod sled_engine;
 mod vault;
@@ -35,17 +38,20 @@ mod fixture;
 #[cfg(test)]
 pub(crate) mod key_tests;
 #[cfg(test)]
+mod rebuild_tests;
+#[cfg(test)]
 mod tests;
 
 pub use backup::{BackupError, Copying, LogCut, Plan, Restored, Taken, restore};
 pub use change::{Change, Moved, RingKey, Row, RowKey, Wraps};
 pub use codec::{StoredBundle, StoredRecord};
 pub use disk::{Disk, RealDisk};
-pub use engine::{Batch, EachRow, Engine, EngineError};
+pub use engine::{Batch, EachRow, Engine, EngineError, EngineKind};
 pub use error::StoreError;
 pub use evidence::Evidence;
 pub use manifest::Manifest;
 pub use names::Kind;
+pub use rebuild::{Rebuilt, RowsCopied, Stat};
 pub use rotate::Census;
 pub use vault::{OpenOptions, Store};
 pub use verify::{Damage, Report, Shortfall};

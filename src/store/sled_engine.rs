@@ -1,18 +1,17 @@
 //! sled 0.34 behind the engine trait, with what it lacks: real durability, values of any size, errors instead of panics.
 
 use std::{
-    cell::Cell,
     fs::{self, File},
     io::ErrorKind,
-    panic::{self, AssertUnwindSafe},
     path::{Path, PathBuf},
-    sync::{Arc, Once},
+    sync::Arc,
 };
 
 use super::{
     Disk, EngineError, StoreError,
-    engine::{Batch, EachRow, Engine},
+    engine::{Batch, EachRow, Engine, EngineKind},
     layout,
+    quiet::quietly,
 };
 
 /// sled moves a page beyond a quarter of a segment to a file of its own, written without any sync. A leaf holds at most 26
@@ -35,6 +34,7 @@ pub(super) struct SledEngine {
 impl SledEngine {
     /// Opens or makes the engine in `dir`.
     pub(super) fn open(dir: &Path, cache_bytes: u64, disk: Arc<dyn Disk>) -> Result<Self, EngineError> {
+        remove_unfinished_snapshots(dir)?;
         let config = sled::Config::new()
             .path(dir)
             .cache_capacity(cache_bytes)
@@ -46,7 +46,7 @@ impl SledEngine {
             || quietly(|| config.open()),
             |error| matches!(error, EngineError::Io(ErrorKind::Other)),
         )?;
-        let file = File::open(dir.join("db")).map_err(io)?;
+        let file = File::open(dir.join(EngineKind::Sled.file()))?;
         let engine = Self { db, file, blobs: dir.join("blobs"), disk };
         engine.sync(dir)?;
         Ok(engine)
@@ -54,23 +54,23 @@ impl SledEngine {
 
     fn sync(&self, dir: &Path) -> Result<(), EngineError> {
         quietly(|| self.db.flush())?;
-        self.disk.sync(&self.file).map_err(io)?;
-        File::open(dir).and_then(|dir| dir.sync_all()).map_err(io)
+        self.disk.sync(&self.file)?;
+        Ok(File::open(dir)?.sync_all()?)
     }
 
     /// There should be none; if a leaf outgrows its bound after all, its blob must be as durable as the rest.
     fn sync_blobs(&self) -> Result<(), EngineError> {
         let mut any = false;
-        for entry in fs::read_dir(&self.blobs).map_err(io)? {
-            let path = entry.map_err(io)?.path();
+        for entry in fs::read_dir(&self.blobs)? {
+            let path = entry?.path();
             match File::open(&path) {
-                Ok(blob) => self.disk.sync(&blob).map_err(io)?,
+                Ok(blob) => self.disk.sync(&blob)?,
                 Err(e) if e.kind() == ErrorKind::NotFound => {}
-                Err(e) => return Err(io(e)),
+                Err(e) => return Err(e.into()),
             }
             any = true;
         }
-        if any { File::open(&self.blobs).and_then(|dir| dir.sync_all()).map_err(io) } else { Ok(()) }
+        if any { Ok(File::open(&self.blobs)?.sync_all()?) } else { Ok(()) }
     }
 
     fn pieces_of(&self, key: &[u8]) -> Result<u16, EngineError> {
@@ -129,7 +129,7 @@ impl Engine for SledEngine {
         }
         quietly(|| self.db.apply_batch(writes))?;
         quietly(|| self.db.flush())?;
-        self.disk.sync(&self.file).map_err(io)?;
+        self.disk.sync(&self.file)?;
         self.sync_blobs()
     }
 
@@ -151,6 +151,27 @@ impl Engine for SledEngine {
         }
         Ok(())
     }
+
+    /// sled reuses space and never gives any back: only a new engine is smaller.
+    fn compact(&mut self) -> Result<(), EngineError> {
+        Ok(())
+    }
+}
+
+/// At a start sled writes a snapshot of its page table under another name, and renames it when it is whole. What a crash or a full
+/// disk leaves of it sled takes for the newest snapshot at the next start, and calls itself corrupt.
+fn remove_unfinished_snapshots(dir: &Path) -> Result<(), EngineError> {
+    let entries = match fs::read_dir(dir) {
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
+        found => found?,
+    };
+    for entry in entries {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "generating") {
+            fs::remove_file(path)?;
+        }
+    }
+    Ok(())
 }
 
 /// Adds the rows of one value; gives the number of pieces beyond the first.
@@ -189,35 +210,13 @@ fn piece_key(key: &[u8], number: u16) -> Vec<u8> {
     name
 }
 
-thread_local! {
-    static QUIET: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Runs a call into sled. On damaged files sled panics in places where it should give an error, and its messages print
-/// whole pages: the panic is caught, said as damage, and nothing of it printed, on its own threads neither.
-fn quietly<T>(call: impl FnOnce() -> sled::Result<T>) -> Result<T, EngineError> {
-    static HOOK: Once = Once::new();
-    HOOK.call_once(|| {
-        let usual = panic::take_hook();
-        panic::set_hook(Box::new(move |info| {
-            let sleds_own = std::thread::current().name().is_some_and(|name| name.starts_with("sled"));
-            if !sleds_own && !QUIET.get() {
-                usual(info);
-            }
-        }));
-    });
-    let before = QUIET.replace(true);
-    let outcome = panic::catch_unwind(AssertUnwindSafe(call));
-    QUIET.set(before);
-    match outcome {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(sled::Error::Io(e))) => Err(io(e)),
-        Ok(Err(_)) | Err(_) => Err(EngineError::Corrupt),
+impl From<sled::Error> for EngineError {
+    fn from(error: sled::Error) -> Self {
+        match error {
+            sled::Error::Io(e) => e.into(),
+            _ => Self::Corrupt,
+        }
     }
-}
-
-fn io(error: std::io::Error) -> EngineError {
-    EngineError::Io(error.kind())
 }
 
 #[cfg(test)]
@@ -253,6 +252,17 @@ mod tests {
         assert_eq!(seen, [(b"Rb".to_vec(), 2)]);
         assert_eq!(engine.db.len(), 1);
         assert_eq!(fs::read_dir(path.join("blobs")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_snapshot_that_was_cut_short_does_no_harm() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("engine");
+        open(&path).commit(vec![(b"Ra".to_vec(), Some(b"value".to_vec()))]).unwrap();
+        for written in [&b""[..], b"half of a snapshot"] {
+            fs::write(path.join("snap.FFFFFFFFFFFFFFFF.generating"), written).unwrap();
+            assert_eq!(open(&path).get(b"Ra").unwrap(), Some(b"value".to_vec()));
+        }
     }
 
     #[test]

@@ -5,17 +5,30 @@ use std::{
     sync::{Arc, atomic::Ordering::SeqCst},
 };
 
-use super::{Change, Kind, Store, StoreError, fixture::*};
+use super::{Change, EngineKind, Kind, Store, StoreError, fixture::*};
 use crate::{
     crypto::{KdfCost, KeyError, OsEntropy, Passphrase, PassphraseKey},
     model::{Collection, Value},
 };
 
-#[test]
-fn what_is_written_is_read_after_opening_anew() {
+on_each_engine!(
+    what_is_written_is_read_after_opening_anew,
+    a_second_process_a_wrong_passphrase_and_an_empty_directory_are_refused,
+    data_keys_live_as_long_as_something_is_sealed_under_them,
+    two_changes_sealed_side_by_side_share_their_new_key,
+    replaying_all_changes_of_every_kind_into_an_empty_store_gives_the_same_state,
+    an_older_copy_of_any_part_is_refused,
+    the_manifest_never_falls_two_commits_behind_by_itself,
+    a_failed_sync_refuses_further_commits_until_the_store_is_opened_anew,
+    a_large_record_is_stored_whole,
+    files_are_readable_by_their_owner_alone,
+    a_reader_beside_the_writer_sees_one_writing_or_none_and_never_damage,
+);
+
+fn what_is_written_is_read_after_opening_anew(engine: EngineKind) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("data");
-    let store = create(&path);
+    let store = create_on(engine, &path);
     fill(&store);
     let before = everything(&store).unwrap();
     let (sequence, digest) = (store.sequence(), store.state_digest().unwrap());
@@ -35,12 +48,11 @@ fn what_is_written_is_read_after_opening_anew() {
     assert_eq!(store.verify().unwrap().counts[2], (Kind::Record, 40));
 }
 
-#[test]
-fn a_second_process_a_wrong_passphrase_and_an_empty_directory_are_refused() {
+fn a_second_process_a_wrong_passphrase_and_an_empty_directory_are_refused(engine: EngineKind) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("data");
     assert_eq!(Store::open(&path, &phrase(), &options()).err(), Some(StoreError::Missing));
-    let store = create(&path);
+    let store = create_on(engine, &path);
     assert_eq!(Store::open(&path, &phrase(), &options()).err(), Some(StoreError::Locked));
     assert_eq!(Store::create(&path, &phrase(), KdfCost::FLOOR, &options()).err(), Some(StoreError::Occupied));
     drop(store);
@@ -49,11 +61,10 @@ fn a_second_process_a_wrong_passphrase_and_an_empty_directory_are_refused() {
     assert!(Store::open(&path, &phrase(), &options()).is_ok());
 }
 
-#[test]
-fn data_keys_live_as_long_as_something_is_sealed_under_them() {
+fn data_keys_live_as_long_as_something_is_sealed_under_them(engine: EngineKind) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("data");
-    let store = create(&path);
+    let store = create_on(engine, &path);
     let c = collection();
     store.commit(&[store.put_collection(&c, at()).unwrap()], &[], 0).unwrap();
     let keys = |store: &Store| store.verify().unwrap().counts[0].1;
@@ -78,11 +89,10 @@ fn data_keys_live_as_long_as_something_is_sealed_under_them() {
     assert!(open(&path).verify().unwrap().is_sound());
 }
 
-#[test]
-fn two_changes_sealed_side_by_side_share_their_new_key() {
+fn two_changes_sealed_side_by_side_share_their_new_key(engine: EngineKind) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("data");
-    let store = create(&path);
+    let store = create_on(engine, &path);
     let c = collection();
     let (a, b) = (store.put_records(&c, &[record(1, 1)], at()), store.put_records(&c, &[record(11, 1)], at()));
     store.commit(&[b.unwrap()], &[], 0).unwrap();
@@ -121,11 +131,10 @@ fn kind(change: &Change) -> usize {
 }
 const KINDS: usize = 15;
 
-#[test]
-fn replaying_all_changes_of_every_kind_into_an_empty_store_gives_the_same_state() {
+fn replaying_all_changes_of_every_kind_into_an_empty_store_gives_the_same_state(engine: EngineKind) {
     let dir = tempfile::tempdir().unwrap();
     let (one, two) = (dir.path().join("one"), dir.path().join("two"));
-    let store = create(&one);
+    let store = create_on(engine, &one);
     drop(store);
     copy(&one, &two);
     let store = open(&one);
@@ -216,11 +225,10 @@ fn replaying_all_changes_of_every_kind_into_an_empty_store_gives_the_same_state(
     assert_ne!(replica.state_digest().unwrap(), store.state_digest().unwrap());
 }
 
-#[test]
-fn an_older_copy_of_any_part_is_refused() {
+fn an_older_copy_of_any_part_is_refused(engine: EngineKind) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("data");
-    let store = create(&path);
+    let store = create_on(engine, &path);
     fill(&store);
     let ring = store.ring().clone();
     drop(store);
@@ -264,11 +272,10 @@ fn an_older_copy_of_any_part_is_refused() {
     assert_eq!(attempt(&[], &next), (None, true));
 }
 
-#[test]
-fn the_manifest_never_falls_two_commits_behind_by_itself() {
+fn the_manifest_never_falls_two_commits_behind_by_itself(engine: EngineKind) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("data");
-    let store = create(&path);
+    let store = create_on(engine, &path);
     for n in 0..5 {
         store.commit(&[store.put_records(&collection(), &[record(n, 1)], at()).unwrap()], &[], 0).unwrap();
     }
@@ -279,8 +286,7 @@ fn the_manifest_never_falls_two_commits_behind_by_itself() {
     assert_eq!(store.manifest().sequence, 5);
 }
 
-#[test]
-fn a_failed_sync_refuses_further_commits_until_the_store_is_opened_anew() {
+fn a_failed_sync_refuses_further_commits_until_the_store_is_opened_anew(engine: EngineKind) {
     const ENOSPC: i32 = 28;
     const EIO: i32 = 5;
     for (fault, kind) in
@@ -288,7 +294,7 @@ fn a_failed_sync_refuses_further_commits_until_the_store_is_opened_anew() {
     {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("data");
-        let (disk, options) = failing();
+        let (disk, options) = failing(engine);
         let store = Store::create(&path, &phrase(), KdfCost::FLOOR, &options).unwrap();
         let put = |n| store.put_records(&collection(), &[record(n, 1)], at()).unwrap();
         let syncs = disk.syncs.load(SeqCst);
@@ -317,11 +323,10 @@ fn a_failed_sync_refuses_further_commits_until_the_store_is_opened_anew() {
     }
 }
 
-#[test]
-fn a_large_record_is_stored_whole() {
+fn a_large_record_is_stored_whole(engine: EngineKind) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("data");
-    let store = create(&path);
+    let store = create_on(engine, &path);
     let mut large = record(1, 1);
     large.record.text = crate::model::Phi::new("x".repeat(1 << 20));
     large.record.attrs.insert("long".into(), Value::text("y".repeat(100_000)));
@@ -331,12 +336,11 @@ fn a_large_record_is_stored_whole() {
     assert_eq!(store.record(&collection().name, &large.record.id).unwrap().unwrap(), large);
 }
 
-#[test]
-fn files_are_readable_by_their_owner_alone() {
+fn files_are_readable_by_their_owner_alone(engine: EngineKind) {
     use std::os::unix::fs::PermissionsExt;
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("data");
-    fill(&create(&path));
+    fill(&create_on(engine, &path));
     let mode = |p: &std::path::Path| fs::metadata(p).unwrap().permissions().mode() & 0o777;
     let mut seen = 0;
     let mut rooms = vec![path];
@@ -351,13 +355,12 @@ fn files_are_readable_by_their_owner_alone() {
             }
         }
     }
-    assert!(seen >= 6);
+    assert!(seen >= 5);
 }
 
-#[test]
-fn a_reader_beside_the_writer_sees_one_writing_or_none_and_never_damage() {
+fn a_reader_beside_the_writer_sees_one_writing_or_none_and_never_damage(engine: EngineKind) {
     let dir = tempfile::tempdir().unwrap();
-    let store = create(&dir.path().join("data"));
+    let store = create_on(engine, &dir.path().join("data"));
     let c = collection();
     let writing = |version: u64| {
         let mut large = record(1, version);

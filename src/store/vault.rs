@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeSet, HashSet},
-    fs::{self, File},
+    fs::File,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 
 use super::{
-    Change, Disk, Engine, Kind, Manifest, RealDisk, RingKey, StoreError,
+    Change, Disk, Engine, EngineKind, Kind, Manifest, RealDisk, RingKey, StoreError,
     change::Demand,
     draft::Draft,
     keychain::{self, Carried, Keychain},
@@ -22,6 +22,7 @@ use super::{
     ledger::{Account, Ledger},
     manifest::Slots,
     names::{self, META, Names},
+    redb_engine::RedbEngine,
     sled_engine::SledEngine,
     verify::Survey,
 };
@@ -32,6 +33,8 @@ use crate::crypto::{
 /// How a store is opened; the environment is handed in here.
 #[derive(Clone)]
 pub struct OpenOptions {
+    /// The storage engine: for a new store, sled unless another is named; for one that is there, the one it was made with.
+    pub engine: Option<EngineKind>,
     /// Memory for the storage engine's pages.
     pub cache_bytes: u64,
     /// How bytes become durable.
@@ -42,7 +45,7 @@ pub struct OpenOptions {
 
 impl Default for OpenOptions {
     fn default() -> Self {
-        Self { cache_bytes: 128 << 20, disk: Arc::new(RealDisk), entropy: Arc::new(OsEntropy) }
+        Self { engine: None, cache_bytes: 128 << 20, disk: Arc::new(RealDisk), entropy: Arc::new(OsEntropy) }
     }
 }
 
@@ -95,7 +98,7 @@ impl Store {
         layout.make()?;
         let lock = layout.take_lock()?;
         let ring = make(&layout.keyring())?;
-        let engine = SledEngine::open(&layout.engine(), options.cache_bytes, options.disk.clone())?;
+        let engine = start_engine(options.engine.unwrap_or_default(), &layout.engine(), options)?;
         let account = Account::default();
         engine.commit(vec![(META.to_vec(), Some(account.seal(&ring)?))])?;
         layout.tighten()?;
@@ -104,7 +107,7 @@ impl Store {
         layout.sync()?;
         let mut survey = Survey::new(&ring, options.entropy.clone());
         survey.account = Some(account);
-        Ok(Self::assemble(layout, lock, ring, Box::new(engine), slots, survey, options))
+        Ok(Self::assemble(layout, lock, ring, engine, slots, survey, options))
     }
 
     /// Opens the store in `dir`: whole, undamaged and not rolled back, or not at all.
@@ -122,15 +125,13 @@ impl Store {
         let ring = unlock(&layout.keyring())?;
         let slots = open_slots(&layout, &ring)?;
         let manifest = slots.current;
-        if ring.generation() < manifest.generation {
-            return Err(StoreError::RolledBack("the key file is older than the rest"));
-        }
+        check_generation(&ring, &manifest)?;
         let engine = open_engine(&layout, options)?;
-        let survey = Survey::take(&engine, &ring, options.entropy.clone())?;
+        let survey = Survey::take(&*engine, &ring, options.entropy.clone())?;
         survey.check(&manifest)?;
         ring.settle(survey.ring_key, &*options.entropy)?;
         layout.tighten()?;
-        let store = Self::assemble(layout, lock, ring, Box::new(engine), slots, survey, options);
+        let store = Self::assemble(layout, lock, ring, engine, slots, survey, options);
         if store.ring.generation() > manifest.generation {
             // from here on the older key file is refused
             store.write_manifest(manifest.audit_size, manifest.audit_root, manifest.audit_group)?;
@@ -178,6 +179,11 @@ impl Store {
     /// Where the audit log lies.
     pub fn audit_dir(&self) -> PathBuf {
         self.layout.audit()
+    }
+
+    /// The storage engine that it lies on.
+    pub fn engine_kind(&self) -> Result<EngineKind, StoreError> {
+        self.layout.engine_kind()
     }
 
     /// Number of the last durable change.
@@ -271,15 +277,6 @@ impl Store {
         Ok(hash.finalize().into())
     }
 
-    /// Bytes that the storage engine's files take.
-    pub fn engine_bytes(&self) -> Result<u64, StoreError> {
-        let mut bytes = 0;
-        for entry in fs::read_dir(self.layout.engine()).map_err(StoreError::io)? {
-            bytes += entry.and_then(|e| e.metadata()).map_err(StoreError::io)?.len();
-        }
-        Ok(bytes)
-    }
-
     /// The manifest may be one commit behind, never two: otherwise a manifest rolled back could not be told from a crash.
     fn catch_up(&self, ledger: &mut Ledger) -> Result<(), StoreError> {
         let current = self.manifest();
@@ -317,12 +314,29 @@ pub(super) fn open_slots(layout: &Layout, ring: &KeyRing) -> Result<Slots, Store
     })
 }
 
-/// An engine whose file is gone would be made anew, empty: that is damage, not a start.
-pub(super) fn open_engine(layout: &Layout, options: &OpenOptions) -> Result<SledEngine, StoreError> {
-    if !layout.engine().join("db").try_exists().map_err(StoreError::io)? {
-        return Err(StoreError::DamagedPart("the storage engine"));
+/// A key file from before the last change of passphrase is refused.
+pub(super) fn check_generation(ring: &KeyRing, manifest: &Manifest) -> Result<(), StoreError> {
+    if ring.generation() < manifest.generation {
+        return Err(StoreError::RolledBack("the key file is older than the rest"));
     }
-    Ok(SledEngine::open(&layout.engine(), options.cache_bytes, options.disk.clone())?)
+    Ok(())
+}
+
+/// The engine that is there; another than the one asked for is refused.
+pub(super) fn open_engine(layout: &Layout, options: &OpenOptions) -> Result<Box<dyn Engine>, StoreError> {
+    let made_with = layout.engine_kind()?;
+    match options.engine {
+        Some(asked) if asked != made_with => Err(StoreError::OtherEngine { made_with, asked }),
+        Some(_) | None => start_engine(made_with, &layout.engine(), options),
+    }
+}
+
+/// Opens or makes an engine's files in `dir`.
+pub(super) fn start_engine(kind: EngineKind, dir: &Path, options: &OpenOptions) -> Result<Box<dyn Engine>, StoreError> {
+    Ok(match kind {
+        EngineKind::Sled => Box::new(SledEngine::open(dir, options.cache_bytes, options.disk.clone())?),
+        EngineKind::Redb => Box::new(RedbEngine::open(dir, options.cache_bytes, options.disk.clone())?),
+    })
 }
 
 /// What a commit's changes ask of the wraps, together.

@@ -10,6 +10,7 @@ use super::{
     load,
     manifest::Slots,
     names::{self, META},
+    vault::check_generation,
 };
 use crate::{
     crypto::{self, Entropy, KeyRing, KeyTag},
@@ -77,11 +78,11 @@ impl Store {
 pub(super) fn examine(
     ring: &KeyRing,
     slots: &Result<Slots, StoreError>,
-    engine: Result<impl Engine, StoreError>,
+    engine: Result<Box<dyn Engine>, StoreError>,
     entropy: Arc<dyn Entropy>,
 ) -> Report {
     let manifest = slots.as_ref().ok().map(|slots| slots.current);
-    let surveyed = engine.and_then(|engine| Survey::gather(&engine, ring, entropy, Depth::Everything));
+    let surveyed = engine.and_then(|engine| Survey::gather(&*engine, ring, entropy, Depth::Everything));
     let mut report = match &surveyed {
         Ok(survey) => survey.report(manifest.as_ref()),
         Err(error) => Report { parts: vec![error.to_string()], ..Report::default() },
@@ -89,9 +90,7 @@ pub(super) fn examine(
     match slots {
         Ok(slots) => {
             report.parts.extend(slots.damaged.iter().map(|name| format!("{name} does not open")));
-            if ring.generation() < slots.current.generation {
-                report.parts.push(StoreError::RolledBack("the key file is older than the rest").to_string());
-            }
+            report.parts.extend(check_generation(ring, &slots.current).err().map(|error| error.to_string()));
         }
         Err(error) => report.parts.push(error.to_string()),
     }

@@ -1,20 +1,24 @@
-//! kill -9 at random moments: what was acknowledged is there, nothing is half there, no answer left without its audit entry.
-//! 50 kills by default; `WARDKEEP_TESTS=full` kills 500 times.
+//! kill -9 and power cuts at random moments: what was acknowledged is there, nothing is half there, no answer left without its audit
+//! entry. 50 kills and 12 power cuts by default; `WARDKEEP_TESTS=full` kills 500 times and cuts 400 times; `WARDKEEP_LOOP=1`, as root,
+//! cuts the power of a file system of its own too.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    sync::{
-        Arc,
-        mpsc::{Sender, channel},
-    },
+    path::Path,
+    sync::mpsc::{Sender, channel},
 };
 
 use serde_json::{Value as Json, json};
 use tempfile::TempDir;
+use wardkeep::store::EngineKind;
 
 use super::{
     harness::{Answer, Client},
-    plain::{self, Dice, Process, all_entries, all_records, assert_sound, bundle, found, full, question, record, what},
+    plain::{
+        self, Dice, Process, all_entries, all_records, assert_sound, bundle, found_on, full, on_each_engine, question,
+        record, what,
+    },
+    powercut::{LoopDevice, Shim},
 };
 
 /// Records in a JSON body.
@@ -27,11 +31,15 @@ const READERS: usize = 5;
 
 #[test]
 fn what_was_acknowledged_is_there_after_kill_9_and_nothing_is_half_there() {
-    let kills = if full() { 500 } else { 50 };
+    let kills = if full() { 250 } else { 25 };
     let mut dice = Dice::new("kills");
     let dices = [dice.fork(), dice.fork()];
     std::thread::scope(|scope| {
-        let runs = dices.map(|dice| scope.spawn(move || rounds(dice, kills / 2)));
+        let runs: Vec<_> = EngineKind::ALL
+            .into_iter()
+            .zip(dices)
+            .map(|(engine, dice)| scope.spawn(move || rounds(engine, &End::Killed, dice, kills)))
+            .collect();
         let totals: Vec<_> = runs.into_iter().map(|run| run.join().unwrap()).collect();
         println!("acknowledged: {totals:?}");
         for kind in ["ingest", "erase", "put_policies", "put_entities", "make_key", "revoke_key", "search"] {
@@ -41,26 +49,102 @@ fn what_was_acknowledged_is_there_after_kill_9_and_nothing_is_half_there() {
     });
 }
 
+on_each_engine!(
+    what_was_acknowledged_is_there_after_a_power_cut_and_nothing_is_half_there,
+    without_the_sync_of_the_data_the_same_rounds_fail,
+    on_a_file_system_that_is_shut_down_nothing_acknowledged_is_lost,
+);
+
+fn what_was_acknowledged_is_there_after_a_power_cut_and_nothing_is_half_there(engine: EngineKind) {
+    let cuts = if full() { 200 } else { 6 };
+    let end = End::PowerCut(Shim::new());
+    println!("acknowledged: {:?}", rounds(engine, &end, Dice::new("power cuts"), cuts));
+}
+
+/// The control: a disk that forgets what fdatasync promised, for all files or for the engine's alone. The loss must be seen by these
+/// rounds, and where the rest of the store still knows of it, by the store itself.
+fn without_the_sync_of_the_data_the_same_rounds_fail(engine: EngineKind) {
+    let seen_by_the_store = ["not sound", "did not start"];
+    let seen_by_the_rounds = ["is there", "are gone", "is gone", "entries tell of it"];
+    for (deaf, words) in
+        [("/", &[&seen_by_the_store[..], &seen_by_the_rounds].concat()[..]), ("/engine/", &seen_by_the_store)]
+    {
+        let mut dice = Dice::new("a disk that forgets");
+        let run = std::thread::spawn(move || rounds(engine, &End::PowerCut(Shim::deaf_to(deaf)), dice.fork(), 12));
+        let Err(told) = run.join() else { panic!("{deaf}: the loss was not seen") };
+        let told = told.downcast_ref::<String>().cloned().unwrap_or_default();
+        assert!(words.iter().any(|word| told.contains(word)), "{deaf}: {told}");
+    }
+}
+
+fn on_a_file_system_that_is_shut_down_nothing_acknowledged_is_lost(engine: EngineKind) {
+    if std::env::var_os("WARDKEEP_LOOP").is_none() {
+        println!("not shown here: set WARDKEEP_LOOP=1, as root");
+        return;
+    }
+    let end = End::ShutDown(LoopDevice::mount());
+    println!("acknowledged: {:?}", rounds(engine, &end, Dice::new("shut down"), if full() { 100 } else { 10 }));
+}
+
 type Totals = BTreeMap<&'static str, u64>;
 
-fn rounds(mut dice: Dice, kills: u64) -> Totals {
-    let home = Arc::new(TempDir::new().unwrap());
-    let dir = home.path().join("data");
-    let key = found(&dir);
-    let mut process = Process::serve(&dir);
-    plain::furnish(&Client::new(&process.url, &key));
+/// How a server's life ends.
+enum End {
+    Killed,
+    /// Killed, and what was not synced is lost.
+    PowerCut(Shim),
+    /// Its file system is shut down under it, and mounted again.
+    ShutDown(LoopDevice),
+}
+
+impl End {
+    fn serve(&self, dir: &Path) -> Process {
+        match self {
+            Self::PowerCut(shim) => shim.serve(dir).unwrap_or_else(|why| panic!("the server did not start: {why}")),
+            Self::Killed | Self::ShutDown(_) => Process::serve(dir),
+        }
+    }
+
+    fn strike(&self, process: &mut Process) {
+        match self {
+            Self::ShutDown(device) => device.shut_down(process),
+            Self::Killed | Self::PowerCut(_) => process.kill(),
+        }
+    }
+
+    /// What the machine finds when it is on again.
+    fn mend(&self, dir: &Path, dice: &mut Dice) {
+        match self {
+            Self::Killed => {}
+            Self::PowerCut(shim) => drop(shim.cut(dir, dice)),
+            Self::ShutDown(device) => device.remount(),
+        }
+    }
+}
+
+fn rounds(engine: EngineKind, end: &End, mut dice: Dice, count: u64) -> Totals {
+    let home = match end {
+        End::ShutDown(device) => TempDir::new_in(device.path()).unwrap(),
+        End::Killed | End::PowerCut(_) => TempDir::new().unwrap(),
+    };
+    let dir = home.path().canonicalize().unwrap().join("data");
+    let key = found_on(engine, &dir);
+    plain::furnish(&Client::new(&Process::serve(&dir).url, &key));
+    let mut process = end.serve(&dir);
     let mut ledger = Ledger::default();
     let mut totals = Totals::new();
-    for kill in 0..kills {
+    for round in 0..count {
         let root = Client::new(&process.url, &key);
-        for (kind, n) in ledger.work_until_killed(&root, &mut process, &mut dice) {
+        for (kind, n) in ledger.work_until_the_end(&root, &mut process, end, &mut dice) {
             *totals.entry(kind).or_default() += n;
         }
+        end.mend(&dir, &mut dice);
         assert_sound(&dir);
-        process = Process::serve(&dir);
-        println!("kill {kill}");
+        process = end.serve(&dir);
+        println!("{engine} {round}");
         ledger.check(&Client::new(&process.url, &key));
     }
+    drop(process);
     totals
 }
 
@@ -120,11 +204,12 @@ struct Ledger {
 }
 
 impl Ledger {
-    /// Six clients at once, until so many changes were acknowledged and a moment more; then kill -9.
-    fn work_until_killed(
+    /// Six clients at once, until so many changes were acknowledged and a moment more; then the end.
+    fn work_until_the_end(
         &mut self,
         root: &Client,
         process: &mut Process,
+        end: &End,
         dice: &mut Dice,
     ) -> HashMap<&'static str, u64> {
         let changes = dice.below(60);
@@ -170,7 +255,7 @@ impl Ledger {
             }
             // Not a wait for anything: the moment itself is what is random.
             std::thread::sleep(std::time::Duration::from_micros(moment));
-            process.kill();
+            end.strike(process);
             heard.iter().for_each(count);
         });
         let grown = |(kind, n): (&&'static str, &u64)| (*kind, n - before.get(*kind).unwrap_or(&0));

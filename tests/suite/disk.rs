@@ -22,14 +22,14 @@ use wardkeep::{
     audit,
     crypto::KdfCost,
     engine::{Environment, Settings, Wardkeep, origin_of},
-    store::{self, OpenOptions, Store},
+    store::{self, EngineKind, OpenOptions, Store},
 };
 
 use super::{
     harness::{self, Client, Server, passphrase},
     plain::{
-        self, Dice, Process, assert_sound, bare_command, bundle, closed, command, copy, files, full, question, record,
-        run, said,
+        self, Dice, Process, assert_sound, bare_command, bundle, closed, command, copy, files, full, on_each_engine,
+        question, record, run, said,
     },
 };
 
@@ -392,8 +392,8 @@ fn contents(dir: &Path, until: usize) -> Result<Contents, String> {
 }
 
 impl History {
-    fn new() -> Self {
-        let server = plain::server();
+    fn new(engine: EngineKind) -> Self {
+        let server = plain::server_on(engine);
         let home = Arc::clone(&server.home);
         let moments = ["first", "second", "third"].map(|name| home.path().join(name));
         let root = server.root();
@@ -540,11 +540,16 @@ fn refused(counts: &BTreeMap<&'static str, usize>) -> usize {
     counts.get("refused").copied().unwrap_or(0)
 }
 
-#[test]
-fn flipped_cut_and_overwritten_bytes_in_any_file_are_refused_or_harmless() {
-    let history = History::new();
+on_each_engine!(
+    flipped_cut_and_overwritten_bytes_in_any_file_are_refused_or_harmless,
+    files_that_are_missing_older_or_another_stores_are_refused_or_harmless,
+    any_part_of_an_older_moment_without_the_rest_is_refused_or_harmless,
+);
+
+fn flipped_cut_and_overwritten_bytes_in_any_file_are_refused_or_harmless(engine: EngineKind) {
+    let history = History::new(engine);
     let mut dice = Dice::new("positions");
-    let positions = if full() { 2_000 } else { 24 };
+    let positions = if full() { 2_000 } else { 16 };
     let mut forgeries: Vec<(String, Forgery)> = Vec::new();
     for name in names(history.last()) {
         let bytes = Arc::new(fs::read(history.last().join(&name)).unwrap());
@@ -594,10 +599,9 @@ fn flipped_cut_and_overwritten_bytes_in_any_file_are_refused_or_harmless() {
     assert!(refused(&counts) > forgeries.len() / 4, "the walk must have hit live bytes: {counts:?}");
 }
 
-#[test]
-fn files_that_are_missing_older_or_another_stores_are_refused_or_harmless() {
-    let history = History::new();
-    let other = History::new();
+fn files_that_are_missing_older_or_another_stores_are_refused_or_harmless(engine: EngineKind) {
+    let history = History::new(engine);
+    let other = History::new(engine);
     let mut forgeries: Vec<(String, Forgery)> = Vec::new();
     let mut forge = |what: String, change: Forgery| forgeries.push((what, change));
     let parts: Vec<PathBuf> = names(history.last()).into_iter().chain(["engine", "audit"].map(PathBuf::from)).collect();
@@ -640,7 +644,7 @@ fn files_that_are_missing_older_or_another_stores_are_refused_or_harmless() {
     for (a, b) in [
         ("manifest.a", "manifest.b"),
         ("manifest.a", "keyring"),
-        ("keyring", "engine/db"),
+        ("keyring", engine_file(engine)),
         ("manifest.b", "audit/0000000000000001.log"),
     ] {
         forge(
@@ -668,6 +672,35 @@ fn files_that_are_missing_older_or_another_stores_are_refused_or_harmless() {
     }
 }
 
+/// The file that holds an engine's rows.
+fn engine_file(engine: EngineKind) -> &'static str {
+    match engine {
+        EngineKind::Sled => "engine/db",
+        EngineKind::Redb => "engine/rows.redb",
+    }
+}
+
+/// Every proper subset of the parts of a data directory, put back as it was at an earlier moment.
+fn any_part_of_an_older_moment_without_the_rest_is_refused_or_harmless(engine: EngineKind) {
+    const PARTS: [&str; 5] = ["keyring", "manifest.a", "manifest.b", "engine", "audit"];
+    let history = History::new(engine);
+    let moments = if full() { &history.moments[..2] } else { &history.moments[1..2] };
+    let mut forgeries: Vec<(String, Forgery)> = Vec::new();
+    for moment in moments {
+        for subset in 1..(1 << PARTS.len()) - 1 {
+            let older: Vec<_> = (0..PARTS.len()).filter(|n| subset & (1 << n) != 0).map(|n| PARTS[n]).collect();
+            let moment = moment.clone();
+            let what = format!("{older:?} of {}", moment.file_name().unwrap().display());
+            forgeries.push((
+                what,
+                Box::new(move |dir| older.iter().for_each(|name| put_back(&moment, dir, Path::new(name)))),
+            ));
+        }
+    }
+    let counts = try_all(&history, &forgeries);
+    assert!(refused(&counts) > forgeries.len() * 3 / 4, "{counts:?}");
+}
+
 fn remove(path: &Path) {
     if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }.unwrap();
 }
@@ -683,7 +716,7 @@ fn put_back(from: &Path, dir: &Path, name: &Path) {
 
 #[test]
 fn the_command_names_what_is_damaged_and_exits_with_3() {
-    let history = History::new();
+    let history = History::new(EngineKind::Sled);
     let forged = |forge: &dyn Fn(&Path)| {
         let forged = tempfile::tempdir_in(history.home.path()).unwrap();
         let dir = forged.path().join("data");

@@ -177,7 +177,7 @@ impl Server {
     pub fn with(settings: Settings, environment: impl Fn() -> Environment) -> Self {
         let home = Arc::new(TempDir::new().unwrap());
         let dir = home.path().join("data");
-        let founding = Wardkeep::create(&dir, &passphrase(), KdfCost::FLOOR, environment()).unwrap();
+        let founding = Wardkeep::create_on(&dir, &passphrase(), KdfCost::FLOOR, settings, environment()).unwrap();
         Self::open(home, &dir, founding.api_key.as_str(), settings, environment())
     }
 

@@ -3,6 +3,7 @@
 #![allow(clippy::type_complexity, reason = "tables of cases are read row by row, not by their type")]
 
 mod absence;
+mod anchor;
 mod backup;
 mod bad_input;
 mod canaries;
@@ -12,9 +13,12 @@ mod crash;
 mod deletions;
 mod diff;
 mod disk;
+mod engines;
 mod explain;
+mod failing_disk;
 mod fast;
 mod filter;
+mod formats;
 mod harness;
 mod hidden;
 mod holds;
@@ -24,6 +28,7 @@ mod law_firm;
 mod lifecycle;
 mod outage;
 mod plain;
+mod powercut;
 mod providers;
 mod refusals;
 mod smoke;

@@ -23,7 +23,7 @@ use wardkeep::{
     authn::{Credential, Origin},
     clock::{Clock, Instant},
     engine::{Environment, Refusal, Settings},
-    store,
+    store::{self, EngineKind},
 };
 
 use super::{
@@ -226,10 +226,14 @@ fn environment(log: &Arc<Flaky>, store: &Arc<Flaky>) -> Environment {
 
 impl Ward {
     fn new() -> Self {
+        Self::on(EngineKind::default())
+    }
+
+    fn on(engine: EngineKind) -> Self {
         let (log, store) = (Arc::new(Flaky::default()), Arc::new(Flaky::default()));
         let home = Arc::new(TempDir::new().unwrap());
         let dir = home.path().join("data");
-        let key = plain::found(&dir);
+        let key = plain::found_on(engine, &dir);
         let server = plain::serve(&home, &dir, &key, environment(&log, &store));
         furnish(&server.root());
         plain::put_records(&server.root(), &ten()).ok();
@@ -405,11 +409,12 @@ fn a_change_whose_entry_did_not_reach_the_log_has_it_after_a_restart() {
 }
 
 /// Engine and manifest: whichever of their steps fails, the store ends its run, and the next one has everything acknowledged.
-#[test]
-fn after_the_store_could_not_write_nothing_leaves_until_it_is_opened_anew_and_nothing_acknowledged_is_lost() {
+fn after_the_store_could_not_write_nothing_leaves_until_it_is_opened_anew_and_nothing_acknowledged_is_lost(
+    engine: EngineKind,
+) {
     for fault in FAULTS {
         for step in 0..6 {
-            let ward = Ward::new();
+            let ward = Ward::on(engine);
             let root = ward.server.root();
             let nobody = ward.server.nobody();
             assert_eq!(nobody.get("/readyz").ok()["status"], "ready");
@@ -486,12 +491,16 @@ impl Drop for Tmpfs {
     }
 }
 
-#[test]
-fn on_a_full_disk_nothing_leaves_and_once_there_is_space_everything_acknowledged_is_there() {
+plain::on_each_engine!(
+    after_the_store_could_not_write_nothing_leaves_until_it_is_opened_anew_and_nothing_acknowledged_is_lost,
+    on_a_full_disk_nothing_leaves_and_once_there_is_space_everything_acknowledged_is_there,
+);
+
+fn on_a_full_disk_nothing_leaves_and_once_there_is_space_everything_acknowledged_is_there(engine: EngineKind) {
     for (part, size) in [("audit", 1 << 20), ("", 64 << 20)] {
         let home = Arc::new(TempDir::new().unwrap());
         let (made, dir) = (home.path().join("made"), home.path().join("data"));
-        let key = plain::found(&made);
+        let key = plain::found_on(engine, &made);
         fs::create_dir_all(dir.join(part)).unwrap();
         let Some(disk) = Tmpfs::mount(&dir.join(part), size) else {
             println!("not shown here: a tmpfs cannot be mounted");

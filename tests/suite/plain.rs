@@ -17,6 +17,7 @@ use tempfile::TempDir;
 use wardkeep::{
     crypto::{Entropy, KdfCost, OsEntropy},
     engine::{Environment, Settings, Wardkeep},
+    store::EngineKind,
 };
 
 use super::harness::{Client, Server, passphrase};
@@ -55,15 +56,39 @@ pub fn furnish(root: &Client) {
 
 /// A furnished server on a new store.
 pub fn server() -> Server {
-    let server = Server::new();
+    server_on(EngineKind::default())
+}
+
+/// The same on a storage engine.
+pub fn server_on(engine: EngineKind) -> Server {
+    let server = Server::with(settings_on(engine), Environment::default);
     furnish(&server.root());
     server
 }
 
+pub fn settings_on(engine: EngineKind) -> Settings {
+    Settings { storage_engine: Some(engine), ..Settings::default() }
+}
+
 /// A new store whose passphrase is cheap to try; its root's key.
 pub fn found(dir: &Path) -> String {
-    Wardkeep::create(dir, &passphrase(), KdfCost::FLOOR, Environment::default()).unwrap().api_key.to_string()
+    found_on(EngineKind::default(), dir)
 }
+
+/// The same on a storage engine.
+pub fn found_on(engine: EngineKind, dir: &Path) -> String {
+    let (cost, settings) = (KdfCost::FLOOR, settings_on(engine));
+    Wardkeep::create_on(dir, &passphrase(), cost, settings, Environment::default()).unwrap().api_key.to_string()
+}
+
+/// Makes a test of each function, once for each storage engine.
+macro_rules! on_each_engine {
+    ($($test:ident),* $(,)?) => {
+        mod on_sled { $(#[test] fn $test() { super::$test(wardkeep::store::EngineKind::Sled) })* }
+        mod on_redb { $(#[test] fn $test() { super::$test(wardkeep::store::EngineKind::Redb) })* }
+    };
+}
+pub(crate) use on_each_engine;
 
 /// A server on a directory that is there.
 pub fn serve(home: &Arc<TempDir>, dir: &Path, key: &str, environment: Environment) -> Server {
@@ -148,21 +173,42 @@ impl Process {
 
     /// The same with other variables than the passphrase.
     pub fn serve_with(dir: &Path, variables: &BTreeMap<&'static str, String>) -> Self {
-        let mut command = bare_command(&["serve", "--listen", "127.0.0.1:0", "--data"]);
-        Self::of(command.arg(dir).envs(variables).stdout(Stdio::piped()).stderr(Stdio::piped()))
+        let mut serve = bare_command(&["serve"]);
+        serve.envs(variables);
+        Self::start(serve, dir).unwrap_or_else(|why| panic!("the server did not start: {why}"))
+    }
+
+    /// Starts a command that serves; what it said instead, if it does not listen.
+    pub fn start(mut command: Command, dir: &Path) -> Result<Self, String> {
+        let command = command.args(["--listen", "127.0.0.1:0", "--data"]).arg(dir);
+        Self::listening(command.stdout(Stdio::piped()).stderr(Stdio::piped()))
     }
 
     /// Any way to start a server whose output can be read.
     pub fn of(command: &mut Command) -> Self {
+        Self::listening(command).unwrap_or_else(|why| panic!("the server did not start: {why}"))
+    }
+
+    fn listening(command: &mut Command) -> Result<Self, String> {
         let mut child = command.spawn().unwrap();
         let mut said = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut said).unwrap();
-        let Some(url) = said.trim().strip_prefix("wardkeep listening on ") else {
-            let mut why = String::new();
-            drop(child.stderr.take().map(|mut err| err.read_to_string(&mut why)));
-            panic!("the server did not start: {said}{why}");
-        };
-        Self { url: url.to_owned(), child }
+        let mut process = Self { url: String::new(), child };
+        match said.trim().strip_prefix("wardkeep listening on ") {
+            Some(url) => {
+                process.url = url.to_owned();
+                Ok(process)
+            }
+            None => {
+                drop(process.child.stderr.take().map(|mut err| err.read_to_string(&mut said)));
+                Err(said)
+            }
+        }
+    }
+
+    /// Its number.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// kill -9.
