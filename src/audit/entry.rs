@@ -147,6 +147,8 @@ pub enum What {
     Ingest,
     /// Records erased.
     Erase,
+    /// Records or other objects sealed anew under other keys, or the keys' own wraps renewed; `detail` says why.
+    RenewKeys,
     /// Entities written.
     PutEntities,
     /// An entity deleted.

@@ -2,24 +2,31 @@
 //!
 //! ```text
 //! passphrase --argon2id--> key-encryption key --wraps--> { ring key, root secret }      the ring file
-//!                                                          |          '--derives--> names, pseudonyms, verifiers,
+//! (or another provider)                                    |          '--derives--> names, pseudonyms, verifiers,
 //!                                                          |                        audit and manifest keys, signing key
-//!                                                          '--wraps--> data keys, which the store keeps
+//!                                                          '--wraps--> 256 bucket keys --wrap--> data keys, which the store keeps
 //! ```
 //! What hangs on the ring key can be destroyed by renewing it; what hangs on the root secret lives as long as the store.
+//!
+//! A data key is destroyed by renewing its bucket's key and the ring key: the keys of one bucket and 256 buckets are wrapped anew, which
+//! takes milliseconds at a hundred thousand data keys, so that it is done before the erasure is acknowledged. To wrap all data keys anew
+//! in the background would let several erasures share one renewal, but an erasure would be acknowledged, or its certificate signed,
+//! seconds or minutes before the key is gone.
 
 mod derive;
 mod entropy;
 mod envelope;
 mod kdf;
+mod provider;
 mod ring;
 mod ring_file;
 mod xaes;
 
 pub use entropy::{Entropy, EntropyError, OsEntropy};
-pub use envelope::{DataKey, KEY_ID_BYTES, KeyTag, OVERHEAD_BYTES, key_of};
-pub use kdf::{KdfCost, Passphrase};
-pub use ring::{KeyRing, WrappedKey};
+pub use envelope::{DataKey, KEY_ID_BYTES, KeyTag, OVERHEAD_BYTES, head_of, key_of};
+pub use kdf::{KdfCost, Passphrase, PassphraseKey};
+pub use provider::{KeyProvider, ProviderKind, Unlock};
+pub use ring::{KeyRing, Renewal, WrappedKey, verifies};
 
 /// Why keys could not be made or opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -49,7 +49,8 @@ impl Wardkeep {
         let world = self.world.read();
         let write = |entity| {
             let uid = named(entity).unwrap_or_else(|| EntityUid::new("", ""));
-            let operation = if world.directory.contains(&uid) { Operation::Replace } else { Operation::Create };
+            let there = world.directory.contains(&uid) || world.written(&uid).is_some();
+            let operation = if there { Operation::Replace } else { Operation::Create };
             Detail::Entity { uid, operation }
         };
         sent.iter().map(write).collect()
@@ -58,10 +59,8 @@ impl Wardkeep {
     fn write_entities(&self, grant: &Grant<ManageEntities>, sent: &[Json]) -> Result<Vec<Written>, Refusal> {
         let world = self.world.read();
         let entities = checked(&world, sent)?;
-        let written = entities
-            .iter()
-            .map(|entity| difference(world.directory.get(&entity.uid).map(AsRef::as_ref), entity))
-            .collect();
+        let replaced = |entity: &Entity| world.written(&entity.uid).or_else(|| world.directory.get(&entity.uid));
+        let written = entities.iter().map(|entity| difference(replaced(entity).map(AsRef::as_ref), entity)).collect();
         drop(world);
         let mut trail = grant.trail(self, What::PutEntities).asked(entities.len()).done(entities.len());
         if let [one] = entities.as_slice() {
@@ -86,7 +85,7 @@ impl Wardkeep {
     fn delete_entity(&self, trail: Trail, uid: &EntityUid, force: bool) -> Result<(), Refusal> {
         let writing = self.writing.lock();
         let world = self.world.read();
-        if !world.is_explicit(uid) {
+        if world.written(uid).is_none() {
             return Err(Refusal::Absent);
         }
         let referrers = world.referrers(uid);
@@ -119,7 +118,7 @@ impl Wardkeep {
     /// One stored entity.
     pub fn entity(&self, grant: &Grant<ManageEntities>, uid: &EntityUid) -> Result<Entity, Refusal> {
         let world = self.world.read();
-        let found = world.is_explicit(uid).then(|| world.directory.get(uid)).flatten().map(|e| e.as_ref().clone());
+        let found = world.written(uid).map(|e| e.as_ref().clone());
         drop(world);
         self.journal.note(grant.trail(self, What::ReadEntities).target(uid).done(usize::from(found.is_some())))?;
         found.ok_or(Refusal::Absent)
@@ -134,12 +133,10 @@ impl Wardkeep {
         limit: usize,
     ) -> Result<Vec<Entity>, Refusal> {
         let world = self.world.read();
-        let later = |e: &&std::sync::Arc<Entity>| {
-            let wanted = world.is_explicit(&e.uid) && after.is_none_or(|last| e.uid.id.as_ref() > last);
-            let looked_at = Detail::Entity { uid: e.uid.clone(), operation: Operation::Read };
-            wanted && self.covers::<ManageEntities>(&world, &grant.caller, &grant.origin, looked_at)
-        };
-        let found: Vec<_> = world.directory.of_type(ty).filter(later).take(limit).map(|e| e.as_ref().clone()).collect();
+        let found = world.written_of_type(ty, after, limit, |entity| {
+            let looked_at = Detail::Entity { uid: entity.uid.clone(), operation: Operation::Read };
+            self.covers::<ManageEntities>(&world, &grant.caller, &grant.origin, looked_at)
+        });
         drop(world);
         self.journal.note(grant.trail(self, What::ReadEntities).done(found.len()))?;
         Ok(found)
@@ -190,7 +187,7 @@ fn checked(world: &World, sent: &[Json]) -> Result<Vec<Entity>, Refusal> {
     if !faults.is_empty() {
         return Err(Refusal::Invalid(faults));
     }
-    if world.directory.cycle(&entities).is_some() {
+    if world.cycle(&entities).is_some() {
         return Err(Refusal::invalid("cycle", "the parents would form a cycle; an entity cannot be its own ancestor"));
     }
     Ok(entities)
@@ -213,7 +210,7 @@ impl World {
     /// How many records, entities, links and keys refer to an entity.
     fn referrers(&self, uid: &EntityUid) -> u64 {
         let records = self.referred.get(uid).copied().unwrap_or(0);
-        let entities = self.directory.referrers(uid) as u64;
+        let entities = self.referring_entities(uid) as u64;
         let links =
             self.policy.bundle.source().links.iter().filter(|link| link.values.values().any(|v| v == uid)).count()
                 as u64;

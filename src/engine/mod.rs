@@ -2,6 +2,7 @@
 
 mod callers;
 mod cap;
+mod certificate;
 mod collections;
 mod context;
 mod diff;
@@ -32,6 +33,7 @@ use parking_lot::{Mutex, RwLock};
 
 pub use callers::{Issued, Listed};
 pub use cap::Bound;
+pub use certificate::{Certificate, NotCertified};
 pub use collections::Shown;
 pub use context::Circumstances;
 pub use diff::{
@@ -40,7 +42,7 @@ pub use diff::{
 };
 pub use disclosure::{Disclosure, Include};
 pub use entities::Written;
-pub use erase::{Erased, Erasure};
+pub use erase::{Erased, Erasure, Own, StillNamed};
 pub use explain::{Assumed, Explained, Tried, Why};
 pub use gate::{Release, Released, Scope};
 pub use grant::{

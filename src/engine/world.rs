@@ -33,8 +33,9 @@ pub(super) struct World {
     pub(super) changes: u64,
     /// How many records refer to an entity: what must not be deleted without force.
     pub(super) referred: HashMap<EntityUid, u64>,
-    /// Entities that do not fit the schema in force (`allow_invalid`), until one comes that they fit.
-    set_aside: Vec<Entity>,
+    /// Entities that do not fit the schema in force (`allow_invalid`), until one comes that they fit: stored, and seen by those who manage
+    /// entities, but by no policy.
+    set_aside: Directory,
     /// Entities that nobody wrote: stored because records are.
     implied: HashSet<EntityUid>,
     /// Documents and collections that were deleted while they had records: not stored until somebody writes them again.
@@ -81,7 +82,7 @@ impl World {
             collections: BTreeMap::new(),
             changes: 0,
             referred: HashMap::new(),
-            set_aside: Vec::new(),
+            set_aside: Directory::new(),
             implied: HashSet::new(),
             withdrawn: HashSet::new(),
         };
@@ -110,7 +111,7 @@ impl World {
         let mut directory = Directory::new();
         let mut unfit = HashSet::new();
         let written = self.directory.iter().filter(|entity| !self.implied.contains(&entity.uid));
-        for entity in written.map(AsRef::as_ref).chain(&self.set_aside) {
+        for entity in written.chain(self.set_aside.iter()).map(AsRef::as_ref) {
             match bundle.check(entity) {
                 Ok(()) => drop(directory.upsert(entity.clone())),
                 Err(_) => drop(unfit.insert(&entity.uid)),
@@ -148,7 +149,7 @@ impl World {
     pub(super) fn put_entity(&mut self, entity: Entity) {
         self.implied.remove(&entity.uid);
         self.withdrawn.remove(&entity.uid);
-        self.set_aside.retain(|aside| aside.uid != entity.uid);
+        self.set_aside.remove(&entity.uid);
         self.directory.upsert(entity);
     }
 
@@ -164,14 +165,14 @@ impl World {
     /// Puts in force what `allow_invalid` means: records that do not fit are denied, and entities that do not fit count as not stored, so
     /// that whatever looks at them denies.
     pub(super) fn deny(&mut self, misfits: Misfits) {
-        for entity in std::mem::take(&mut self.set_aside) {
-            self.put_entity(entity);
+        for entity in std::mem::take(&mut self.set_aside).iter() {
+            self.put_entity(entity.as_ref().clone());
         }
         for uid in misfits.entities {
             if let Some(entity) = self.directory.get(&uid).map(|e| e.as_ref().clone()) {
                 self.directory.remove(&uid);
                 self.withdrawn.insert(uid);
-                self.set_aside.push(entity);
+                self.set_aside.upsert(entity);
             }
         }
         for (name, slots) in misfits.records {
@@ -185,6 +186,7 @@ impl World {
     pub(super) fn withdraw_entity(&mut self, uid: &EntityUid) {
         self.implied.remove(uid);
         self.directory.remove(uid);
+        self.set_aside.remove(uid);
         self.withdrawn.insert(uid.clone());
     }
 
@@ -206,14 +208,60 @@ impl World {
         }
     }
 
-    /// Stored because somebody wrote it, not merely implied by records.
-    pub(super) fn is_explicit(&self, uid: &EntityUid) -> bool {
-        self.directory.contains(uid) && !self.implied.contains(uid)
+    /// What somebody wrote, not what records merely imply; whether or not it fits the schema in force.
+    pub(super) fn written(&self, uid: &EntityUid) -> Option<&Arc<Entity>> {
+        let explicit = || self.directory.get(uid).filter(|_| !self.implied.contains(uid));
+        self.set_aside.get(uid).or_else(explicit)
+    }
+
+    /// Of one type, by id, those after `after` that are `wanted`: at most `limit`.
+    pub(super) fn written_of_type(
+        &self,
+        ty: &str,
+        after: Option<&str>,
+        limit: usize,
+        wanted: impl Fn(&Entity) -> bool,
+    ) -> Vec<Entity> {
+        let later = |e: &&Arc<Entity>| after.is_none_or(|last| e.uid.id.as_ref() > last) && wanted(e);
+        let explicit = self.directory.of_type(ty).filter(|e| !self.implied.contains(&e.uid));
+        let mut found: Vec<_> = explicit.filter(later).take(limit).collect();
+        found.extend(self.set_aside.of_type(ty).filter(later).take(limit));
+        found.sort_by(|a, b| a.uid.id.cmp(&b.uid.id));
+        found.into_iter().take(limit).map(|e| e.as_ref().clone()).collect()
+    }
+
+    /// An entity that would be its own ancestor if `upserts` were stored. What is set aside may come back under another schema, so it
+    /// counts.
+    pub(super) fn cycle(&self, upserts: &[Entity]) -> Option<EntityUid> {
+        let replaced: HashSet<&EntityUid> = upserts.iter().map(|e| &e.uid).collect();
+        let aside = self.set_aside.iter().filter(|e| !replaced.contains(&e.uid)).map(|e| e.as_ref().clone());
+        let all: Vec<_> = upserts.iter().cloned().chain(aside).collect();
+        self.directory.cycle(&all)
+    }
+
+    /// How many stored entities refer to this one.
+    pub(super) fn referring_entities(&self, uid: &EntityUid) -> usize {
+        self.directory.referrers(uid) + self.set_aside.referrers(uid)
+    }
+
+    /// Which do, by name; itself left out.
+    pub(super) fn referring(&self, uid: &EntityUid) -> Vec<EntityUid> {
+        if self.referring_entities(uid) == 0 {
+            return Vec::new();
+        }
+        let all = self.directory.iter().chain(self.set_aside.iter());
+        let referring = all.filter(|entity| entity.uid != *uid && entity.references().contains(&uid));
+        let mut names: Vec<_> = referring.map(|entity| entity.uid.clone()).collect();
+        names.sort();
+        names
     }
 
     /// Deletes an entity; where records imply it, its bare form stays.
     pub(super) fn remove_entity(&mut self, uid: &EntityUid) {
         self.directory.remove(uid);
+        if self.set_aside.remove(uid) {
+            self.withdrawn.remove(uid);
+        }
         if matches!(uid.ty.as_ref(), "System" | "Collection" | "Document") {
             self.imply_all();
         }

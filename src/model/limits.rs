@@ -30,6 +30,10 @@ pub const BODY_BYTES: usize = 4 << 20;
 pub const ENTITIES_PER_REQUEST: usize = 100_000;
 /// Ids in one erase or list request.
 pub const IDS_PER_REQUEST: usize = 10_000;
+/// Records sealed anew because others under the same key are erased: beyond it the patient or document is erased whole, or nothing.
+pub const RESEALED_RECORDS: usize = 100_000;
+/// Entities that an erasure names because they still speak of the patient; more are counted.
+pub const STILL_NAMED: usize = 1_000;
 /// Parents of one entity or record.
 pub const PARENTS: usize = 1_000;
 /// Attributes of one entity, and tags.

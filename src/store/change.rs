@@ -24,6 +24,19 @@ impl Row {
     }
 }
 
+/// A row sealed anew, and the head of what it was: if that is another by now, the change is stale.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moved {
+    was: Bytes,
+    row: Row,
+}
+
+impl Moved {
+    pub(super) fn new(was: &[u8], row: Row) -> Self {
+        Self { was: Bytes(Zeroizing::new(was.to_vec())), row }
+    }
+}
+
 /// The keyed name of a row.
 pub type RowKey = Vec<u8>;
 
@@ -105,6 +118,15 @@ pub enum Change {
         /// Its row's name.
         row: RowKey,
     },
+    /// Rows were sealed anew under other keys; what they say is the same.
+    Reseal {
+        /// When.
+        at: Instant,
+        /// Data keys that may be new.
+        keys: Vec<(KeyTag, Vec<u8>)>,
+        /// The rows.
+        rows: Vec<Moved>,
+    },
 }
 
 impl Change {
@@ -119,7 +141,8 @@ impl Change {
             | Self::RemoveEntities { at, .. }
             | Self::PutBundle { at, .. }
             | Self::PutApiKey { at, .. }
-            | Self::RemoveApiKey { at, .. } => *at,
+            | Self::RemoveApiKey { at, .. }
+            | Self::Reseal { at, .. } => *at,
         }
     }
 
@@ -143,6 +166,10 @@ impl Change {
                 rows.iter().try_for_each(|key| draft.remove(key))?;
             }
             Self::RemoveApiKey { at: _, row } => draft.remove(row)?,
+            Self::Reseal { at: _, keys, rows } => {
+                keys.iter().try_for_each(|(id, wrapped)| draft.put_key(*id, wrapped))?;
+                rows.iter().try_for_each(|Moved { was, row }| draft.move_row(&was.0, &row.key.0, &row.value.0))?;
+            }
             Self::DropCollection { at: _, row, records } => {
                 draft.remove(row)?;
                 draft.remove_all(records)?;

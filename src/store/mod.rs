@@ -31,9 +31,11 @@ mod damage_tests;
 #[cfg(test)]
 mod fixture;
 #[cfg(test)]
+pub(crate) mod key_tests;
+#[cfg(test)]
 mod tests;
 
-pub use change::{Change, Row, RowKey};
+pub use change::{Change, Moved, Row, RowKey};
 pub use codec::{StoredBundle, StoredRecord};
 pub use disk::{Disk, RealDisk};
 pub use engine::{Batch, EachRow, Engine, EngineError};
@@ -43,3 +45,4 @@ pub use manifest::Manifest;
 pub use names::Kind;
 pub use vault::{OpenOptions, Store};
 pub use verify::{Damage, Report, Shortfall};
+pub use write::Resealed;
