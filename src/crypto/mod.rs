@@ -23,7 +23,7 @@ mod ring_file;
 mod xaes;
 
 pub use entropy::{Entropy, EntropyError, OsEntropy};
-pub use envelope::{DataKey, KEY_ID_BYTES, KeyTag, OVERHEAD_BYTES, head_of, key_of};
+pub use envelope::{DataKey, KEY_ID_BYTES, KeyTag, OVERHEAD_BYTES, Stamp, head_of, key_of, stamp_of};
 pub use kdf::{KdfCost, Passphrase, PassphraseKey};
 pub use provider::{KeyProvider, ProviderKind, Unlock};
 pub use ring::{KeyRing, Renewal, WrappedKey, verifies};

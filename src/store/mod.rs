@@ -1,6 +1,6 @@
 //! Sealed things on disk: the only home of the storage engine and of the codec.
 //!
-//! A data directory holds `LOCK`, `keyring`, `engine/`, `audit/` (another module's), `manifest.a` and `manifest.b`. Every
+//! A data directory holds `LOCK`, `keyring`, `engine/`, `audit/` (another module's), `derived/`, `manifest.a` and `manifest.b`. Every
 //! change is a [`Change`]: sealed before the commit, applied by a function that reads neither clock nor randomness. One
 //! commit writes its changes, the audit frames that tell of them and the engine's own account of itself (how many rows
 //! of each kind, and a keyed sum over all of them) in one durable batch. The manifest outside the engine remembers how
@@ -8,6 +8,8 @@
 
 mod change;
 mod codec;
+mod crew;
+mod derived;
 mod disk;
 mod draft;
 mod engine;
@@ -36,11 +38,13 @@ pub(crate) mod key_tests;
 mod tests;
 
 pub use change::{Change, Moved, Row, RowKey};
-pub use codec::{StoredBundle, StoredRecord};
+pub use codec::{Bytes, StoredBundle, StoredRecord};
+pub use derived::{Derived, Published, Reading, Writing};
 pub use disk::{Disk, RealDisk};
 pub use engine::{Batch, EachRow, Engine, EngineError};
 pub use error::StoreError;
 pub use evidence::Evidence;
+pub use load::{Intake, SealedRecord, StoredName};
 pub use manifest::Manifest;
 pub use names::Kind;
 pub use vault::{OpenOptions, Store};
