@@ -9,7 +9,7 @@ use std::{
 use serde::Deserialize;
 
 use super::Failure;
-use crate::engine::{Limits, Settings};
+use crate::engine::{Limits, Memory, Settings};
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -17,6 +17,7 @@ pub(super) struct Config {
     server: Server,
     limits: LimitsTable,
     storage: Storage,
+    index: Index,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -38,6 +39,12 @@ struct Storage {
     cache_mib: Option<u64>,
 }
 
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Index {
+    memory: Option<Memory>,
+}
+
 impl Config {
     /// Reads the file, if one is named, and then the environment.
     pub(super) fn load(file: Option<&Path>) -> Result<Self, Failure> {
@@ -52,6 +59,7 @@ impl Config {
         config.server.listen = variable("WARDKEEP_LISTEN")?.or(config.server.listen);
         config.limits.max_records = variable("WARDKEEP_MAX_RECORDS")?.or(config.limits.max_records);
         config.storage.cache_mib = variable("WARDKEEP_CACHE_MIB")?.or(config.storage.cache_mib);
+        config.index.memory = variable("WARDKEEP_INDEX_MEMORY")?.or(config.index.memory);
         if let Ok(list) = env::var("WARDKEEP_TRUSTED_PROXIES") {
             let parse = |text: &str| text.trim().parse().map_err(|_| bad("WARDKEEP_TRUSTED_PROXIES"));
             config.server.trusted_proxies = list.split(',').map(parse).collect::<Result<_, _>>()?;
@@ -78,6 +86,7 @@ impl Config {
         Settings {
             limits: Limits { max_records: self.limits.max_records.unwrap_or(default.limits.max_records) },
             cache_bytes: self.storage.cache_mib.map_or(default.cache_bytes, |mib| mib.saturating_mul(1 << 20)),
+            memory: self.index.memory.unwrap_or(default.memory),
         }
     }
 }
@@ -103,6 +112,7 @@ mod tests {
         let default = Settings::default();
         assert_eq!(config.settings().limits.max_records, default.limits.max_records);
         assert_eq!(config.settings().cache_bytes, default.cache_bytes);
+        assert_eq!(config.settings().memory, default.memory);
         assert_eq!(config.listen(), Config::default().listen());
     }
 
@@ -112,5 +122,8 @@ mod tests {
         let config: Config = toml::from_str("[limits]\nmax_records = 3\n[server]\nlisten = \"127.0.0.1:0\"").unwrap();
         assert_eq!(config.settings().limits.max_records, 3);
         assert_eq!(config.listen().port(), 0);
+        let lean: Config = toml::from_str("[index]\nmemory = \"lean\"").unwrap();
+        assert_eq!(lean.settings().memory, Memory::Lean);
+        assert!(toml::from_str::<Config>("[index]\nmemory = \"leaner\"").is_err());
     }
 }

@@ -16,6 +16,9 @@ mod graphs;
 mod history;
 mod ingest;
 mod journal;
+mod keeper;
+mod kept;
+mod loading;
 mod log;
 mod policies;
 mod recover;
@@ -73,6 +76,29 @@ pub struct Limits {
     pub max_records: usize,
 }
 
+/// What is held in memory of each vector. The answers are the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Memory {
+    /// Its codes and itself.
+    #[default]
+    Fast,
+    /// Its codes: whatever comes close is opened from the store.
+    Lean,
+}
+
+impl std::str::FromStr for Memory {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "fast" => Ok(Self::Fast),
+            "lean" => Ok(Self::Lean),
+            _ => Err("must be `fast` or `lean`"),
+        }
+    }
+}
+
 /// What the operator sets.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
@@ -80,11 +106,13 @@ pub struct Settings {
     pub limits: Limits,
     /// Memory for the storage engine's cache, in bytes.
     pub cache_bytes: u64,
+    /// What is held of vectors.
+    pub memory: Memory,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { limits: Limits { max_records: 1_000 }, cache_bytes: 256 << 20 }
+        Self { limits: Limits { max_records: 1_000 }, cache_bytes: 256 << 20, memory: Memory::default() }
     }
 }
 
@@ -96,6 +124,7 @@ pub struct Wardkeep {
     keys: Arc<RwLock<Keys>>,
     journal: Journal,
     graphs: graphs::Graphs,
+    keeper: keeper::Keeper,
     /// One change at a time is checked and written, so that what was checked still holds when it is written.
     writing: Mutex<()>,
     failures: sign_in::Failures,

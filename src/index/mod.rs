@@ -4,6 +4,7 @@
 //! answer and work are a function of the question and of what the caller may see.
 
 mod codec;
+mod coded;
 mod columns;
 mod graph;
 mod kernel;
@@ -19,6 +20,7 @@ use roaring::RoaringBitmap;
 
 use crate::model::{Embedding, Isolation, Metric, Slot};
 pub use codec::VERSION as CODEC_VERSION;
+pub use coded::{Block, Coded};
 use columns::Columns;
 use graph::Walk;
 pub use graph::{Graph, GraphJob, Shortfall};
@@ -32,6 +34,9 @@ use top::Top;
 
 /// Orders slots of equal score. It must be a total order.
 pub type Tie<'a> = &'a (dyn Fn(Slot, Slot) -> Ordering + Sync);
+
+/// Where the vector in a slot is opened, where memory does not hold it. `None`: it is no more.
+pub type Source<'a> = &'a (dyn Fn(Slot) -> Option<Embedding> + Sync);
 
 /// One record that was found.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -87,6 +92,18 @@ impl VectorIndex {
     /// An index without rows.
     pub fn new(dimension: usize, metric: Metric, isolation: Isolation) -> Self {
         Self::with(Kernels::best(), dimension, metric, isolation)
+    }
+
+    /// The same without the vectors, where rows are long enough to have codes: they are asked of a [`Source`] when they come close.
+    pub fn lean(dimension: usize, metric: Metric, isolation: Isolation) -> Self {
+        let mut index = Self::new(dimension, metric, isolation);
+        index.columns.leave_vectors();
+        index
+    }
+
+    /// Whether vectors are held in memory.
+    pub fn holds_vectors(&self) -> bool {
+        !self.columns.exact.are_elsewhere()
     }
 
     /// The same for a processor of a lower level than this one: to measure and to test. `None` if this one is not up to it.
@@ -150,7 +167,19 @@ impl VectorIndex {
 
     /// The `k` nearest of the permitted rows. `tie` orders slots of equal score, at the last place too.
     pub fn search(&self, query: &Embedding, permitted: &RoaringBitmap, k: usize, tie: Tie<'_>) -> Found {
-        let Some(sought) = self.sought(query, permitted, k) else { return Found::nothing() };
+        self.search_from(None, query, permitted, k, tie)
+    }
+
+    /// The same, with where to open vectors that memory does not hold.
+    pub fn search_from(
+        &self,
+        source: Option<Source<'_>>,
+        query: &Embedding,
+        permitted: &RoaringBitmap,
+        k: usize,
+        tie: Tie<'_>,
+    ) -> Found {
+        let Some(sought) = self.sought(source, query, permitted, k) else { return Found::nothing() };
         match (self.plan(sought.permitted.len(), k), &self.graph) {
             (Plan::Scan(why), _) => self.scan_rows(&sought, tie, Path::Scan(why)),
             (Plan::Walk { .. }, None) => self.scan_rows(&sought, tie, Path::Scan(Why::NoGraph)),
@@ -160,7 +189,19 @@ impl VectorIndex {
 
     /// The same answer by scoring the vector of every permitted row: the oracle that any faster path is held against.
     pub fn scan(&self, query: &Embedding, permitted: &RoaringBitmap, k: usize, tie: Tie<'_>) -> Found {
-        let Some(sought) = self.sought(query, permitted, k) else { return Found::nothing() };
+        self.scan_from(None, query, permitted, k, tie)
+    }
+
+    /// The same, with where to open vectors that memory does not hold.
+    pub fn scan_from(
+        &self,
+        source: Option<Source<'_>>,
+        query: &Embedding,
+        permitted: &RoaringBitmap,
+        k: usize,
+        tie: Tie<'_>,
+    ) -> Found {
+        let Some(sought) = self.sought(source, query, permitted, k) else { return Found::nothing() };
         let mut work = Work::default();
         let top = self.scanning(&sought, tie).exact(sought.permitted.iter(), Top::new(k, tie), &mut work);
         Found { hits: top.into_hits(), path: Path::Scan(Why::Asked), scored: work.exact, work }
@@ -169,7 +210,7 @@ impl VectorIndex {
     /// A snapshot to build a graph from, if one is wanted: the collection is fast, its metric has neighbourhoods, it has
     /// rows enough, and there is no graph or it has aged.
     pub fn graph_job(&self) -> Option<GraphJob> {
-        let worth = planner::never(self.isolation, self.metric).is_none() && self.live.len() >= GRAPH_ROWS_MIN;
+        let worth = self.holds_vectors() && planner::never(self.isolation, self.metric).is_none() && self.live.len() >= GRAPH_ROWS_MIN;
         let aged = self.graph.as_ref().is_none_or(|graph| {
             let tail = self.columns.exact.len().saturating_sub(graph.covered());
             f64::from(tail) > TAIL_SHARE_MAX * f64::from(graph.covered()) || graph.dead_share() > DEAD_SHARE_MAX
@@ -199,12 +240,18 @@ impl VectorIndex {
     }
 
     /// The question and what it is put to, unless the answer is empty whatever the rows hold.
-    fn sought<'a>(&self, query: &'a Embedding, permitted: &'a RoaringBitmap, k: usize) -> Option<Sought<'a>> {
+    fn sought<'a>(
+        &self,
+        source: Option<Source<'a>>,
+        query: &'a Embedding,
+        permitted: &'a RoaringBitmap,
+        k: usize,
+    ) -> Option<Sought<'a>> {
         let query = query.components();
         let live = permitted.is_subset(&self.live);
         let permitted = if live { Cow::Borrowed(permitted) } else { Cow::Owned(permitted & &self.live) };
         let fits = k > 0 && !permitted.is_empty() && query.len() == self.columns.exact.width();
-        fits.then_some(Sought { query, permitted, k })
+        fits.then_some(Sought { query, permitted, k, source })
     }
 
     fn plan(&self, permitted: u64, wanted: usize) -> Plan {
@@ -225,7 +272,7 @@ impl VectorIndex {
 
     fn scanning<'a>(&'a self, sought: &Sought<'a>, tie: Tie<'a>) -> Scan<'a> {
         let Self { columns, kernels, kernel, .. } = self;
-        Scan { columns, kernels: *kernels, kernel: *kernel, query: sought.query, k: sought.k, tie }
+        Scan { columns, kernels: *kernels, kernel: *kernel, query: sought.query, k: sought.k, tie, source: sought.source }
     }
 
     fn scan_rows(&self, sought: &Sought<'_>, tie: Tie<'_>, path: Path) -> Found {
@@ -235,7 +282,7 @@ impl VectorIndex {
 
     fn walk(&self, sought: &Sought<'_>, tie: Tie<'_>, graph: &Graph, breadth: usize, budget: u64) -> Found {
         let mut top = Top::new(sought.k, tie);
-        let Sought { query, permitted, k } = sought;
+        let Sought { query, permitted, k, .. } = sought;
         let walk = Walk { rows: &self.columns.exact, kernel: self.kernel, query, searched: permitted, breadth, budget };
         let (visited, outcome) = walk.run(graph, &mut top);
         let mut work = Work { exact: visited, ..Work::default() };
@@ -267,6 +314,7 @@ struct Sought<'a> {
     /// Permitted and live; never empty.
     permitted: Cow<'a, RoaringBitmap>,
     k: usize,
+    source: Option<Source<'a>>,
 }
 
 impl Found {

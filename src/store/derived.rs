@@ -236,7 +236,7 @@ impl Reading {
 
     /// Whether everything was read, and all of it was there.
     pub fn is_at_end(&self) -> bool {
-        self.left == 0 && self.at == self.plain.len()
+        self.number > 0 && self.left == 0 && self.at == self.plain.len()
     }
 
     fn fill(&mut self, mut out: &mut [u8]) -> Option<()> {
