@@ -15,7 +15,8 @@ use rustix::time::{ClockId, clock_gettime};
 use wardkeep::{
     clock,
     crypto::{KdfCost, KeyRing, Passphrase},
-    engine::{Environment, Settings, Wardkeep},
+    engine::{Environment, Memory, Settings, Wardkeep},
+    index::VectorIndex,
     model::{
         BundleSource, Collection, Embedding, Entity, EntityUid, Isolation, Metric, Phi, Record, Value,
         entity::Attributes,
@@ -30,8 +31,11 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const DIMENSION: usize = 384;
 const RECORDS_PER_PATIENT: usize = 20;
 const DEPARTMENTS: u64 = 11;
-const DOC_TYPES: [&str; 6] = ["progress_note", "discharge_summary", "lab_report", "radiology", "psychotherapy", "consult"];
-const OPENINGS: usize = 3;
+const DOC_TYPES: [&str; 6] =
+    ["progress_note", "discharge_summary", "lab_report", "radiology", "psychotherapy", "consult"];
+/// What a child of this process is told to do.
+const OPEN: &str = "--open-once";
+const INDEX: &str = "--index-once";
 
 const SCHEMA: &str = include_str!("../src/policy/starter.cedarschema");
 
@@ -60,6 +64,14 @@ fn main() {
     let records: usize = std::env::var("WARDKEEP_BENCH_RECORDS").ok().and_then(|n| n.parse().ok()).unwrap_or(100_000);
     // cargo passes `--bench`; a test run of all targets passes nothing and wants a quick pass.
     let records = if std::env::args().any(|a| a == "--bench") { records } else { 2_000 };
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [OPEN, memory, kept] => {
+            return open_once(Path::new(&std::env::var("WARDKEEP_BENCH_DIR").unwrap()), memory, kept);
+        }
+        [INDEX, memory, records] => return index_once(memory, records.parse().unwrap()),
+        _ => {}
+    }
     let home = tempfile::tempdir().unwrap();
     let kept = std::env::var("WARDKEEP_BENCH_DIR").ok().map(PathBuf::from);
     let dir = kept.unwrap_or_else(|| home.path().join("store"));
@@ -145,7 +157,8 @@ fn patient_uid(n: usize) -> EntityUid {
 /// A note of some 900 bytes with a dozen attributes; a patient's vectors lie near a centre of the patient's own.
 fn record(n: usize, centre: &[f32], rng: &mut Rng) -> Record {
     let vector = centre.iter().map(|x| x + 0.7 * rng.normal()).collect();
-    let words = ["stable", "denies", "pain", "afebrile", "follow-up", "in", "two", "weeks", "dose", "increased", "labs"];
+    let words =
+        ["stable", "denies", "pain", "afebrile", "follow-up", "in", "two", "weeks", "dose", "increased", "labs"];
     let text: Vec<&str> = (0..140).map(|_| words[rng.below(words.len() as u64) as usize]).collect();
     let entity = |ty: &str, id: String| Value::Entity(EntityUid::new(ty, id));
     let moment = format!("2026-{:02}-{:02}T{:02}:00:00Z", 1 + rng.below(12), 1 + rng.below(28), rng.below(24));
@@ -204,7 +217,9 @@ fn print_parts(dir: &Path) {
     row("passphrase to key ring", &mut || drop(KeyRing::open(&dir.join("keyring"), &phrase()).unwrap()));
     let mut store = None;
     row("store: key ring, engine, survey", &mut || {
-        store = Some(Store::open(dir, &phrase(), &OpenOptions { cache_bytes: 256 << 20, ..OpenOptions::default() }).unwrap());
+        store = Some(
+            Store::open(dir, &phrase(), &OpenOptions { cache_bytes: 256 << 20, ..OpenOptions::default() }).unwrap(),
+        );
     });
     let store = store.unwrap();
     row("entities", &mut || drop(store.entities().unwrap()));
@@ -220,30 +235,96 @@ fn print_parts(dir: &Path) {
     println!("{count} records\n{table}");
 }
 
+/// Each opening in a process of its own, so that its memory is its own.
 fn print_openings(dir: &Path, records: usize) {
     let mut table = Table::new();
-    table.set_header(["opening", "ready after ms", "CPU ms", "memory MiB", "KiB a record", "index bytes a vector", "closed in ms"]);
-    for n in 0..OPENINGS {
-        let before = resident();
-        let (started, cpu) = (Instant::now(), cpu());
-        let engine =
-            Wardkeep::open(dir, &phrase(), Settings::default(), Environment::default(), &|_| ()).unwrap();
-        let (took, cpu) = (started.elapsed(), crate::cpu() - cpu);
-        let grown = resident().saturating_sub(before);
-        let closing = Instant::now();
-        engine.close();
-        drop(engine);
+    table.set_header([
+        "memory",
+        "kept",
+        "ready after ms",
+        "CPU ms",
+        "process MiB",
+        "bytes a record",
+        "index bytes a vector",
+        "closed in ms",
+    ]);
+    for (memory, kept) in
+        [("fast", "no"), ("fast", "yes"), ("fast", "yes"), ("lean", "no"), ("lean", "yes"), ("lean", "yes")]
+    {
+        let child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args([OPEN, memory, kept])
+            .env("WARDKEEP_BENCH_DIR", dir)
+            .output()
+            .unwrap();
+        let told = String::from_utf8(child.stdout).unwrap();
+        let figures: Vec<f64> = told.split_whitespace().filter_map(|n| n.parse().ok()).collect();
+        let [ready, cpu, grown, index, closed] = figures[..] else {
+            panic!("{told}{}", String::from_utf8_lossy(&child.stderr))
+        };
         table.add_row([
-            format!("{}", n + 1),
-            ms(took),
-            ms(cpu),
-            format!("{:.0}", grown as f64 / f64::from(1 << 20)),
-            format!("{:.2}", grown as f64 / 1024.0 / records as f64),
-            String::new(),
-            ms(closing.elapsed()),
+            memory.to_owned(),
+            kept.to_owned(),
+            format!("{ready:.0}"),
+            format!("{cpu:.0}"),
+            format!("{:.0}", grown / f64::from(1 << 20)),
+            format!("{:.0}", grown / records as f64),
+            format!("{:.0}", index / records as f64),
+            format!("{closed:.0}"),
         ]);
     }
     println!("{table}");
+    let mut table = Table::new();
+    table.set_header(["index alone", "process bytes a vector", "accounted bytes a vector"]);
+    for memory in ["fast", "lean"] {
+        let child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args([INDEX, memory, &records.to_string()])
+            .output()
+            .unwrap();
+        let told = String::from_utf8(child.stdout).unwrap();
+        let figures: Vec<f64> = told.split_whitespace().filter_map(|n| n.parse().ok()).collect();
+        let [grown, accounted] = figures[..] else { panic!("{told}") };
+        table.add_row([
+            memory.to_owned(),
+            format!("{:.0}", grown / records as f64),
+            format!("{:.0}", accounted / records as f64),
+        ]);
+    }
+    println!("{table}");
+}
+
+/// The child's part: opens once, without or with what an earlier run kept, and prints figures.
+fn open_once(dir: &Path, memory: &str, kept: &str) {
+    if kept == "no" {
+        let _ = std::fs::remove_dir_all(dir.join("derived"));
+    }
+    let memory: Memory = memory.parse().unwrap();
+    // so that what is measured is not the engine's cache of pages
+    let settings = Settings { memory, cache_bytes: 16 << 20, ..Settings::default() };
+    let before = resident();
+    let (started, cpu_before) = (Instant::now(), cpu());
+    let engine = Wardkeep::open(dir, &phrase(), settings, Environment::default(), &|_| ()).unwrap();
+    let (took, spent) = (started.elapsed(), cpu() - cpu_before);
+    let grown = resident().saturating_sub(before);
+    let (index, _) = engine.index_bytes();
+    let closing = Instant::now();
+    engine.close();
+    let milliseconds = |took: Duration| took.as_secs_f64() * 1e3;
+    println!("{} {} {grown} {index} {}", milliseconds(took), milliseconds(spent), milliseconds(closing.elapsed()));
+}
+
+/// The child's part: nothing but an index, filled row by row.
+fn index_once(memory: &str, records: usize) {
+    let mut rng = Rng(7);
+    let before = resident();
+    let mut index = match memory.parse().unwrap() {
+        Memory::Fast => VectorIndex::new(DIMENSION, Metric::Cosine, Isolation::Strict),
+        Memory::Lean => VectorIndex::lean(DIMENSION, Metric::Cosine, Isolation::Strict),
+    };
+    for _ in 0..records {
+        let vector = (0..DIMENSION).map(|_| rng.normal()).collect();
+        index.push(&Embedding::new(vector, DIMENSION, Metric::Cosine).unwrap());
+    }
+    println!("{} {}", resident() - before, index.memory_bytes());
 }
 
 fn ms(took: Duration) -> String {

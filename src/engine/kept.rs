@@ -124,7 +124,8 @@ fn write_collection(
             (from..to).map(|slot| patients.row(holding, &moment, slot)).collect::<Vec<_>>()
         };
         let named = |row: Option<KeptRow>| row.map(|row| KeptRow { name: store.name_of_record(name, &row.id), ..row });
-        let Block { bytes, scales, bits } = moment.coded.as_ref().map(|coded| coded.block(from..to)).unwrap_or_default();
+        let Block { bytes, scales, bits } =
+            moment.coded.as_ref().map(|coded| coded.block(from..to)).unwrap_or_default();
         writing.put(&Rows {
             patients: std::mem::take(&mut patients.fresh),
             rows: rows.into_iter().map(named).collect(),
@@ -200,8 +201,7 @@ pub(super) fn read(reading: &mut Reading, memory: Memory) -> Option<BTreeMap<Col
 
 fn read_collection(reading: &mut Reading, memory: Memory) -> Option<Restored> {
     let Part { spec, slots, sheets } = reading.next()?;
-    let mut restored =
-        Restored { holding: Holding::new(spec, memory), rows: HashMap::new(), references: Vec::new() };
+    let mut restored = Restored { holding: Holding::new(spec, memory), rows: HashMap::new(), references: Vec::new() };
     let mut patients = Vec::new();
     let mut read = 0;
     while read < slots {

@@ -169,7 +169,9 @@ fn restored(store: &Store, memory: Memory) -> BTreeMap<CollectionName, Restored>
     if let Some(kept) = store.derived().read().and_then(|mut reading| kept::read(&mut reading, memory)) {
         return kept;
     }
-    tracing::warn!("what was kept for a quick start cannot be used (damaged, cut short, or of another store, key or version): it is made anew");
+    tracing::warn!(
+        "what was kept for a quick start cannot be used (damaged, cut short, or of another store, key or version): it is made anew"
+    );
     if let Err(error) = store.derived().discard() {
         tracing::warn!(%error, "and it cannot be removed either");
     }

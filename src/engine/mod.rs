@@ -18,6 +18,8 @@ mod ingest;
 mod journal;
 mod keeper;
 mod kept;
+#[cfg(test)]
+mod kept_tests;
 mod loading;
 mod log;
 mod policies;
@@ -146,6 +148,13 @@ impl Wardkeep {
     /// Whoever opened the store with its passphrase, at the machine itself.
     pub fn operator(&self) -> Operator {
         Operator::of(&self.store)
+    }
+
+    /// Bytes that vectors and their codes take in memory, and how many there are.
+    pub fn index_bytes(&self) -> (usize, usize) {
+        let world = self.world.read();
+        let all = world.collections.values();
+        all.fold((0, 0), |(bytes, count), holding| (bytes + holding.index.memory_bytes(), count + holding.len()))
     }
 
     /// Whether an earlier write failed, so that nothing is answered until the store is opened anew.

@@ -110,7 +110,12 @@ impl Wardkeep {
         store.write_manifest(head.size, head.root, head.group)?;
         let source = policy::starter();
         let bundle = Bundle::compile(&source).map_err(|_| OpenError::Bundle)?;
-        let world = World::new(InForce { version: 1, bundle: Arc::new(bundle) }, Directory::new(), Keys::default(), Memory::Fast);
+        let world = World::new(
+            InForce { version: 1, bundle: Arc::new(bundle) },
+            Directory::new(),
+            Keys::default(),
+            Memory::Fast,
+        );
         let engine = Self::assemble(store, log, world, Settings::default(), environment)?;
         let founding = engine.found(source);
         engine.close();

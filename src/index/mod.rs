@@ -179,7 +179,8 @@ impl VectorIndex {
         k: usize,
         tie: Tie<'_>,
     ) -> Found {
-        let Some(sought) = self.sought(source, query, permitted, k) else { return Found::nothing() };
+        let Some(sought) = self.sought(query, permitted, k) else { return Found::nothing() };
+        let sought = Sought { source, ..sought };
         match (self.plan(sought.permitted.len(), k), &self.graph) {
             (Plan::Scan(why), _) => self.scan_rows(&sought, tie, Path::Scan(why)),
             (Plan::Walk { .. }, None) => self.scan_rows(&sought, tie, Path::Scan(Why::NoGraph)),
@@ -201,7 +202,8 @@ impl VectorIndex {
         k: usize,
         tie: Tie<'_>,
     ) -> Found {
-        let Some(sought) = self.sought(source, query, permitted, k) else { return Found::nothing() };
+        let Some(sought) = self.sought(query, permitted, k) else { return Found::nothing() };
+        let sought = Sought { source, ..sought };
         let mut work = Work::default();
         let top = self.scanning(&sought, tie).exact(sought.permitted.iter(), Top::new(k, tie), &mut work);
         Found { hits: top.into_hits(), path: Path::Scan(Why::Asked), scored: work.exact, work }
@@ -210,7 +212,9 @@ impl VectorIndex {
     /// A snapshot to build a graph from, if one is wanted: the collection is fast, its metric has neighbourhoods, it has
     /// rows enough, and there is no graph or it has aged.
     pub fn graph_job(&self) -> Option<GraphJob> {
-        let worth = self.holds_vectors() && planner::never(self.isolation, self.metric).is_none() && self.live.len() >= GRAPH_ROWS_MIN;
+        let worth = self.holds_vectors()
+            && planner::never(self.isolation, self.metric).is_none()
+            && self.live.len() >= GRAPH_ROWS_MIN;
         let aged = self.graph.as_ref().is_none_or(|graph| {
             let tail = self.columns.exact.len().saturating_sub(graph.covered());
             f64::from(tail) > TAIL_SHARE_MAX * f64::from(graph.covered()) || graph.dead_share() > DEAD_SHARE_MAX
@@ -240,18 +244,12 @@ impl VectorIndex {
     }
 
     /// The question and what it is put to, unless the answer is empty whatever the rows hold.
-    fn sought<'a>(
-        &self,
-        source: Option<Source<'a>>,
-        query: &'a Embedding,
-        permitted: &'a RoaringBitmap,
-        k: usize,
-    ) -> Option<Sought<'a>> {
+    fn sought<'a>(&self, query: &'a Embedding, permitted: &'a RoaringBitmap, k: usize) -> Option<Sought<'a>> {
         let query = query.components();
         let live = permitted.is_subset(&self.live);
         let permitted = if live { Cow::Borrowed(permitted) } else { Cow::Owned(permitted & &self.live) };
         let fits = k > 0 && !permitted.is_empty() && query.len() == self.columns.exact.width();
-        fits.then_some(Sought { query, permitted, k, source })
+        fits.then_some(Sought { query, permitted, k, source: None })
     }
 
     fn plan(&self, permitted: u64, wanted: usize) -> Plan {
@@ -272,7 +270,15 @@ impl VectorIndex {
 
     fn scanning<'a>(&'a self, sought: &Sought<'a>, tie: Tie<'a>) -> Scan<'a> {
         let Self { columns, kernels, kernel, .. } = self;
-        Scan { columns, kernels: *kernels, kernel: *kernel, query: sought.query, k: sought.k, tie, source: sought.source }
+        Scan {
+            columns,
+            kernels: *kernels,
+            kernel: *kernel,
+            query: sought.query,
+            k: sought.k,
+            tie,
+            source: sought.source,
+        }
     }
 
     fn scan_rows(&self, sought: &Sought<'_>, tie: Tie<'_>, path: Path) -> Found {

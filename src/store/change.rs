@@ -9,7 +9,10 @@ use super::{
     codec::{self, Bytes},
     draft::Draft,
 };
-use crate::{clock::Instant, crypto::{self, KeyTag, Stamp}};
+use crate::{
+    clock::Instant,
+    crypto::{self, KeyTag, Stamp},
+};
 
 /// A sealed row: keyed name and sealed value.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -37,8 +37,9 @@ pub(super) fn each_row<W: Send>(
             gathered
         };
         // where a thread cannot be had, there is one fewer
-        let helping: Vec<_> =
-            (0..helpers).filter_map(|_| thread::Builder::new().name("rows".into()).spawn_scoped(scope, help).ok()).collect();
+        let helping: Vec<_> = (0..helpers)
+            .filter_map(|_| thread::Builder::new().name("rows".into()).spawn_scoped(scope, help).ok())
+            .collect();
         let mut gathered = fresh();
         let read = read(engine, &batches, &mut |batch| all(&mut gathered, batch));
         drop(batches);
@@ -61,11 +62,7 @@ fn next(inbox: &Mutex<Receiver<Batch>>) -> Option<Batch> {
 }
 
 /// Reads all rows in batches; what nobody is free to take goes to `own`.
-fn read(
-    engine: &dyn Engine,
-    batches: &SyncSender<Batch>,
-    own: &mut dyn FnMut(Batch),
-) -> Result<(), StoreError> {
+fn read(engine: &dyn Engine, batches: &SyncSender<Batch>, own: &mut dyn FnMut(Batch)) -> Result<(), StoreError> {
     let mut batch = Batch::new();
     let mut hand_on = |batch: Batch| match batches.try_send(batch) {
         Ok(()) => {}

@@ -77,7 +77,8 @@ impl Derived {
         let key = DataKey::generate(&*self.entropy)?;
         let made = DirBuilder::new().mode(0o700).recursive(true).create(&self.dir);
         made.and_then(|()| remove(&self.draft())).map_err(StoreError::io)?;
-        let file = FileOptions::new().write(true).create_new(true).mode(0o600).open(self.draft()).map_err(StoreError::io)?;
+        let file =
+            FileOptions::new().write(true).create_new(true).mode(0o600).open(self.draft()).map_err(StoreError::io)?;
         Ok(Writing { derived: self, epoch, key, file, buffer: Zeroizing::new(Vec::new()), number: 0 })
     }
 

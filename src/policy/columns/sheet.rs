@@ -43,9 +43,8 @@ impl Columns {
             SheetName::Tag(name) => self.tags.get(name),
             SheetName::Parents => Some(&self.parents),
         };
-        let within = |having: &super::slots::Slots| -> Vec<u32> {
-            having.iter().filter(|slot| slots.contains(*slot)).collect()
-        };
+        let within =
+            |having: &super::slots::Slots| -> Vec<u32> { having.iter().filter(|slot| slots.contains(*slot)).collect() };
         let values = column.into_iter().flat_map(Column::values).map(|(_, value, having)| (value, within(having)));
         Sheet { name: name.clone(), values: values.filter(|(_, slots)| !slots.is_empty()).collect() }
     }
@@ -128,7 +127,8 @@ mod tests {
                 uids.sort();
                 uids
             };
-            let expected = if live.contains(slot) { record(slot).references().into_iter().cloned().collect() } else { vec![] };
+            let expected =
+                if live.contains(slot) { record(slot).references().into_iter().cloned().collect() } else { vec![] };
             assert_eq!(sorted(restored.references(Slot(slot))), sorted(expected));
             assert_eq!(restored.slot(&record(slot).uid), live.contains(slot).then_some(slot));
         }
@@ -142,7 +142,8 @@ mod tests {
             for value in before.values().map(|(_, value, _)| value) {
                 assert_eq!(before.having([&value], None), after.having([&value], None), "{name}");
             }
-            let patients: Vec<Value> = (0..4).map(|n| Value::Entity(EntityUid::new("Patient", format!("p{n}")))).collect();
+            let patients: Vec<Value> =
+                (0..4).map(|n| Value::Entity(EntityUid::new("Patient", format!("p{n}")))).collect();
             for patient in &patients {
                 assert_eq!(before.holding([patient], None), after.holding([patient], None), "{name}");
             }
