@@ -179,7 +179,17 @@ pub(super) fn nearest(
         walk.narrow(&mut searchable);
         wanted = wanted.saturating_mul(ROUND_GROWTH).min(ROUND_MAX);
     }
-    Ok(walk.into_release())
+    let mut release = walk.into_release();
+    if !holding.index.holds_vectors() {
+        // a record that is being replaced may be opened as it was in one round and as it is in the next
+        release.records.sort_by(nearer);
+    }
+    Ok(release)
+}
+
+fn nearer(a: &Released, b: &Released) -> std::cmp::Ordering {
+    let score = |released: &Released| released.score.unwrap_or(f32::NEG_INFINITY);
+    score(b).total_cmp(&score(a)).then_with(|| a.record.id.cmp(&b.record.id))
 }
 
 /// Vectors that memory does not hold, opened as they are stored now.
