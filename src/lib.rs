@@ -26,6 +26,7 @@ pub mod crypto;
 pub mod engine;
 pub mod http;
 pub mod index;
+pub mod leaktest;
 pub mod model;
 pub mod policy;
 pub mod store;

@@ -18,12 +18,14 @@ const LAYERS: &[(&str, u8)] = &[
     ("authn", 3),
     ("engine", 4),
     ("http", 5),
+    ("leaktest", 5),
     ("cli", 5),
 ];
 
 /// Crates (or paths) that only these modules may name.
 const HOMES: &[(&str, &[&str])] = &[
-    ("cedar_policy", &["policy"]),
+    // the kit judges with an authorizer of its own
+    ("cedar_policy", &["policy", "leaktest"]),
     ("cedar_policy_formatter", &["policy"]),
     ("hnsw_rs", &["index"]),
     ("simsimd", &["index"]),
@@ -33,14 +35,17 @@ const HOMES: &[(&str, &[&str])] = &[
     ("bincode", &["store"]),
     ("axum", &["http"]),
     ("clap", &["cli"]),
-    ("ureq", &["cli"]),
+    ("ureq", &["cli", "leaktest"]),
     ("getrandom", &["crypto"]),
     ("SystemTime", &["clock"]),
     ("Timestamp::now", &["clock"]),
 ];
 
-/// Neighbours that may know one another: nouns carry times, and the command line starts the server.
-const EXCEPTIONS: &[(&str, &str)] = &[("model", "clock"), ("cli", "http")];
+/// Neighbours that may know one another: nouns carry times, and the command line starts the server and the leakage test.
+const EXCEPTIONS: &[(&str, &str)] = &[("model", "clock"), ("cli", "http"), ("cli", "leaktest")];
+
+/// What the leakage test must do without: it is no test if it shares a thought with what it judges.
+const HIDDEN_FROM_LEAKTEST: &[&str] = &["engine", "policy", "index", "store", "audit", "authn", "http", "cli"];
 
 fn sources() -> Vec<(String, PathBuf, String)> {
     fn walk(dir: &Path, found: &mut Vec<PathBuf>) {
@@ -69,7 +74,11 @@ fn sources() -> Vec<(String, PathBuf, String)> {
         })
         .filter(|(module, inside, _)| {
             let name = inside.file_stem().unwrap().to_str().unwrap();
-            module != "lib" && module != "main" && !name.contains("test") && name != "oracle" && name != "samples"
+            module != "lib"
+                && module != "main"
+                && !name.contains("test")
+                && (name != "oracle" || module == "leaktest")
+                && name != "samples"
         })
         .collect()
 }
@@ -114,7 +123,8 @@ fn imports_only_point_down() {
         for name in imported(&code) {
             let Some(other) = layers.get(name.as_str()) else { continue };
             let down = *other < own || name == module || EXCEPTIONS.contains(&(module.as_str(), name.as_str()));
-            if !down {
+            let peeks = module == "leaktest" && HIDDEN_FROM_LEAKTEST.contains(&name.as_str());
+            if !down || peeks {
                 faults.push(format!("{}: {module} (layer {own}) imports {name} (layer {other})", path.display()));
             }
         }

@@ -57,6 +57,7 @@ impl Unlock for Passphrase {
     fn unlock(&self, kind: ProviderKind, parameters: &[u8]) -> Result<Arc<dyn KeyProvider>, KeyError> {
         match kind {
             ProviderKind::Passphrase => Ok(Arc::new(PassphraseKey::again(self, parameters)?)),
+            ProviderKind::Pkcs11 | ProviderKind::Vault => Err(KeyError::Unconfigured(kind)),
         }
     }
 }

@@ -13,20 +13,30 @@
 //! in the background would let several erasures share one renewal, but an erasure would be acknowledged, or its certificate signed,
 //! seconds or minutes before the key is gone.
 
+mod access;
 mod derive;
 mod entropy;
 mod envelope;
+mod escrow;
 mod kdf;
 mod provider;
 mod ring;
 mod ring_file;
+mod token;
+mod vault_transit;
 mod xaes;
 
+pub use access::{Access, Keeper};
+pub(crate) use derive::short;
 pub use entropy::{Entropy, EntropyError, OsEntropy};
 pub use envelope::{DataKey, KEY_ID_BYTES, KeyTag, OVERHEAD_BYTES, Stamp, head_of, key_of, stamp_of};
+pub use escrow::Escrow;
 pub use kdf::{KdfCost, Passphrase, PassphraseKey};
 pub use provider::{KeyProvider, ProviderKind, Unlock};
-pub use ring::{KeyRing, Renewal, WrappedKey, verifies};
+pub use ring::{BucketKey, KeyRing, Renewal, WrappedKey, verifies};
+
+pub use token::{TokenAccess, TokenKey};
+pub use vault_transit::{VaultAccess, VaultKey};
 
 /// Why keys could not be made or opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -52,6 +62,17 @@ pub enum KeyError {
     /// Making one would overwrite another.
     #[error("there is a key file here already; it is not overwritten")]
     Exists,
+    /// The key file needs a provider that nobody said how to reach.
+    #[error(
+        "the key file is kept by the provider `{0}`, which is not configured here: see `[keys]` in the configuration, or set WARDKEEP_PASSPHRASE, WARDKEEP_PKCS11_MODULE and WARDKEEP_PKCS11_PIN, or WARDKEEP_VAULT_ADDRESS and WARDKEEP_VAULT_TOKEN"
+    )]
+    Unconfigured(ProviderKind),
+    /// A provider cannot be used; says what to mend, and no secret.
+    #[error("{0}")]
+    Provider(&'static str),
+    /// The provider's key is not the one that wrapped the file.
+    #[error("the provider's key is not the one that wrapped the key file, or the key file was changed")]
+    WrongKey,
     /// The disk said no.
     #[error("the key file cannot be read or written: {0}")]
     Io(std::io::ErrorKind),

@@ -15,21 +15,29 @@ pub(super) const PARAMETERS_BYTES: usize = 1_024;
 pub enum ProviderKind {
     /// A passphrase, through argon2id.
     Passphrase,
+    /// A key on a PKCS#11 token.
+    Pkcs11,
+    /// A key in HashiCorp Vault's transit engine.
+    Vault,
 }
 
 impl ProviderKind {
-    const ALL: [Self; 1] = [Self::Passphrase];
+    const ALL: [Self; 3] = [Self::Passphrase, Self::Pkcs11, Self::Vault];
 
     /// What the configuration calls it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Passphrase => "passphrase",
+            Self::Pkcs11 => "pkcs11",
+            Self::Vault => "vault",
         }
     }
 
     pub(super) fn byte(self) -> u8 {
         match self {
             Self::Passphrase => 1,
+            Self::Pkcs11 => 2,
+            Self::Vault => 3,
         }
     }
 

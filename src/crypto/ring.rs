@@ -38,14 +38,14 @@ struct Inner {
 
 /// What of the ring can be renewed, as the ring file has it.
 #[derive(Clone)]
-struct Held {
-    generation: u64,
-    epoch: u32,
+pub(super) struct Held {
+    pub(super) generation: u64,
+    pub(super) epoch: u32,
     /// Wraps the bucket keys; renewed at every destruction of a data key, which makes every old copy of a wrapped key noise.
-    key: Arc<DataKey>,
+    pub(super) key: Arc<DataKey>,
     /// The other one, where a renewal was cut short: which of the two counts, the store knows.
-    other: Option<Arc<DataKey>>,
-    provider: Arc<dyn KeyProvider>,
+    pub(super) other: Option<Arc<DataKey>>,
+    pub(super) provider: Arc<dyn KeyProvider>,
 }
 
 /// A ring key on its way: the ring file holds it beside the one in use, until `finish`.
@@ -62,9 +62,24 @@ impl KeyRing {
         let mut root = Zeroizing::new([0; 32]);
         entropy.fill(&mut *root)?;
         let key = Arc::new(DataKey::generate(entropy)?);
-        let ring = Self::assemble(store_id, root, path, Held { generation: 1, epoch: 1, key, other: None, provider });
+        Self::write_new(store_id, root, path, Held { generation: 1, epoch: 1, key, other: None, provider }, entropy)
+    }
+
+    /// A ring of these secrets in a file that is not there yet.
+    pub(super) fn write_new(
+        store_id: [u8; 16],
+        root: Zeroizing<[u8; 32]>,
+        path: &Path,
+        held: Held,
+        entropy: &dyn Entropy,
+    ) -> Result<Self, KeyError> {
+        let ring = Self::assemble(store_id, root, path, held);
         ring.file(&ring.held(), entropy)?.create(path)?;
         Ok(ring)
+    }
+
+    pub(super) fn root(&self) -> &[u8; 32] {
+        &self.0.root
     }
 
     /// Opens the ring in `path`.
@@ -179,21 +194,27 @@ impl KeyRing {
     pub fn wrap_bucket(
         &self,
         number: u8,
-        bucket: &DataKey,
+        bucket: &BucketKey,
         renewal: Option<&Renewal>,
         entropy: &dyn Entropy,
     ) -> Result<Vec<u8>, KeyError> {
         let key = renewal.map_or_else(|| self.0.held.read().key.clone(), |renewal| renewal.next.clone());
-        let mut plain = Zeroizing::new(bucket.id().to_vec());
-        plain.extend_from_slice(bucket.secret());
+        let mut plain = Zeroizing::new(bucket.key.id().to_vec());
+        plain.extend_from_slice(bucket.key.secret());
+        plain.extend_from_slice(&bucket.epoch.to_le_bytes());
         seal(&key, &self.bucket_place(&[number]), &plain, entropy)
     }
 
     /// Unwraps the key of bucket `number`.
-    pub fn unwrap_bucket(&self, number: u8, wrapped: &[u8]) -> Result<DataKey, SealError> {
+    pub fn unwrap_bucket(&self, number: u8, wrapped: &[u8]) -> Result<BucketKey, SealError> {
         let plain = self.ring_key_of(wrapped).ok_or(SealError)?.open(&self.bucket_place(&[number]), wrapped)?;
-        let (id, key) = plain.split_first_chunk().ok_or(SealError)?;
-        Ok(DataKey::new(*id, Zeroizing::new(key.try_into().map_err(|_| SealError)?)))
+        let (key, epoch) = ring_key(&plain).ok_or(SealError)?;
+        Ok(BucketKey { key, epoch: u32::from_le_bytes(epoch.try_into().map_err(|_| SealError)?) })
+    }
+
+    /// The epoch that holds once a renewal is finished.
+    pub fn epoch_after(&self, renewal: Option<&Renewal>) -> u32 {
+        renewal.map_or_else(|| self.epoch(), |renewal| renewal.alone.header.epoch)
     }
 
     /// Wraps a data key of `scope`, the keyed name of its owner, by the key of its bucket.
@@ -352,6 +373,15 @@ fn seal(key: &DataKey, place: &[&[u8]], plain: &[u8], entropy: &dyn Entropy) -> 
     key.seal(&nonce, place, plain).map_err(|SealError| KeyError::Damaged)
 }
 
+/// What wraps the data keys of one bucket.
+#[derive(Clone)]
+pub struct BucketKey {
+    /// The key.
+    pub key: Arc<DataKey>,
+    /// The epoch up to which no data key that lay in the bucket can be unwrapped from an old copy.
+    pub epoch: u32,
+}
+
 /// A data key as it comes out of its wrap, with the keyed name of whom it belongs to.
 #[derive(Clone)]
 pub struct WrappedKey {
@@ -451,16 +481,16 @@ mod tests {
         assert_eq!(&**opened.sealer("audit").open(b"7", &sealed).unwrap(), b"entry");
         assert!(opened.sealer("manifest").open(b"7", &sealed).is_err());
         assert!(opened.sealer("audit").open(b"8", &sealed).is_err());
-        let (bucket, key) = (data_key(), data_key());
+        let (bucket, key) = (bucket_key(), data_key());
         let wrapped = made.wrap_bucket(7, &bucket, None, &OsEntropy).unwrap();
         assert!(opened.unwrap_bucket(8, &wrapped).is_err());
         let again = opened.unwrap_bucket(7, &wrapped).unwrap();
-        assert_eq!((again.id(), again.secret()), (bucket.id(), bucket.secret()));
+        assert_eq!((again.key.id(), again.key.secret(), again.epoch), (bucket.key.id(), bucket.key.secret(), 4));
         let data = WrappedKey { scope: [5; 16], epoch: 3, key: Arc::new(key) };
-        let wrapped = made.wrap(&bucket, &data, &OsEntropy).unwrap();
-        let unwrapped = opened.unwrap(Some(&again), data.key.id(), &wrapped).unwrap();
+        let wrapped = made.wrap(&bucket.key, &data, &OsEntropy).unwrap();
+        let unwrapped = opened.unwrap(Some(&again.key), data.key.id(), &wrapped).unwrap();
         assert_eq!((unwrapped.scope, unwrapped.epoch, unwrapped.key.secret()), ([5; 16], 3, data.key.secret()));
-        assert!(opened.unwrap(Some(&again), [0; 16], &wrapped).is_err());
+        assert!(opened.unwrap(Some(&again.key), [0; 16], &wrapped).is_err());
         assert!(opened.unwrap(None, data.key.id(), &wrapped).is_err());
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     }
@@ -508,6 +538,10 @@ mod tests {
         assert_eq!((opened.generation(), opened.verifier(b"s")), (2, ring.verifier(b"s")));
     }
 
+    fn bucket_key() -> BucketKey {
+        BucketKey { key: Arc::new(data_key()), epoch: 4 }
+    }
+
     fn data_key() -> DataKey {
         DataKey::generate(&OsEntropy).unwrap()
     }
@@ -516,7 +550,7 @@ mod tests {
     fn a_renewed_ring_key_opens_nothing_old_and_the_file_holds_both_only_until_it_is_finished() {
         let (_dir, path, ring) = fresh();
         let open = || KeyRing::open(&path, &phrase("correct horse")).unwrap();
-        let bucket = data_key();
+        let bucket = bucket_key();
         let old = ring.wrap_bucket(1, &bucket, None, &OsEntropy).unwrap();
         let renewal = ring.begin(1, &OsEntropy).unwrap();
         let new = ring.wrap_bucket(1, &bucket, Some(&renewal), &OsEntropy).unwrap();
@@ -535,7 +569,7 @@ mod tests {
         for finished in [false, true] {
             let (_dir, path, ring) = fresh();
             let open = || KeyRing::open(&path, &phrase("correct horse")).unwrap();
-            let bucket = data_key();
+            let bucket = bucket_key();
             let old = ring.wrap_bucket(1, &bucket, None, &OsEntropy).unwrap();
             let renewal = ring.begin(1, &OsEntropy).unwrap();
             let new = ring.wrap_bucket(1, &bucket, Some(&renewal), &OsEntropy).unwrap();

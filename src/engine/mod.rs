@@ -1,5 +1,6 @@
 //! The use cases: the only module that knows the order of steps. Knows nothing of HTTP; async happens outside.
 
+mod backup;
 mod callers;
 mod cap;
 mod certificate;
@@ -21,11 +22,13 @@ mod kept;
 #[cfg(test)]
 mod kept_tests;
 mod loading;
+mod keys;
 mod log;
 mod policies;
 mod recover;
 mod refusal;
 mod retrieve;
+mod rotation;
 mod sign_in;
 #[cfg(test)]
 mod tests;
@@ -36,6 +39,7 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
 
+pub use backup::{RestoreError, restore};
 pub use callers::{Issued, Listed};
 pub use cap::Bound;
 pub use certificate::{Certificate, NotCertified};
@@ -51,12 +55,13 @@ pub use erase::{Erased, Erasure, Own, StillNamed};
 pub use explain::{Assumed, Explained, Tried, Why};
 pub use gate::{Release, Released, Scope};
 pub use grant::{
-    Asked, Detail, Erase, Explain, Grant, Ingest, ManageCallers, ManageCollections, ManageEntities, ManagePolicies,
-    Offline, Operation, Read, ReadAudit, Search,
+    Asked, Detail, Erase, Explain, Grant, Ingest, ManageCallers, ManageCollections, ManageEntities, ManageKeys,
+    ManagePolicies, Offline, Operation, Read, ReadAudit, Search,
 };
 pub use history::{Edition, History, Version};
 pub use ingest::{Draft, Ingested, Line, Mode};
 pub use journal::Receipt;
+pub use keys::{KeyStatus, RotationState};
 pub use log::{Page, Sieve};
 pub use policies::{Activated, Allow};
 pub use recover::{Environment, Founding, OpenError, Progress, origin_of};
@@ -124,11 +129,12 @@ pub struct Wardkeep {
     world: Arc<RwLock<World>>,
     /// Under a lock of their own, so that signing in never waits for a search or a change.
     keys: Arc<RwLock<Keys>>,
-    journal: Journal,
+    journal: Arc<Journal>,
     graphs: graphs::Graphs,
     keeper: keeper::Keeper,
+    rotation: rotation::Rotation,
     /// One change at a time is checked and written, so that what was checked still holds when it is written.
-    writing: Mutex<()>,
+    writing: Arc<Mutex<()>>,
     failures: sign_in::Failures,
     limits: Limits,
     clock: Arc<dyn Clock>,

@@ -315,6 +315,27 @@ mod erasing {
     }
 
     #[test]
+    fn after_a_rotation_no_old_copy_opens_with_any_key_that_is_left_and_all_that_is_stored_does() {
+        let bench = Bench::with(Environment::default());
+        bench.ingest(&(0..40).map(|n| line(n, n / 3)).collect::<Vec<_>>());
+        bench.engine.put_entities(&bench.caller(), &NOWHERE, &[patient("p1")]).unwrap();
+        let (before, some) = (bench.copied(), [bench.stored(0), bench.stored(35)]);
+        let own = Entity::bare(EntityUid::new("Patient", "p1"));
+        let control = Forensics::of(bench.engine.store.ring(), &[&before]);
+        assert!(some.iter().all(|r| control.reads_in(&notes(), r)) && control.reads_entity_as(&own));
+        let keys = bench.engine.authorise_keys(&bench.caller(), &NOWHERE).unwrap();
+        bench.engine.rotate_keys(&keys).unwrap();
+        bench.engine.settle_rotation();
+        let status = bench.engine.key_status(&keys).unwrap();
+        assert_eq!((status.state, status.renewed), (RotationState::Current, status.data_keys));
+        let old = Forensics::of(bench.engine.store.ring(), &[&before]);
+        assert!(!some.iter().any(|r| old.reads_in(&notes(), r)) && !old.reads_entity_as(&own));
+        let now = Forensics::of(bench.engine.store.ring(), &[&bench.dir()]);
+        assert!(some.iter().all(|r| now.reads_in(&notes(), r)) && now.reads_entity_as(&own));
+        assert!(bench.engine.store.verify().unwrap().is_sound());
+    }
+
+    #[test]
     fn what_still_speaks_of_an_erased_patient_is_named() {
         let bench = Bench::with(Environment::default());
         let mut source = BundleSource { schema: SCHEMA.into(), policies: POLICIES.into(), ..crate::policy::starter() };

@@ -103,7 +103,10 @@ fn one_record_of_a_patient_goes_for_good_and_the_others_lie_under_a_fresh_key() 
     store.roll_keys(&collection().name, std::slice::from_ref(&gone.record.id)).unwrap();
     let resealed = store.reseal_records(&collection().name, &ids, at()).unwrap();
     assert!(resealed.taken == ids.len() && ids.len() >= 2);
-    let changes = [resealed.change.unwrap(), store.erase_records(&collection().name, &[gone.record.id.clone()], at())];
+    let changes = [
+        resealed.change.unwrap(),
+        store.erase_records(&collection().name, std::slice::from_ref(&gone.record.id), at()),
+    ];
     store.commit(&changes, &[], 0).unwrap();
     assert!(store.verify().unwrap().is_sound());
     let old = Forensics::of(store.ring(), &[&before]);
@@ -258,7 +261,7 @@ impl Forensics {
                     continue;
                 }
                 ids.extend(bytes.get(at + 1..at + 1 + KEY_ID_BYTES).map(|id| KeyTag::try_from(id).unwrap()));
-                if let Some(wrapped) = sealed(48).filter(|wrapped| ring.hangs_on(wrapped).is_some()) {
+                if let Some(wrapped) = sealed(52).filter(|wrapped| ring.hangs_on(wrapped).is_some()) {
                     ring_keys.insert(ring.hangs_on(wrapped));
                     buckets.extend((0..=255).filter_map(|number| ring.unwrap_bucket(number, wrapped).ok()));
                 }
@@ -274,7 +277,7 @@ impl Forensics {
             };
             let data_key = |wrapped: &[u8]| {
                 let under = crypto::key_of(wrapped)?;
-                let bucket = buckets.iter().find(|bucket| bucket.id() == under);
+                let bucket = buckets.iter().map(|bucket| &*bucket.key).find(|bucket| bucket.id() == under);
                 if bucket.is_none() && ring.hangs_on(wrapped).is_none() {
                     return None;
                 }

@@ -9,9 +9,9 @@ use std::{
 
 use parking_lot::RwLock;
 
-use super::{Kind, StoreError, draft::Draft, names};
+use super::{Census, Kind, StoreError, draft::Draft, names};
 use crate::{
-    crypto::{DataKey, Entropy, KeyRing, KeyTag, Renewal, WrappedKey},
+    crypto::{BucketKey, DataKey, Entropy, KeyRing, KeyTag, Renewal, WrappedKey},
     model::SealError,
 };
 
@@ -38,7 +38,7 @@ struct Keys {
 /// The data keys whose ids begin with one byte, and what wraps them.
 #[derive(Default)]
 struct Bucket {
-    wrapping: Option<Arc<DataKey>>,
+    wrapping: Option<BucketKey>,
     keys: HashMap<KeyTag, Held>,
 }
 
@@ -51,7 +51,7 @@ struct Held {
 
 /// What a commit does to the wraps, not yet durable.
 pub(super) struct Rewrapped {
-    buckets: BTreeMap<u8, Arc<DataKey>>,
+    buckets: BTreeMap<u8, BucketKey>,
     /// Whether every bucket hangs on a new ring key.
     renewed: bool,
 }
@@ -67,7 +67,7 @@ impl Keychain {
     pub(super) fn load_bucket(&self, number: u8, wrapped: &[u8]) -> Result<(), StoreError> {
         let damaged = |_| StoreError::Damaged { kind: Kind::KeyBucket, name: hex::encode([number]) };
         let key = self.ring.unwrap_bucket(number, wrapped).map_err(damaged)?;
-        self.keys.write().bucket_mut(number)?.wrapping = Some(Arc::new(key));
+        self.keys.write().bucket_mut(number)?.wrapping = Some(key);
         Ok(())
     }
 
@@ -77,7 +77,7 @@ impl Keychain {
         let direct = self.ring.hangs_on(wrapped).is_some();
         let mut keys = self.keys.write();
         let bucket = keys.bucket_mut(number(&id))?;
-        let data = self.ring.unwrap(bucket.wrapping.as_deref(), id, wrapped).map_err(damaged)?;
+        let data = self.ring.unwrap(bucket.wrapping.as_ref().map(|b| &*b.key), id, wrapped).map_err(damaged)?;
         keys.hold(Held { data, pending: None, direct })
     }
 
@@ -99,6 +99,26 @@ impl Keychain {
     pub(super) fn roll(&self, id: KeyTag) -> Result<(), StoreError> {
         let owner = self.owner(id).ok_or(StoreError::Stale)?;
         self.make(owner, self.ring.epoch(), |_| None).map(drop)
+    }
+
+    /// How far a rotation is.
+    pub(super) fn census(&self) -> Census {
+        let (keys, epoch) = (self.keys.read(), self.ring.epoch());
+        let mut census = Census { epoch, data_keys: 0, behind: 0, buckets: Vec::new() };
+        for (number, bucket) in (0..=u8::MAX).zip(&keys.buckets) {
+            census.data_keys += bucket.durable().count();
+            census.behind += bucket.keys.values().filter(|k| k.pending.is_none() && k.data.epoch < epoch).count();
+            if bucket.wrapping.as_ref().is_some_and(|wrapping| wrapping.epoch < epoch) {
+                census.buckets.push((number, bucket.keys.len()));
+            }
+        }
+        census
+    }
+
+    /// Whether a key is to be renewed.
+    pub(super) fn is_behind(&self, id: KeyTag) -> bool {
+        let epoch = self.ring.epoch();
+        self.keys.read().held(&id).is_some_and(|held| held.data.epoch < epoch)
     }
 
     /// To whom a key belongs.
@@ -134,42 +154,49 @@ impl Keychain {
         Ok(())
     }
 
-    /// Puts wraps into a draft: the keys that are new in it by their buckets' keys; and where a renewal comes with it, every key of the
-    /// buckets that lose one, and every bucket, anew.
+    /// Puts wraps into a draft: the keys that are new in it by their buckets' keys; the keys of `renewed` buckets anew; and where the ring
+    /// key is renewed with it, every bucket.
     pub(super) fn rewrap(
         &self,
         draft: &mut Draft<'_>,
         now: &Carried,
         gone: &HashSet<KeyTag>,
+        renewed: &BTreeSet<u8>,
         renewal: Option<&Renewal>,
     ) -> Result<Rewrapped, StoreError> {
         let keys = self.keys.read();
         let mut rewrapped = Rewrapped { buckets: BTreeMap::new(), renewed: renewal.is_some() };
         let mut wrap: BTreeSet<KeyTag> = now.iter().map(|(id, _)| *id).collect();
+        for number in renewed {
+            let bucket = keys.bucket(*number)?;
+            let epoch = bucket.epoch_without(gone).unwrap_or(u32::MAX).min(self.ring.epoch_after(renewal));
+            rewrapped.buckets.insert(*number, self.bucket_key(epoch)?);
+            wrap.extend(bucket.durable());
+        }
         if renewal.is_some() {
-            for lost in gone.iter().map(number).collect::<BTreeSet<u8>>() {
-                rewrapped.buckets.insert(lost, Arc::new(DataKey::generate(&*self.entropy)?));
-                wrap.extend(keys.bucket(lost)?.durable());
-            }
             wrap.extend(keys.buckets.iter().flat_map(Bucket::direct));
         }
         for id in wrap.iter().filter(|id| !gone.contains(*id)) {
             let bucket = self.wrapping(&keys, &mut rewrapped, number(id))?;
             let data = &keys.held(id).ok_or(StoreError::Stale)?.data;
-            draft.put_foreign(&names::data_key(*id), &self.ring.wrap(&bucket, data, &*self.entropy)?)?;
+            draft.put_foreign(&names::data_key(*id), &self.ring.wrap(&bucket.key, data, &*self.entropy)?)?;
         }
         self.write_buckets(draft, &keys, &rewrapped, renewal)?;
         Ok(rewrapped)
     }
 
     /// The key of a bucket; made now if it has none.
-    fn wrapping(&self, keys: &Keys, rewrapped: &mut Rewrapped, number: u8) -> Result<Arc<DataKey>, StoreError> {
+    fn wrapping(&self, keys: &Keys, rewrapped: &mut Rewrapped, number: u8) -> Result<BucketKey, StoreError> {
         if let Some(key) = rewrapped.buckets.get(&number).or(keys.bucket(number)?.wrapping.as_ref()) {
             return Ok(key.clone());
         }
-        let key = Arc::new(DataKey::generate(&*self.entropy)?);
+        let key = self.bucket_key(self.ring.epoch())?;
         rewrapped.buckets.insert(number, key.clone());
         Ok(key)
+    }
+
+    fn bucket_key(&self, epoch: u32) -> Result<BucketKey, StoreError> {
+        Ok(BucketKey { key: Arc::new(DataKey::generate(&*self.entropy)?), epoch })
     }
 
     fn write_buckets(
@@ -189,6 +216,13 @@ impl Keychain {
             draft.put_foreign(&names::key_bucket(number), &wrapped)?;
         }
         Ok(())
+    }
+
+    /// Every key that a commit holds, each in the form in which a change carries it.
+    pub(super) fn all(&self) -> Result<Carried, StoreError> {
+        let keys = self.keys.read();
+        let held = keys.buckets.iter().flat_map(|bucket| &bucket.keys).filter(|(_, held)| held.pending.is_none());
+        held.map(|(id, held)| Ok((*id, self.ring.carry(&held.data, &*self.entropy)?))).collect()
     }
 
     /// What a durable commit did to the keys: `now` are there, `gone` are destroyed.
@@ -254,13 +288,18 @@ impl Bucket {
         self.keys.iter().filter(|(_, held)| held.pending.is_none()).map(|(id, _)| *id)
     }
 
+    /// The earliest epoch of the keys that are there once some are gone: until those are renewed too, so is the bucket's.
+    fn epoch_without(&self, gone: &HashSet<KeyTag>) -> Option<u32> {
+        self.keys.iter().filter(|(id, _)| !gone.contains(*id)).map(|(_, held)| held.data.epoch).min()
+    }
+
     fn direct(&self) -> impl Iterator<Item = KeyTag> {
         self.keys.iter().filter(|(_, held)| held.direct).map(|(id, _)| *id)
     }
 }
 
 /// The bucket of a data key.
-fn number(id: &KeyTag) -> u8 {
+pub(super) fn number(id: &KeyTag) -> u8 {
     let [first, ..] = id;
     *first
 }

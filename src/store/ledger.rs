@@ -170,6 +170,8 @@ pub(super) struct Ledger {
     pub(super) outbox: BTreeSet<u64>,
     /// A write failed: nothing more is written until the store is opened anew.
     pub(super) halted: bool,
+    /// Rows that commits touched since somebody began to copy all of them.
+    pub(super) watched: Option<BTreeSet<Vec<u8>>>,
 }
 
 impl Ledger {

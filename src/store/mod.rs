@@ -6,6 +6,7 @@
 //! of each kind, and a keyed sum over all of them) in one durable batch. The manifest outside the engine remembers how
 //! far the engine was, so that an older copy of either is refused.
 
+mod backup;
 mod change;
 mod codec;
 mod crew;
@@ -21,6 +22,7 @@ mod ledger;
 mod load;
 mod manifest;
 mod names;
+mod rotate;
 mod sled_engine;
 mod vault;
 mod verify;
@@ -37,7 +39,8 @@ pub(crate) mod key_tests;
 #[cfg(test)]
 mod tests;
 
-pub use change::{Change, Moved, Row, RowKey};
+pub use backup::{BackupError, Copying, LogCut, Plan, Restored, Taken, restore};
+pub use change::{Change, Moved, RingKey, Row, RowKey, Wraps};
 pub use codec::{Bytes, StoredBundle, StoredRecord};
 pub use derived::{Derived, Published, Reading, Writing};
 pub use disk::{Disk, RealDisk};
@@ -47,6 +50,7 @@ pub use evidence::Evidence;
 pub use load::{Intake, SealedRecord, StoredName};
 pub use manifest::Manifest;
 pub use names::Kind;
+pub use rotate::Census;
 pub use vault::{OpenOptions, Store};
 pub use verify::{Damage, Report, Shortfall};
 pub use write::Resealed;

@@ -112,9 +112,12 @@ fn kind(change: &Change) -> usize {
         Change::PutApiKey { .. } => 7,
         Change::RemoveApiKey { .. } => 8,
         Change::Reseal { .. } => 9,
+        Change::Rotate { .. } => 10,
+        Change::RenewWraps { .. } => 11,
+        Change::Restore { .. } => 12,
     }
 }
-const KINDS: usize = 10;
+const KINDS: usize = 13;
 
 #[test]
 fn replaying_all_changes_of_every_kind_into_an_empty_store_gives_the_same_state() {
@@ -144,11 +147,17 @@ fn replaying_all_changes_of_every_kind_into_an_empty_store_gives_the_same_state(
     store.roll_keys(&c.name, &others).unwrap();
     act(store.reseal_records(&c.name, &others, at()).unwrap().change.unwrap());
     act(store.erase_records(&c.name, &[record(11, 1).record.id], at()));
+    act(store.rotate(at()));
+    act(store.renew_ring_key(at()));
     act(store.remove_entities(&[patient(1)], at()));
     act(store.put_entities(&[entity(1)], at()).unwrap());
     act(store.remove_api_key(&api_key(1).key_id, at()));
     act(store.put_collection(&collection(), at()).unwrap());
     act(store.put_bundle(2, &bundle("b"), at()).unwrap());
+    let Change::PutRecords { at: when, keys, rows } = store.put_records(&c, &records(50..60), at()).unwrap() else {
+        panic!()
+    };
+    act(Change::Restore { at: when, keys, rows });
     act(store.put_api_key(&api_key(2), at()).unwrap());
     // a second collection with records of the same ids and patients, gone again, and one that came back under its name
     let short_lived = Collection { name: "short-lived".parse().unwrap(), ..collection() };

@@ -1,7 +1,7 @@
 //! The store itself: opened whole and checked, one writer, many readers.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeSet, HashSet},
     fs::{self, File},
     path::{Path, PathBuf},
     sync::{
@@ -14,7 +14,8 @@ use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 
 use super::{
-    Change, Derived, Disk, Engine, Intake, Kind, Manifest, RealDisk, SealedRecord, StoreError,
+    Change, Derived, Disk, Engine, Intake, Kind, Manifest, RealDisk, RingKey, SealedRecord, StoreError,
+    change::Demand,
     draft::Draft,
     keychain::{self, Carried, Keychain},
     layout::Layout,
@@ -82,10 +83,19 @@ impl Store {
         provider: impl FnOnce() -> Result<Arc<dyn KeyProvider>, KeyError>,
         options: &OpenOptions,
     ) -> Result<Self, StoreError> {
+        Self::create_around(dir, |keyring| KeyRing::create(keyring, provider()?, &*options.entropy), options)
+    }
+
+    /// The same around a ring that `make` writes.
+    pub(super) fn create_around(
+        dir: &Path,
+        make: impl FnOnce(&Path) -> Result<KeyRing, KeyError>,
+        options: &OpenOptions,
+    ) -> Result<Self, StoreError> {
         let layout = Layout::new(dir);
         layout.make()?;
         let lock = layout.take_lock()?;
-        let ring = KeyRing::create(&layout.keyring(), provider()?, &*options.entropy)?;
+        let ring = make(&layout.keyring())?;
         let engine = SledEngine::open(&layout.engine(), options.cache_bytes, options.disk.clone())?;
         let account = Account::default();
         engine.commit(vec![(META.to_vec(), Some(account.seal(&ring)?))])?;
@@ -239,19 +249,23 @@ impl Store {
         outbox.iter().try_for_each(|(n, frame)| draft.put_foreign(&names::outbox(*n), frame))?;
         let (now, gone) = keys_of(&draft)?;
         self.keychain.admit(&now)?;
-        let renewal = match gone.is_empty() {
-            true => None,
-            false => Some(self.ring.begin(self.ring.epoch(), &*self.entropy)?),
+        let demand = WrapDemand::of(changes, &gone);
+        let renewal = match demand.ring {
+            RingKey::Kept => None,
+            RingKey::Renewed => Some(self.ring.begin(self.ring.epoch().saturating_add(demand.epochs), &*self.entropy)?),
         };
         if renewal.is_some() || replaces_records(&draft) {
             // gone before it is acknowledged, and before anything else is: if the commit then fails, it is made again from what is there
             self.derived.discard()?;
         }
-        let rewrapped = self.keychain.rewrap(&mut draft, &now, &gone, renewal.as_ref())?;
+        let rewrapped = self.keychain.rewrap(&mut draft, &now, &gone, &demand.buckets, renewal.as_ref())?;
         let account = ledger.account.after(&draft, changes.len() as u64, &self.ring);
         let sealed = account.seal(&self.ring)?;
         let (mut batch, counts) = draft.into_parts();
         batch.push((META.to_vec(), Some(sealed)));
+        if let Some(watched) = &mut ledger.watched {
+            watched.extend(batch.iter().map(|(key, _)| key.clone()));
+        }
         self.engine.commit(batch).inspect_err(|_| ledger.halted = true)?;
         // from here on nothing hangs on the old ring key: a crash before it is forgotten is mended when the store opens
         renewal.map_or(Ok(()), |renewal| self.ring.finish(renewal)).inspect_err(|_| ledger.halted = true)?;
@@ -375,6 +389,37 @@ enum Nobody {}
 impl Intake for Nobody {
     fn take(&self, _: &SealedRecord<'_>) -> Result<(), StoreError> {
         match *self {}
+    }
+}
+
+/// What a commit's changes ask of the wraps, together.
+struct WrapDemand {
+    buckets: BTreeSet<u8>,
+    ring: RingKey,
+    epochs: u32,
+}
+
+impl WrapDemand {
+    fn of(changes: &[Change], gone: &HashSet<KeyTag>) -> Self {
+        let mut all = Self { buckets: BTreeSet::new(), ring: RingKey::Kept, epochs: 0 };
+        let lost = || gone.iter().map(keychain::number);
+        for change in changes {
+            match change.demand() {
+                Demand::WhereLost if !gone.is_empty() => {
+                    all.buckets.extend(lost());
+                    all.ring = RingKey::Renewed;
+                }
+                Demand::Nothing | Demand::WhereLost => {}
+                Demand::NewEpoch => (all.ring, all.epochs) = (RingKey::Renewed, 1),
+                Demand::Renew(buckets, ring) => {
+                    all.buckets.extend(buckets);
+                    if ring == RingKey::Renewed {
+                        all.ring = ring;
+                    }
+                }
+            }
+        }
+        all
     }
 }
 

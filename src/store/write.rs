@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use zeroize::Zeroizing;
 
 use super::{
-    Change, Kind, Moved, Row, RowKey, Store, StoreError, StoredBundle, StoredRecord, codec,
+    Change, Kind, Moved, Row, RowKey, Store, StoreError, StoredBundle, StoredRecord, Wraps, codec,
     keychain::Sealing,
     load,
     names::{self, Owner},
@@ -85,11 +85,17 @@ impl Store {
         ids: &[RecordId],
         at: Instant,
     ) -> Result<Resealed, StoreError> {
-        self.reseal(ids.iter().map(|id| self.names.record(collection, id)), at)
+        self.reseal(ids.iter().map(|id| self.names.record(collection, id)), Wraps::Now, limits::COMMIT_LINES, at)
     }
 
     /// Seals rows anew, as many as fit one commit. Those that went, or lie under the right key, are passed over.
-    pub(super) fn reseal(&self, rows: impl Iterator<Item = RowKey>, at: Instant) -> Result<Resealed, StoreError> {
+    pub(super) fn reseal(
+        &self,
+        rows: impl Iterator<Item = RowKey>,
+        wraps: Wraps,
+        most: usize,
+        at: Instant,
+    ) -> Result<Resealed, StoreError> {
         let (mut keys, mut moved, mut taken, mut bytes) = (BTreeMap::new(), Vec::new(), 0, 0);
         for name in rows {
             taken += 1;
@@ -99,11 +105,12 @@ impl Store {
                 keys.extend(sealing.pending.map(|carried| (sealing.key.id(), carried)));
                 moved.push(row);
             }
-            if moved.len() >= limits::COMMIT_LINES || bytes >= limits::COMMIT_BYTES {
+            if moved.len() >= most || bytes >= limits::COMMIT_BYTES {
                 break;
             }
         }
-        let change = (!moved.is_empty()).then(|| Change::Reseal { at, keys: keys.into_iter().collect(), rows: moved });
+        let keys = keys.into_iter().collect();
+        let change = (!moved.is_empty()).then_some(Change::Reseal { at, wraps, keys, rows: moved });
         Ok(Resealed { change, taken })
     }
 

@@ -654,6 +654,12 @@ mod misfits {
         shows(&server, false);
         let server = server.restart();
         shows(&server, false);
+        // other policies under the same schema: what did not fit before does not fit now
+        let mut again = stricter;
+        again["policies"] = json!(again["policies"].as_str().unwrap().to_owned() + "// the same, once more");
+        assert_eq!(server.root().put("/v1/policies", &again).expect(409).code(), "stored_data_invalid");
+        server.root().put("/v1/policies?allow_invalid=true", &again).ok();
+        shows(&server, false);
         server.root().put("/v1/entities", &patient(json!({"consents": true, "since": 7}))).ok();
         shows(&server, true);
     }

@@ -1,0 +1,103 @@
+//! The kit against a target that leaks on purpose, one flaw at a time, and against its honest twin: a kit that misses a flaw is broken.
+
+mod leaky;
+
+use std::{cell::Cell, collections::BTreeSet};
+
+use super::{
+    Effort, Outcome, PROBES, Plan, Run, report, run,
+    target::Target,
+    world::{World, hospital},
+};
+use leaky::{FLAWS, Flaw, Leaky};
+
+/// Records of the hospital that is asked about: small, so that the judge within the leaky target keeps up.
+const RECORDS: usize = 160;
+const SEEDS: u64 = 20;
+
+fn plan(seed: u64, only: &[&str]) -> Plan {
+    Plan {
+        seed,
+        effort: Effort::Quick,
+        only: only.iter().map(|p| (*p).to_owned()).collect(),
+        restarts: Some(3),
+        live: false,
+        command: format!("control --seed {seed}"),
+    }
+}
+
+fn attack(world: &World, seed: u64, only: &[&str], flaw: Option<Flaw>) -> Run {
+    let opened = Cell::new(seed);
+    let open = || {
+        opened.set(opened.get() + 1_000);
+        Ok(Box::new(Leaky::new(flaw, opened.get())) as Box<dyn Target>)
+    };
+    run(&plan(seed, only), world, &open, &mut |_, _| {}).unwrap()
+}
+
+/// 20 seeds where `WARDKEEP_TESTS=full` is set, one otherwise.
+fn seeds() -> std::ops::RangeInclusive<u64> {
+    let full = std::env::var("WARDKEEP_TESTS").is_ok_and(|v| v == "full");
+    1..=if full { SEEDS } else { 1 }
+}
+
+#[test]
+fn every_planted_flaw_is_found_by_the_probe_made_for_it_and_by_every_seed() {
+    assert!(FLAWS.len() >= 10);
+    for seed in seeds() {
+        let world = hospital(RECORDS, 16, seed);
+        for (flaw, probe) in FLAWS {
+            let run = attack(&world, seed, &[probe], Some(*flaw));
+            let [outcome] = &run.outcomes[..] else { panic!("{probe} did not run") };
+            assert_eq!(outcome.broken, None, "{flaw:?}, seed {seed}");
+            assert!(outcome.violations > 0, "seed {seed}: {probe} does not find {flaw:?}: {outcome:?}");
+            assert!(!outcome.findings.is_empty() && outcome.findings[0].reproduction.contains(probe));
+        }
+    }
+}
+
+#[test]
+fn the_honest_twin_comes_out_clean_of_every_probe() {
+    for seed in seeds() {
+        let run = attack(&hospital(RECORDS, 16, seed), seed, &[], None);
+        for outcome in &run.outcomes {
+            assert_eq!(outcome.broken, None, "{}", outcome.probe);
+            assert_eq!(outcome.violations, 0, "seed {seed}: {outcome:?}");
+            assert!(outcome.trials > 0, "seed {seed}: {} asked nothing: {outcome:?}", outcome.probe);
+        }
+    }
+}
+
+#[test]
+fn a_finding_names_ids_and_kinds_and_no_text_of_a_record() {
+    let world = hospital(RECORDS, 16, 7);
+    let run = attack(&world, 7, &["cross-patient", "twin-worlds"], Some(Flaw::NoFilter));
+    let told = [report::terminal(&run), report::json(&run).to_string(), report::junit(&run), report::html(&run)];
+    for text in &told {
+        assert!(text.contains("rec-"), "{text}");
+        for record in &world.records {
+            assert!(!text.contains(&record.text), "{text}");
+        }
+    }
+}
+
+#[test]
+fn a_run_is_repeated_by_its_seed() {
+    let world = hospital(RECORDS, 16, 3);
+    let found = |seed| {
+        let run = attack(&world, seed, &["cross-patient"], Some(Flaw::NoFilter));
+        run.outcomes.iter().map(|o: &Outcome| (o.asked, o.violations, o.findings.clone())).collect::<Vec<_>>()
+    };
+    assert_eq!(found(3), found(3));
+    assert_ne!(found(3), found(4));
+}
+
+#[test]
+fn each_probe_has_a_name_of_its_own_and_words_for_people() {
+    let names: BTreeSet<_> = PROBES.iter().map(|p| p.name).collect();
+    assert_eq!(names.len(), PROBES.len());
+    assert!(PROBES.iter().all(|p| !p.title.is_empty() && p.about.ends_with('.')));
+    // a flaw for each, so that none is never seen to find anything
+    let with_flaw: BTreeSet<_> = FLAWS.iter().map(|(_, probe)| *probe).collect();
+    assert_eq!(names, with_flaw);
+}

@@ -1,0 +1,420 @@
+//! Who may see what, by Cedar's authorizer alone: the kit's own reading of bundle and entities, sharing no code with what it judges. Where an
+//! entity that is not stored could lift a prohibition unseen (`has`, `in`), it says that it does not know.
+
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    str::FromStr as _,
+};
+
+use cedar_policy::{
+    Authorizer, Context, Decision, Effect, Entities, EntityId, EntityTypeName, EntityUid, PolicyId, PolicySet, Request,
+    Schema, SchemaFragment, SlotId,
+};
+use serde_json::{Map, Value as Json, json};
+
+use super::{
+    target::{Caller, Trouble},
+    world::{Record, Rules, World, reference},
+};
+use crate::clock::Clock;
+
+/// What Cedar says of one caller and one record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// May be served, by these permits.
+    Permitted(Vec<String>),
+    /// Must not be.
+    Forbidden,
+    /// Something that the answer might hang on is not stored.
+    Unsettled,
+}
+
+/// A world's rules and people, ready to be asked.
+pub struct Oracle {
+    policies: PolicySet,
+    entities: Entities,
+    /// Names and caps by policy.
+    notes: HashMap<PolicyId, Note>,
+    context: BTreeMap<String, BTreeSet<String>>,
+    collection: String,
+    /// Attributes that policies name: what a decision may hang on.
+    lens: Lens,
+    missing: HashSet<(String, String)>,
+    now: String,
+    remembered: RefCell<HashMap<(String, String), Verdict>>,
+}
+
+#[derive(Default, Clone)]
+struct Note {
+    name: String,
+    max_records: Option<u64>,
+    max_patients: Option<u64>,
+}
+
+struct Lens {
+    words: HashSet<String>,
+    /// Policies name single records or documents: nothing is remembered.
+    single: bool,
+}
+
+fn broken(what: &str, why: &dyn std::fmt::Display) -> Trouble {
+    Trouble::Broken(format!("{what}: {why}"))
+}
+
+impl Oracle {
+    /// Reads a world. `without` names entities that it is to do without.
+    pub fn read(world: &World) -> Result<Self, Trouble> {
+        let schema = Schema::from_cedarschema_str(&world.rules.schema).map_err(|e| broken("schema", &e))?.0;
+        let shape = SchemaFragment::from_cedarschema_str(&world.rules.schema).map_err(|e| broken("schema", &e))?.0;
+        let shape = Shape(shape.to_json_value().map_err(|e| broken("schema", &e))?);
+        let (policies, notes) = policies(&world.rules)?;
+        let now = crate::clock::SystemClock.now().rfc3339();
+        let all = stored(world, &shape, &now);
+        let missing = missing(&all);
+        let entities =
+            Entities::from_json_value(Json::Array(all), Some(&schema)).map_err(|e| broken("entities", &e))?;
+        let context = ["Retrieve", "Read", "ReadVector"].map(|action| (action.to_owned(), shape.context(action)));
+        Ok(Self {
+            policies,
+            entities,
+            notes,
+            context: context.into(),
+            collection: world.collection.clone(),
+            lens: Lens::of(&world.rules.policies),
+            missing,
+            now,
+            remembered: RefCell::default(),
+        })
+    }
+
+    /// What Cedar says of a record, made stricter: whatever errs denies.
+    pub fn verdict(&self, caller: &Caller, action: &str, purpose: &str, record: &Record) -> Result<Verdict, Trouble> {
+        let who = format!("{}\u{0}{}\u{0}{action}\u{0}{purpose}", caller.ty, caller.id);
+        let key = self.lens.seen(record).map(|seen| (who, seen));
+        if let Some(known) = key.as_ref().and_then(|key| self.remembered.borrow().get(key).cloned()) {
+            return Ok(known);
+        }
+        let verdict = self.decide(caller, action, purpose, record)?;
+        if let Some(key) = key {
+            self.remembered.borrow_mut().insert(key, verdict.clone());
+        }
+        Ok(verdict)
+    }
+
+    fn decide(&self, caller: &Caller, action: &str, purpose: &str, record: &Record) -> Result<Verdict, Trouble> {
+        let principal = uid(&caller.ty, &caller.id)?;
+        if self.entities.get(&principal).is_none() {
+            return Ok(Verdict::Forbidden);
+        }
+        let resource = uid("Record", &format!("{}/{}", self.collection, record.id))?;
+        let context = self.context(action, purpose)?;
+        let request = Request::new(principal, uid("Action", action)?, resource, context, None);
+        let request = request.map_err(|e| broken("request", &e))?;
+        let response = Authorizer::new().is_authorized(&request, &self.policies, &self.entities);
+        let erred = response.diagnostics().errors().next().is_some();
+        Ok(match response.decision() {
+            Decision::Deny => Verdict::Forbidden,
+            Decision::Allow if erred => Verdict::Forbidden,
+            Decision::Allow if self.leans_on_missing(caller, record) => Verdict::Unsettled,
+            Decision::Allow => Verdict::Permitted(
+                response.diagnostics().reason().filter_map(|id| Some(self.notes.get(id)?.name.clone())).collect(),
+            ),
+        })
+    }
+
+    fn context(&self, action: &str, purpose: &str) -> Result<Context, Trouble> {
+        let all = [
+            ("purpose", json!(purpose)),
+            ("now", json!({"__extn": {"fn": "datetime", "arg": self.now}})),
+            ("source_ip", json!({"__extn": {"fn": "ip", "arg": "127.0.0.1"}})),
+            ("break_glass", json!(false)),
+            ("collection", json!(self.collection)),
+        ];
+        let declared = self.context.get(action);
+        let told: Map<String, Json> = all
+            .into_iter()
+            .filter(|(name, _)| declared.is_some_and(|d| d.contains(*name)))
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect();
+        Context::from_json_value(Json::Object(told), None).map_err(|e| broken("context", &e))
+    }
+
+    fn leans_on_missing(&self, caller: &Caller, record: &Record) -> bool {
+        let record_uid = ("Record".to_owned(), format!("{}/{}", self.collection, record.id));
+        self.missing.contains(&record_uid) || self.missing.contains(&(caller.ty.clone(), caller.id.clone()))
+    }
+
+    /// All of a world, as one caller may see it for a purpose.
+    pub fn view(&self, world: &World, caller: &Caller, action: &str, purpose: &str) -> Result<View, Trouble> {
+        let mut view = View::default();
+        let mut permits = BTreeSet::new();
+        for (at, record) in world.records.iter().enumerate() {
+            match self.verdict(caller, action, purpose, record)? {
+                Verdict::Permitted(by) => {
+                    permits.extend(by);
+                    view.permitted.push(at);
+                }
+                Verdict::Forbidden => view.forbidden.push(at),
+                Verdict::Unsettled => view.unsettled.push(at),
+            }
+        }
+        let noted = || self.notes.values().filter(|note| permits.contains(&note.name));
+        // a template's cap counts once over its links
+        let capped = |cap: fn(&Note) -> Option<u64>| {
+            let by_name: BTreeMap<&str, Option<u64>> = noted().map(|n| (n.name.as_str(), cap(n))).collect();
+            by_name
+                .values()
+                .try_fold(0_u64, |sum, cap| Some(sum.saturating_add((*cap)?)))
+                .filter(|_| !by_name.is_empty())
+        };
+        view.max_records = capped(|n| n.max_records);
+        view.max_patients = capped(|n| n.max_patients);
+        Ok(view)
+    }
+}
+
+/// What of a world one caller may see: places in its list of records.
+#[derive(Debug, Clone, Default)]
+pub struct View {
+    /// May be served.
+    pub permitted: Vec<usize>,
+    /// Must not.
+    pub forbidden: Vec<usize>,
+    /// Unknown.
+    pub unsettled: Vec<usize>,
+    /// Most records of one answer; none: no permit says.
+    pub max_records: Option<u64>,
+    /// Most patients of one answer.
+    pub max_patients: Option<u64>,
+}
+
+fn uid(ty: &str, id: &str) -> Result<EntityUid, Trouble> {
+    let ty = EntityTypeName::from_str(ty).map_err(|e| broken("a type's name", &e))?;
+    Ok(EntityUid::from_type_name_and_id(ty, EntityId::new(id)))
+}
+
+fn policies(rules: &Rules) -> Result<(PolicySet, HashMap<PolicyId, Note>), Trouble> {
+    let mut set = PolicySet::from_str(&rules.policies).map_err(|e| broken("policies", &e))?;
+    let count = |text: Option<&str>| text.and_then(|t| t.parse().ok());
+    let mut notes = HashMap::new();
+    for policy in set.policies() {
+        let note = Note {
+            name: policy.annotation("id").unwrap_or_default().to_owned(),
+            max_records: count(policy.annotation("max_records")),
+            max_patients: count(policy.annotation("max_patients")),
+        };
+        if policy.effect() == Effect::Permit {
+            notes.insert(policy.id().clone(), note);
+        }
+    }
+    let templates: HashMap<String, (PolicyId, Note)> = set
+        .templates()
+        .map(|t| {
+            let name = t.annotation("id").unwrap_or_default().to_owned();
+            let note = Note {
+                name: name.clone(),
+                max_records: count(t.annotation("max_records")),
+                max_patients: count(t.annotation("max_patients")),
+            };
+            (name, (t.id().clone(), note))
+        })
+        .collect();
+    for (at, link) in rules.links.as_array().into_iter().flatten().enumerate() {
+        let name = link.get("template").and_then(Json::as_str).unwrap_or_default();
+        let (template, note) = templates.get(name).ok_or_else(|| broken("a link's template is not there", &name))?;
+        let id = PolicyId::new(format!("link {at}"));
+        set.link(template.clone(), id.clone(), slots(link)?).map_err(|e| broken("a link", &e))?;
+        notes.insert(id, note.clone());
+    }
+    Ok((set, notes))
+}
+
+fn slots(link: &Json) -> Result<HashMap<SlotId, EntityUid>, Trouble> {
+    let values = link.get("values").and_then(Json::as_object).into_iter().flatten();
+    values
+        .map(|(slot, value)| {
+            let slot = match slot.trim_start_matches('?') {
+                "principal" => SlotId::principal(),
+                _ => SlotId::resource(),
+            };
+            let (ty, id) = reference(value).ok_or_else(|| broken("a link", &"its value is no entity"))?;
+            Ok((slot, uid(ty, id)?))
+        })
+        .collect()
+}
+
+/// The schema's JSON form, for what Cedar's types do not say.
+struct Shape(Json);
+
+impl Shape {
+    fn record(&self) -> Json {
+        self.0.pointer("//entityTypes/Record").cloned().unwrap_or_default()
+    }
+
+    /// Whether a record may have a parent of this type.
+    fn may_lie_in(&self, ty: &str) -> bool {
+        let parents = self.record().get("memberOfTypes").cloned().unwrap_or_default();
+        parents.as_array().is_some_and(|list| list.iter().any(|t| t.as_str() == Some(ty)))
+    }
+
+    fn has_attribute(&self, name: &str) -> bool {
+        self.record().pointer("/shape/attributes").and_then(|a| a.get(name)).is_some()
+    }
+
+    /// Names that the context of an action has.
+    fn context(&self, action: &str) -> BTreeSet<String> {
+        let mut ty = self.0.pointer(&format!("//actions/{action}/appliesTo/context")).cloned().unwrap_or_default();
+        for _ in 0..8 {
+            if let Some(attributes) = ty.get("attributes").and_then(Json::as_object) {
+                return attributes.keys().cloned().collect();
+            }
+            let name = ty.get("name").or_else(|| ty.get("type")).and_then(Json::as_str).unwrap_or_default().to_owned();
+            ty = self.0.pointer(&format!("//commonTypes/{name}")).cloned().unwrap_or_default();
+        }
+        BTreeSet::new()
+    }
+}
+
+/// All entities of a world: people and things, records, and the documents and the collection that hold them.
+fn stored(world: &World, shape: &Shape, now: &str) -> Vec<Json> {
+    let mut all = world.entities.clone();
+    let known: HashSet<(String, String)> = all.iter().filter_map(|e| owned(e.get("uid")?)).collect();
+    let document = |record: &Record| format!("{}/{}", world.collection, record.document);
+    let mut holders: BTreeSet<(&str, String)> = world.records.iter().map(|r| ("Document", document(r))).collect();
+    holders.insert(("Collection", world.collection.clone()));
+    for (ty, id) in holders {
+        if !known.contains(&(ty.to_owned(), id.clone())) {
+            all.push(json!({"uid": {"type": ty, "id": id}, "attrs": {}, "parents": []}));
+        }
+    }
+    for record in &world.records {
+        let mut parents = record.parents.as_array().cloned().unwrap_or_default();
+        let holders = [("Document", document(record)), ("Collection", world.collection.clone())];
+        let holders = holders.into_iter().filter(|(ty, _)| shape.may_lie_in(ty));
+        parents.extend(holders.map(|(ty, id)| json!({"type": ty, "id": id})));
+        let mut attrs = record.attributes.clone();
+        if let Some(fields) = attrs.as_object_mut()
+            && shape.has_attribute("ingested_at")
+        {
+            fields.insert("ingested_at".into(), json!({"__extn": {"fn": "datetime", "arg": now}}));
+        }
+        let id = format!("{}/{}", world.collection, record.id);
+        let tags = if record.tags.is_object() { record.tags.clone() } else { json!({}) };
+        let mut entity = json!({"uid": {"type": "Record", "id": id}, "attrs": attrs, "parents": parents});
+        if tags != json!({})
+            && let Some(fields) = entity.as_object_mut()
+        {
+            fields.insert("tags".into(), tags);
+        }
+        all.push(entity);
+    }
+    all
+}
+
+fn owned(json: &Json) -> Option<(String, String)> {
+    reference(json).map(|(ty, id)| (ty.to_owned(), id.to_owned()))
+}
+
+/// Entities from which one that is not stored can be reached.
+fn missing(all: &[Json]) -> HashSet<(String, String)> {
+    let edges: HashMap<(String, String), Vec<(String, String)>> = all
+        .iter()
+        .filter_map(|entity| {
+            let mut to = Vec::new();
+            for part in ["attrs", "parents", "tags"] {
+                references(entity.get(part).unwrap_or(&Json::Null), &mut to);
+            }
+            Some((owned(entity.get("uid")?)?, to))
+        })
+        .collect();
+    let mut touched: HashSet<(String, String)> = HashSet::new();
+    loop {
+        let more: Vec<_> = edges
+            .iter()
+            .filter(|(uid, to)| {
+                !touched.contains(*uid) && to.iter().any(|t| touched.contains(t) || !edges.contains_key(t))
+            })
+            .map(|(uid, _)| uid.clone())
+            .collect();
+        if more.is_empty() {
+            return touched;
+        }
+        touched.extend(more);
+    }
+}
+
+fn references(json: &Json, found: &mut Vec<(String, String)>) {
+    if let Some(one) = owned(json).filter(|_| json.as_object().is_some_and(|o| o.len() <= 2)) {
+        found.push(one);
+        return;
+    }
+    match json {
+        Json::Array(list) => list.iter().for_each(|item| references(item, found)),
+        Json::Object(fields) => fields.values().for_each(|item| references(item, found)),
+        Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_) => {}
+    }
+}
+
+impl Lens {
+    fn of(policies: &str) -> Self {
+        let words = policies.split(|c: char| !c.is_alphanumeric() && c != '_').map(str::to_owned).collect();
+        let single = ["Record::\"", "Document::\"", "Tag("].iter().any(|name| policies.contains(name));
+        Self { words, single }
+    }
+
+    /// What of a record policies can look at; records alike in it are decided alike.
+    fn seen(&self, record: &Record) -> Option<String> {
+        if self.single || record.parents.as_array().is_some_and(|p| !p.is_empty()) {
+            return None;
+        }
+        let seen: BTreeMap<&String, &Json> =
+            record.attributes.as_object()?.iter().filter(|(name, _)| self.words.contains(*name)).collect();
+        serde_json::to_string(&seen).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::leaktest::world::{hospital, ward};
+
+    #[test]
+    fn the_oracle_agrees_with_what_the_sample_ward_says_of_itself() {
+        let ward = ward().unwrap();
+        let oracle = Oracle::read(&ward).unwrap();
+        let expected: BTreeMap<String, BTreeSet<String>> =
+            serde_json::from_str(include_str!("../../examples/ward/allowed.json")).unwrap();
+        for caller in &ward.callers {
+            let view = oracle.view(&ward, caller, "Retrieve", &caller.purpose).unwrap();
+            let ids: BTreeSet<_> = view.permitted.iter().map(|at| ward.records[*at].id.clone()).collect();
+            assert_eq!(ids, expected[&caller.id], "{}", caller.id);
+            assert!(view.unsettled.is_empty());
+        }
+    }
+
+    #[test]
+    fn what_is_remembered_is_what_would_be_decided_anew() {
+        let world = hospital(300, 8, 5);
+        let oracle = Oracle::read(&world).unwrap();
+        for caller in &world.callers {
+            for record in &world.records {
+                let known = oracle.verdict(caller, "Read", &caller.purpose, record).unwrap();
+                assert_eq!(known, oracle.decide(caller, "Read", &caller.purpose, record).unwrap());
+            }
+        }
+    }
+
+    #[test]
+    fn caps_are_those_of_the_permits_at_work_and_a_missing_patient_settles_nothing() {
+        let mut world = hospital(300, 8, 5);
+        let nurse = world.callers.iter().find(|c| c.role == "nurse").unwrap().clone();
+        let view = Oracle::read(&world).unwrap().view(&world, &nurse, "Retrieve", "treatment").unwrap();
+        assert_eq!((view.max_records, view.max_patients), (Some(20), None));
+        let gone = world.records[view.permitted[0]].patient.clone().unwrap();
+        world.entities.retain(|e| reference(&e["uid"]) != Some(("Patient", gone.as_str())));
+        let after = Oracle::read(&world).unwrap().view(&world, &nurse, "Retrieve", "treatment").unwrap();
+        assert!(!after.permitted.iter().any(|at| world.records[*at].patient.as_ref() == Some(&gone)));
+        assert!(!after.unsettled.is_empty());
+    }
+}

@@ -1,0 +1,141 @@
+//! Planted records with words that are nowhere else: looked for in the answers to those who may not see them, and in all that the store leaves
+//! outside its answers.
+
+use super::{Bench, Caller, Dice, LIMIT, Probe, Trouble, listing, read, search};
+use crate::leaktest::{
+    target::{Ask, List, Request},
+    world::Record,
+};
+
+pub(super) const PROBE: Probe = Probe {
+    name: "canaries",
+    title: "Canaries",
+    about: "Records with words that are nowhere else are planted where callers may not see them. Searches, reads, lists and faulty requests circle \
+            them; their words and ids are then looked for in answers, errors, logs, metrics and files.",
+    work,
+};
+
+/// A copy of `pattern` under an id and with words of its own.
+pub(super) fn planted(pattern: &Record, dice: &mut Dice) -> Record {
+    let word = format!("{:016x}", dice.roll());
+    Record {
+        id: format!("canary-{word}"),
+        document: pattern.document.clone(),
+        text: format!("canary word {word} sings in {word}"),
+        vector: dice.near(&pattern.vector, 0.05),
+        ..pattern.clone()
+    }
+}
+
+fn word(record: &Record) -> &str {
+    record.id.trim_start_matches("canary-")
+}
+
+fn work(bench: &mut Bench<'_>) -> Result<(), Trouble> {
+    let (most, each) = (bench.scale(8, usize::MAX), bench.scale(4, 12));
+    let callers = bench.callers(most);
+    bench.disturb();
+    let mut all: Vec<(Record, Vec<Caller>)> = Vec::new();
+    for at in bench.dice.some(&(0..bench.world.records.len()).collect::<Vec<_>>(), 60) {
+        let Some(pattern) = bench.record(at) else { continue };
+        let mut strangers = Vec::new();
+        for caller in &callers {
+            if bench.sight(caller)?.view.forbidden.contains(&at)
+                && bench.sight_for(caller, "Read", &caller.purpose)?.view.forbidden.contains(&at)
+            {
+                strangers.push(caller.clone());
+            }
+        }
+        if strangers.len() * 2 >= callers.len() && all.len() < each {
+            all.push((planted(pattern, &mut bench.dice), strangers));
+        }
+    }
+    let records: Vec<Record> = all.iter().map(|(record, _)| record.clone()).collect();
+    bench.target.put(&records)?;
+    let circled = circle(bench, &all).and_then(|()| left(bench, &records).map(drop));
+    let ids: Vec<String> = records.iter().map(|r| r.id.clone()).collect();
+    bench.target.erase(&ids)?;
+    circled
+}
+
+fn circle(bench: &mut Bench<'_>, all: &[(Record, Vec<Caller>)]) -> Result<(), Trouble> {
+    for (record, strangers) in all {
+        for caller in strangers {
+            for request in around(caller, record) {
+                let answer = match bench.ask(caller, &request) {
+                    Err(Trouble::Unable(why)) => {
+                        bench.skip(&why);
+                        continue;
+                    }
+                    other => other?,
+                };
+                let said = request.body().to_string().contains(word(record));
+                let bytes = String::from_utf8_lossy(&answer.body);
+                // where the request named it, an answer with a record of it is the leak, not an echo
+                let heard = if said { answer.ids().contains(&record.id) } else { bytes.contains(word(record)) };
+                let kinds: &[&str] = if heard { &["canary"] } else { &[] };
+                bench.trial(caller, kinds, || format!("a word of {} in an answer", record.id));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn around(caller: &Caller, record: &Record) -> Vec<Request> {
+    let plain = || search(caller, record.vector.clone(), LIMIT);
+    let with = |change: &dyn Fn(&mut crate::leaktest::target::Search)| {
+        let mut request = plain();
+        if let Ask::Search(search) = &mut request.ask {
+            change(search);
+        }
+        request
+    };
+    vec![
+        plain(),
+        with(&|s| s.limit = 10_000),
+        with(&|s| s.patient.clone_from(&record.patient)),
+        with(&|s| s.vector.push(0.5)),
+        with(&|s| s.filter = Some("resource.id ==".to_owned())),
+        with(&|s| s.filter = Some("resource.sensitivity + 9223372036854775807 > 0".to_owned())),
+        read(caller, &record.id),
+        listing(caller, List::default()),
+        listing(caller, List { ids: Some(vec![record.id.clone()]), ..List::default() }),
+    ]
+}
+
+/// Looks for planted words and ids outside answers; one trial a place and record. Answers how often each place had one.
+pub(super) fn left(bench: &mut Bench<'_>, planted: &[Record]) -> Result<Vec<(String, u64)>, Trouble> {
+    let traces = match bench.target.traces() {
+        Err(Trouble::Unable(why)) => {
+            bench.skip(&why);
+            return Ok(Vec::new());
+        }
+        other => other?,
+    };
+    let bytes: usize = traces.iter().map(|(_, bytes)| bytes.len()).sum();
+    bench.figure(
+        "searched outside answers",
+        format!("{} places, {bytes} bytes, for {} planted words", traces.len(), planted.len()),
+    );
+    let nobody = Caller {
+        ty: String::new(),
+        id: "whoever reads logs or files".into(),
+        role: String::new(),
+        purpose: String::new(),
+        seat: 0,
+    };
+    let mut found = Vec::new();
+    for (name, bytes) in &traces {
+        let heard: Vec<&Record> = planted.iter().filter(|r| holds(bytes, word(r).as_bytes())).collect();
+        for record in planted {
+            let kinds: &[&str] = if heard.iter().any(|h| h.id == record.id) { &["canary"] } else { &[] };
+            bench.trial(&nobody, kinds, || format!("a word of {} in {name}", record.id));
+        }
+        found.push((name.clone(), heard.len() as u64));
+    }
+    Ok(found)
+}
+
+fn holds(bytes: &[u8], word: &[u8]) -> bool {
+    bytes.windows(word.len()).any(|window| window == word)
+}

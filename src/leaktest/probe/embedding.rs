@@ -1,0 +1,101 @@
+//! What of embeddings a caller can obtain: vectors without the right to them, and scores that move with a hidden neighbour.
+
+use serde_json::Value as Json;
+
+use super::{Bench, Caller, LIMIT, Probe, Trouble, search, twin_of};
+use crate::leaktest::{
+    bench::{Plot, Series},
+    measure,
+    sight::Sight,
+    target::{Answer, Ask},
+};
+
+pub(super) const PROBE: Probe = Probe {
+    name: "embedding",
+    title: "Embedding exposure",
+    about: "Vectors are asked for with every search: one that comes without the right to it can be inverted to text. And an attacker guesses \
+            from the scores of an answer whether a hidden record lies near the question: the area under the curve of the best guess, 0.5 is none.",
+    work,
+};
+
+fn work(bench: &mut Bench<'_>) -> Result<(), Trouble> {
+    let (most, each) = (bench.scale(10, usize::MAX), bench.scale(10, 60));
+    for caller in bench.callers(most) {
+        let vectors = bench.sight_for(&caller, "ReadVector", &caller.purpose)?;
+        let sight = bench.sight(&caller)?;
+        for at in bench.dice.some(&sight.view.permitted, each) {
+            exposed(bench, &caller, &vectors, at)?;
+        }
+    }
+    located(bench)
+}
+
+fn exposed(bench: &mut Bench<'_>, caller: &Caller, vectors: &Sight, at: usize) -> Result<(), Trouble> {
+    let Some(record) = bench.record(at) else { return Ok(()) };
+    let mut request = search(caller, record.vector.clone(), LIMIT);
+    if let Ask::Search(search) = &mut request.ask {
+        search.include = vec!["text", "vector"];
+    }
+    let answer = bench.ask(caller, &request)?;
+    let shown = answer.records().into_iter().filter(|r| r.get("vector").is_some_and(|v| !v.is_null()));
+    let ids: Vec<String> = shown.filter_map(|r| r.get("id").and_then(Json::as_str).map(str::to_owned)).collect();
+    let unearned = ids.iter().filter(|id| vectors.hides(id)).count();
+    let kinds: &[&str] = if unearned > 0 { &["vector"] } else { &[] };
+    bench.trial(caller, kinds, || format!("{unearned} vectors without the right to them, near {}", record.id));
+    Ok(())
+}
+
+/// Guesses by scores, in twin worlds, whether a hidden record lies near.
+fn located(bench: &mut Bench<'_>) -> Result<(), Trouble> {
+    let (most, each) = (bench.scale(3, 8), bench.scale(60, 300));
+    let mut rows = Vec::new();
+    for caller in bench.callers(most) {
+        let sight = bench.sight(&caller)?;
+        if sight.view.permitted.is_empty() || sight.view.forbidden.is_empty() {
+            continue;
+        }
+        let mut twin = match twin_of(bench, &sight) {
+            Err(Trouble::Unable(why)) => {
+                bench.skip(&why);
+                return Ok(());
+            }
+            other => other?,
+        };
+        let (mut near, mut far) = (Vec::new(), Vec::new());
+        for at in bench.dice.some(&sight.view.forbidden, each) {
+            let Some(record) = bench.record(at) else { continue };
+            let request = search(&caller, record.vector.clone(), LIMIT);
+            let (whole, bare) = (bench.ask(&caller, &request)?, bench.ask_at(twin.as_mut(), &caller, &request)?);
+            let kinds: &[&str] = if scores(&whole) == scores(&bare) { &[] } else { &["score"] };
+            bench.trial(&caller, kinds, || format!("scores move with {}", record.id));
+            near.push(scores(&whole));
+            far.push(scores(&bare));
+        }
+        let (value, guess) = best_guess(&near, &far);
+        rows.push(Series { label: format!("{} (by {guess})", caller.id), value, interval: None });
+    }
+    let title = "Best guess from scores alone whether a hidden record lies near, by caller".into();
+    bench.plot(Plot { title, unit: "area under the curve".into(), rows, mark: Some(0.5) });
+    Ok(())
+}
+
+fn scores(answer: &Answer) -> Vec<f64> {
+    answer.records().iter().filter_map(|r| r.get("score")?.as_f64()).collect()
+}
+
+type Statistic = fn(&Vec<f64>) -> f64;
+
+/// The strongest of some simple statistics.
+fn best_guess(near: &[Vec<f64>], far: &[Vec<f64>]) -> (f64, &'static str) {
+    let statistics: [(&str, Statistic); 4] = [
+        ("best score", |s| s.first().copied().unwrap_or(0.0)),
+        ("last score", |s| s.last().copied().unwrap_or(0.0)),
+        ("sum", |s| s.iter().sum()),
+        ("count", |s| s.len() as f64),
+    ];
+    let areas = statistics.map(|(name, of)| {
+        let area = measure::auc(&near.iter().map(of).collect::<Vec<_>>(), &far.iter().map(of).collect::<Vec<_>>());
+        (area.max(1.0 - area), name)
+    });
+    areas.into_iter().max_by(|a, b| a.0.total_cmp(&b.0)).unwrap_or((0.5, "nothing"))
+}

@@ -1,0 +1,103 @@
+//! Erased records: through every route, after a restart, and in the files that are left.
+
+use super::{Bench, Caller, LIMIT, Probe, Trouble, canaries, listing, read, search};
+use crate::leaktest::{
+    bench::{Plot, Series},
+    target::{Ask, List},
+    world::Record,
+};
+
+pub(super) const PROBE: Probe = Probe {
+    name: "deletion-forensics",
+    title: "Deletion forensics",
+    about: "Records that a caller may see are planted, found and erased. Then they are asked for by every route, again after a restart, and \
+            their words are searched for in logs, metrics and files of the data directory.",
+    work,
+};
+
+fn work(bench: &mut Bench<'_>) -> Result<(), Trouble> {
+    let (most, each) = (bench.scale(3, 10), bench.scale(6, 30));
+    bench.disturb();
+    let mut all: Vec<(Caller, Vec<Record>)> = Vec::new();
+    for caller in bench.callers(usize::MAX) {
+        let sight = bench.sight(&caller)?;
+        let chosen = bench.dice.some(&sight.view.permitted, each);
+        let patterns: Vec<&Record> = chosen.iter().filter_map(|at| bench.record(*at)).collect();
+        if patterns.is_empty() || all.len() >= most {
+            continue;
+        }
+        let planted: Vec<Record> = patterns.iter().map(|record| canaries::planted(record, &mut bench.dice)).collect();
+        bench.target.put(&planted)?;
+        all.push((caller, planted));
+    }
+    let done = hunt(bench, &all);
+    if bench.plan.live {
+        let ids: Vec<String> = all.iter().flat_map(|(_, planted)| planted.iter().map(|r| r.id.clone())).collect();
+        bench.target.erase(&ids)?;
+    }
+    done
+}
+
+fn hunt(bench: &mut Bench<'_>, all: &[(Caller, Vec<Record>)]) -> Result<(), Trouble> {
+    let (mut seen, mut count) = (0, 0);
+    for (caller, planted) in all {
+        for record in planted {
+            let answer = bench.ask(caller, &search(caller, record.vector.clone(), LIMIT))?;
+            count += 1;
+            seen += usize::from(answer.ids().contains(&record.id));
+        }
+        let ids: Vec<String> = planted.iter().map(|r| r.id.clone()).collect();
+        bench.target.erase(&ids)?;
+        gone(bench, caller, planted, "after erasure")?;
+    }
+    bench.figure("planted records found before they were erased", format!("{seen} of {count}"));
+    match bench.target.restart() {
+        Err(Trouble::Unable(why)) => bench.skip(&why),
+        other => {
+            other?;
+            for (caller, planted) in all {
+                gone(bench, caller, planted, "after erasure and a restart")?;
+            }
+        }
+    }
+    let planted: Vec<Record> = all.iter().flat_map(|(_, planted)| planted.clone()).collect();
+    let found = canaries::left(bench, &planted)?;
+    let rows = found.into_iter().map(|(label, value)| Series { label, value: value as f64, interval: None }).collect();
+    bench.plot(Plot {
+        title: "Places outside answers that were searched for erased words, and how often one was found".into(),
+        unit: "times found".into(),
+        rows,
+        mark: None,
+    });
+    Ok(())
+}
+
+fn gone(bench: &mut Bench<'_>, caller: &Caller, planted: &[Record], when: &str) -> Result<(), Trouble> {
+    for record in planted {
+        let list = List { ids: Some(vec![record.id.clone()]), ..List::default() };
+        let mut narrowed = search(caller, record.vector.clone(), LIMIT);
+        if let Ask::Search(search) = &mut narrowed.ask {
+            search.patient.clone_from(&record.patient);
+        }
+        let plain = search(caller, record.vector.clone(), LIMIT);
+        for (route, request) in [
+            ("search", plain),
+            ("search for the patient", narrowed),
+            ("read", read(caller, &record.id)),
+            ("list", listing(caller, list)),
+        ] {
+            let answer = match bench.ask(caller, &request) {
+                Err(Trouble::Unable(why)) => {
+                    bench.skip(&why);
+                    continue;
+                }
+                other => other?,
+            };
+            let there = answer.ids().contains(&record.id)
+                || answer.status == 200 && String::from_utf8_lossy(&answer.body).contains(&record.text);
+            let kinds: &[&str] = if there { &["erased record"] } else { &[] };
+            bench.trial(caller, kinds, || format!("{} by {route} {when}", record.id));
+        }
+    }
+    Ok(())
+}

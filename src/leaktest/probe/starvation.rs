@@ -1,0 +1,85 @@
+//! Permitted records that are missing because hidden ones crowd them out.
+
+use super::{Bench, Caller, LIMIT, Probe, Trouble, search};
+use crate::leaktest::{
+    bench::{Plot, Series},
+    measure,
+    sight::Sight,
+    target::Answer,
+};
+
+pub(super) const PROBE: Probe = Probe {
+    name: "starvation",
+    title: "Starvation",
+    about: "Questions where hidden records lie thickest. An answer that holds fewer records than the limit and the caller's rights allow was \
+            crowded out; how often tells that hidden records are near. Recall is held against an exact scan of what is permitted.",
+    work,
+};
+
+fn work(bench: &mut Bench<'_>) -> Result<(), Trouble> {
+    let (most, each) = (bench.scale(16, usize::MAX), bench.scale(20, 120));
+    let mut rows = Vec::new();
+    let mut all = Vec::new();
+    for caller in bench.callers(most) {
+        let sight = bench.sight(&caller)?;
+        let expected = expected(&sight);
+        if expected == 0 || sight.view.forbidden.is_empty() {
+            continue;
+        }
+        let mut recalls = Vec::new();
+        for at in bench.dice.some(&sight.view.forbidden, each) {
+            recalls.extend(starved(bench, &caller, &sight, at, expected)?);
+        }
+        if recalls.is_empty() {
+            continue;
+        }
+        let mean = recalls.iter().sum::<f64>() / recalls.len() as f64;
+        let label =
+            format!("{} ({} of {} permitted)", caller.id, sight.view.permitted.len(), bench.world.records.len());
+        rows.push(Series { label, value: mean, interval: Some((measure::quantile(&recalls, 0.0), 1.0)) });
+        all.extend(recalls);
+    }
+    if !all.is_empty() {
+        let mean = all.iter().sum::<f64>() / all.len() as f64;
+        bench.figure("recall of the nearest permitted, mean", format!("{mean:.4}"));
+        bench.figure("the same, worst question", format!("{:.2}", measure::quantile(&all, 0.0)));
+    }
+    let title = "Recall against an exact scan of the permitted records, and the worst question, by caller".into();
+    bench.plot(Plot { title, unit: "recall".into(), rows, mark: Some(1.0) });
+    Ok(())
+}
+
+/// How many records an answer must hold.
+fn expected(sight: &Sight) -> usize {
+    let caps = [sight.view.max_records, sight.view.max_patients].into_iter().flatten();
+    let least = caps.filter_map(|cap| usize::try_from(cap).ok()).min().unwrap_or(usize::MAX);
+    sight.view.permitted.len().min(LIMIT).min(least)
+}
+
+fn starved(
+    bench: &mut Bench<'_>,
+    caller: &Caller,
+    sight: &Sight,
+    at: usize,
+    expected: usize,
+) -> Result<Option<f64>, Trouble> {
+    let Some(record) = bench.record(at) else { return Ok(None) };
+    let question = bench.dice.near(&record.vector, 0.02);
+    let answer = bench.ask(caller, &search(caller, question.clone(), LIMIT))?;
+    let got = answer.ids().len();
+    let kinds: &[&str] = if answer.status == 200 && got < expected { &["count"] } else { &[] };
+    bench.trial(caller, kinds, || format!("{got} records instead of {expected}, near {}", record.id));
+    Ok((answer.status == 200).then(|| recall(bench, sight, &question, &answer, expected)))
+}
+
+/// The share of the answer that an exact scan would have found as near.
+fn recall(bench: &Bench<'_>, sight: &Sight, question: &[f32], answer: &Answer, wanted: usize) -> f64 {
+    let score = |vector: &[f32]| vector.iter().zip(question).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
+    let permitted = || sight.view.permitted.iter().filter_map(|at| bench.record(*at));
+    let mut scores: Vec<f64> = permitted().map(|r| score(&r.vector)).collect();
+    scores.sort_by(|a, b| b.total_cmp(a));
+    let Some(least) = wanted.checked_sub(1).and_then(|at| scores.get(at)) else { return 1.0 };
+    let returned: std::collections::HashSet<String> = answer.ids().into_iter().collect();
+    let found = permitted().filter(|r| returned.contains(&r.id) && score(&r.vector) >= least - 1e-6).count();
+    (found as f64 / wanted as f64).min(1.0)
+}

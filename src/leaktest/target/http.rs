@@ -1,0 +1,368 @@
+//! Wardkeep over HTTP: a server that runs already, or a throw-away one of its own process whose files and log can be looked at.
+
+use std::{
+    collections::HashMap,
+    fs::{self, File},
+    io::{BufRead as _, BufReader},
+    path::{Path, PathBuf},
+    process::{Child as Process, Command, Stdio},
+    time::Instant,
+};
+
+use serde_json::{Value as Json, json};
+use ureq::Agent;
+
+use super::{About, Answer, Ask, Caller, Request, Target, Trouble};
+use crate::leaktest::world::{Record, Rules, World};
+
+const PASSPHRASE: &str = "a throw-away passphrase of the leakage test";
+/// Records in one body.
+const BATCH: usize = 2_000;
+/// Bytes of an answer.
+const ANSWER_BYTES: u64 = 1 << 28;
+
+/// A Wardkeep server.
+pub struct OverHttp {
+    agent: Agent,
+    base: String,
+    collection: String,
+    /// Whoever may set up and plant; none with read-only credentials.
+    admin: Option<String>,
+    keys: HashMap<Caller, Credential>,
+    rules: Option<Rules>,
+    isolation: &'static str,
+    /// Who runs the server; none: somebody else does.
+    house: Option<House>,
+}
+
+#[derive(Clone)]
+struct Credential {
+    key: String,
+    /// Ours to revoke.
+    made: Option<String>,
+}
+
+impl OverHttp {
+    /// A server that runs already, and what may set it up: an administrator's key.
+    pub fn at(base: &str, collection: &str, admin: Option<&str>) -> Self {
+        let agent = Agent::new_with_config(Agent::config_builder().http_status_as_error(false).build());
+        Self {
+            agent,
+            base: base.trim_end_matches('/').to_owned(),
+            collection: collection.to_owned(),
+            admin: admin.map(str::to_owned),
+            keys: HashMap::new(),
+            rules: None,
+            isolation: "strict",
+            house: None,
+        }
+    }
+
+    /// The key of a caller who has one already.
+    pub fn with_key(mut self, caller: &Caller, key: &str) -> Self {
+        self.keys.insert(caller.clone(), Credential { key: key.to_owned(), made: None });
+        self
+    }
+
+    /// One request with one key, as it is.
+    fn send(&self, method: &str, path: &str, headers: &[(String, String)], body: &[u8]) -> Result<Answer, Trouble> {
+        let mut request = ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.base));
+        for (name, value) in headers {
+            request = request.header(name, value);
+        }
+        let request = request.body(body).map_err(|e| Trouble::Unable(format!("cannot be asked so: {e}")))?;
+        let began = Instant::now();
+        let mut response = self.agent.run(request).map_err(|e| Trouble::Broken(format!("no answer: {e}")))?;
+        let body = response.body_mut().with_config().limit(ANSWER_BYTES).read_to_vec();
+        let took = began.elapsed();
+        let text = |v: &ureq::http::HeaderValue| String::from_utf8_lossy(v.as_bytes()).into_owned();
+        let mut headers: Vec<_> = response.headers().iter().map(|(k, v)| (k.as_str().to_owned(), text(v))).collect();
+        headers.sort();
+        let body = body.map_err(|e| Trouble::Broken(format!("half an answer: {e}")))?;
+        Ok(Answer { status: response.status().as_u16(), headers, body, took })
+    }
+
+    /// What only whoever sets it up may do; anything but a success is trouble.
+    fn set(&self, method: &str, path: &str, body: Option<&Json>) -> Result<Json, Trouble> {
+        let admin = self.admin.as_ref().ok_or_else(|| Trouble::Unable("needs an administrator's key".into()))?;
+        let headers = [bearer(admin), kind()];
+        let bytes = body.map(Json::to_string).unwrap_or_default();
+        let answer = self.send(method, path, &headers, bytes.as_bytes())?;
+        match answer.status {
+            200..300 => Ok(answer.json()),
+            403 => Err(Trouble::Unable(format!("the administrator's key may not {method} {path}"))),
+            status => {
+                let code = answer.json().get("code").and_then(Json::as_str).unwrap_or_default().to_owned();
+                let detail = answer.json().get("detail").and_then(Json::as_str).unwrap_or_default().to_owned();
+                Err(Trouble::Broken(format!("{method} {path}: {status} {code} {detail}")))
+            }
+        }
+    }
+
+    fn key(&mut self, caller: &Caller) -> Result<String, Trouble> {
+        if let Some(credential) = self.keys.get(caller) {
+            return Ok(credential.key.clone());
+        }
+        let body = json!({"type": caller.ty, "id": caller.id});
+        let made = self.set("POST", "/v1/callers", Some(&body))?;
+        let word = |name| made.get(name).and_then(Json::as_str).map(str::to_owned);
+        let key = word("api_key").ok_or_else(|| Trouble::Broken("no key was given".into()))?;
+        self.keys.insert(caller.clone(), Credential { key: key.clone(), made: word("key_id") });
+        Ok(key)
+    }
+
+    fn at_collection(&self, rest: &str) -> String {
+        format!("/v1/collections/{}{rest}", self.collection)
+    }
+}
+
+fn bearer(key: &str) -> (String, String) {
+    ("authorization".to_owned(), format!("Bearer {key}"))
+}
+
+fn kind() -> (String, String) {
+    ("content-type".to_owned(), "application/json".to_owned())
+}
+
+/// One segment of a path.
+fn segment(text: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~".contains(&b);
+    text.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
+}
+
+impl Target for OverHttp {
+    fn about(&self) -> About {
+        let place = match &self.house {
+            Some(_) => format!("a throw-away server of its own, {} isolation", self.isolation),
+            None => self.base.clone(),
+        };
+        let version = self.house.as_ref().map(|h| h.version.clone()).unwrap_or_default();
+        About { name: "Wardkeep over HTTP".to_owned(), version, place }
+    }
+
+    fn reset(&mut self, world: &World) -> Result<(), Trouble> {
+        if self.house.is_none() {
+            return Err(Trouble::Unable("a store that is in use is not emptied".into()));
+        }
+        self.collection.clone_from(&world.collection);
+        let held = self.set("GET", "/v1/collections", None)?;
+        let named = |c: &Json| c.get("name").and_then(Json::as_str) == Some(world.collection.as_str());
+        if held.get("collections").and_then(Json::as_array).is_some_and(|list| list.iter().any(named)) {
+            self.set("DELETE", &self.at_collection(""), None)?;
+        }
+        self.govern(&world.rules)?;
+        self.set("PUT", "/v1/entities", Some(&Json::Array(world.entities.clone())))?;
+        let body = json!({"dimension": world.dimension, "metric": "cosine", "isolation": self.isolation});
+        self.set("PUT", &self.at_collection(""), Some(&body)).map(drop)
+    }
+
+    fn put(&mut self, records: &[Record]) -> Result<(), Trouble> {
+        for batch in records.chunks(BATCH) {
+            let lines: Vec<Json> = batch.iter().map(Record::line).collect();
+            self.set("PUT", &self.at_collection("/records"), Some(&json!({ "records": lines })))?;
+        }
+        Ok(())
+    }
+
+    fn erase(&mut self, ids: &[String]) -> Result<(), Trouble> {
+        self.set("POST", &self.at_collection("/erase"), Some(&json!({ "ids": ids }))).map(drop)
+    }
+
+    fn answer(&mut self, caller: &Caller, request: &Request) -> Result<Answer, Trouble> {
+        let mut headers = vec![bearer(&self.key(caller)?), kind()];
+        headers.extend(request.headers.iter().cloned());
+        let body = request.body().to_string();
+        let (method, path, body) = match &request.ask {
+            Ask::Search(_) => ("POST", "/search".to_owned(), body),
+            Ask::List(_) => ("POST", "/records/list".to_owned(), body),
+            Ask::Put(_) => ("PUT", "/records".to_owned(), body),
+            Ask::Erase(_) => ("POST", "/erase".to_owned(), body),
+            Ask::Read(id) => {
+                ("GET", format!("/records/{}?purpose={}", segment(id), segment(&request.purpose)), String::new())
+            }
+        };
+        self.send(method, &self.at_collection(&path), &headers, body.as_bytes())
+    }
+
+    fn put_entities(&mut self, entities: &[Json]) -> Result<(), Trouble> {
+        self.set("PUT", "/v1/entities", Some(&json!(entities))).map(drop)
+    }
+
+    fn remove_entity(&mut self, ty: &str, id: &str) -> Result<(), Trouble> {
+        self.set("DELETE", &format!("/v1/entities/{}/{}?force=true", segment(ty), segment(id)), None).map(drop)
+    }
+
+    fn govern(&mut self, rules: &Rules) -> Result<(), Trouble> {
+        if self.rules.as_ref() == Some(rules) {
+            return Ok(());
+        }
+        let body =
+            json!({"schema": rules.schema, "policies": rules.policies, "links": rules.links, "note": "leakage test"});
+        self.set("PUT", "/v1/policies?allow_widening=true", Some(&body))?;
+        self.rules = Some(rules.clone());
+        Ok(())
+    }
+
+    fn withdraw(&mut self, caller: &Caller) -> Result<(), Trouble> {
+        self.key(caller)?;
+        let made = self.keys.get(caller).and_then(|c| c.made.clone());
+        let id = made.ok_or_else(|| Trouble::Unable("a key that the kit did not make is not withdrawn".into()))?;
+        self.set("DELETE", &format!("/v1/callers/keys/{id}"), None)?;
+        if let Some(credential) = self.keys.get_mut(caller) {
+            credential.made = None;
+        }
+        Ok(())
+    }
+
+    fn reinstate(&mut self, caller: &Caller) -> Result<(), Trouble> {
+        self.keys.remove(caller);
+        self.key(caller).map(drop)
+    }
+
+    fn beside(&self) -> Result<Box<dyn Target>, Trouble> {
+        let mut other = Self::at(&self.base, &self.collection, self.admin.as_deref());
+        other.keys = self.keys.iter().map(|(k, c)| (k.clone(), Credential { made: None, ..c.clone() })).collect();
+        Ok(Box::new(other))
+    }
+
+    fn traces(&mut self) -> Result<Vec<(String, Vec<u8>)>, Trouble> {
+        let house = self.house.as_ref().ok_or_else(|| Trouble::Unable("its files and log are elsewhere".into()))?;
+        let mut found = vec![("log".to_owned(), fs::read(house.log()).unwrap_or_default())];
+        files(&house.data(), &mut found);
+        let metrics = self.set("GET", "/metrics", None);
+        if let Err(Trouble::Broken(why)) = metrics {
+            return Err(Trouble::Broken(why));
+        }
+        if let Some(admin) = &self.admin {
+            found.push(("metrics".to_owned(), self.send("GET", "/metrics", &[bearer(admin)], &[])?.body));
+        }
+        Ok(found)
+    }
+
+    fn restart(&mut self) -> Result<(), Trouble> {
+        let house = self.house.as_mut().ok_or_else(|| Trouble::Unable("it is not the kit's to restart".into()))?;
+        house.stop();
+        self.base = house.start()?;
+        // connections to the old port are of no use
+        self.agent = Agent::new_with_config(Agent::config_builder().http_status_as_error(false).build());
+        Ok(())
+    }
+
+    fn leave(&mut self) -> Result<(), Trouble> {
+        let made: Vec<String> = self.keys.values().filter_map(|c| c.made.clone()).collect();
+        for id in made {
+            self.set("DELETE", &format!("/v1/callers/keys/{id}"), None)?;
+        }
+        self.keys.retain(|_, credential| credential.made.is_none());
+        Ok(())
+    }
+}
+
+fn files(dir: &Path, found: &mut Vec<(String, Vec<u8>)>) {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            files(&path, found);
+        } else if let Ok(bytes) = fs::read(&path) {
+            found.push((format!("file {}", path.file_name().unwrap_or_default().display()), bytes));
+        }
+    }
+}
+
+/// How to start a throw-away server.
+#[derive(Debug, Clone)]
+pub struct Launch {
+    /// The binary `wardkeep`.
+    pub binary: PathBuf,
+    /// Whether collections walk a graph.
+    pub fast: bool,
+}
+
+impl Launch {
+    /// A server on an empty store, removed when it is dropped.
+    pub fn open(&self) -> Result<OverHttp, Trouble> {
+        let (mut house, key) = House::build(&self.binary)?;
+        let base = house.start()?;
+        let mut target = OverHttp::at(&base, "ward", Some(&key));
+        target.isolation = if self.fast { "fast" } else { "strict" };
+        target.house = Some(house);
+        Ok(target)
+    }
+}
+
+/// The process of a throw-away server, and where its things lie.
+struct House {
+    binary: PathBuf,
+    dir: PathBuf,
+    version: String,
+    process: Option<Process>,
+}
+
+impl House {
+    fn build(binary: &Path) -> Result<(Self, String), Trouble> {
+        let broken = |what: &str, e: &dyn std::fmt::Display| Trouble::Broken(format!("{what}: {e}"));
+        let mut name = [0; 8];
+        crate::crypto::Entropy::fill(&crate::crypto::OsEntropy, &mut name).map_err(|e| broken("no chance", &e))?;
+        let dir = std::env::temp_dir().join(format!("wardkeep-leaktest-{}", hex::encode(name)));
+        fs::create_dir(&dir).map_err(|e| broken("no room for a store", &e))?;
+        let mut house = Self { binary: binary.to_owned(), dir, version: String::new(), process: None };
+        let version = house.command(&["--version"]).output().map_err(|e| broken("cannot start the server", &e))?;
+        String::from_utf8_lossy(&version.stdout).trim().clone_into(&mut house.version);
+        let init = house.command(&["init", "--json", "--data"]).arg(house.data()).output();
+        let init = init.map_err(|e| broken("cannot make a store", &e))?;
+        let answer: Json = serde_json::from_slice(&init.stdout).unwrap_or_default();
+        match answer.get("api_key").and_then(Json::as_str) {
+            Some(key) => Ok((house, key.to_owned())),
+            None => Err(broken("cannot make a store", &String::from_utf8_lossy(&init.stderr))),
+        }
+    }
+
+    fn data(&self) -> PathBuf {
+        self.dir.join("data")
+    }
+
+    fn log(&self) -> PathBuf {
+        self.dir.join("log")
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.binary);
+        command.args(arguments).env("WARDKEEP_PASSPHRASE", PASSPHRASE).env("WARDKEEP_LOG", "info");
+        command.env_remove("CREDENTIALS_DIRECTORY").env_remove("WARDKEEP_LISTEN").stdin(Stdio::null());
+        command
+    }
+
+    /// Starts it on a free port; answers where it listens.
+    fn start(&mut self) -> Result<String, Trouble> {
+        let broken = |e: std::io::Error| Trouble::Broken(format!("cannot start the server: {e}"));
+        let log = File::options().create(true).append(true).open(self.log()).map_err(broken)?;
+        let mut command = self.command(&["serve", "--listen", "127.0.0.1:0", "--data"]);
+        command.arg(self.data()).stdout(Stdio::piped()).stderr(log);
+        let mut process = command.spawn().map_err(broken)?;
+        let output = process.stdout.take().ok_or_else(|| Trouble::Broken("the server says nothing".into()))?;
+        let mut line = String::new();
+        BufReader::new(output).read_line(&mut line).map_err(broken)?;
+        self.process = Some(process);
+        match line.trim().strip_prefix("wardkeep listening on ") {
+            Some(base) => Ok(base.to_owned()),
+            None => Err(Trouble::Broken("the server did not come up; its log says why".into())),
+        }
+    }
+
+    fn stop(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            let pid = i32::try_from(process.id()).ok().and_then(rustix::process::Pid::from_raw);
+            if let Some(pid) = pid {
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+            }
+            let _ = process.wait();
+        }
+    }
+}
+
+impl Drop for House {
+    fn drop(&mut self) {
+        self.stop();
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
