@@ -21,8 +21,8 @@ mod keeper;
 mod kept;
 #[cfg(test)]
 mod kept_tests;
-mod loading;
 mod keys;
+mod loading;
 mod log;
 mod policies;
 mod recover;
