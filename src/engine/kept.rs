@@ -187,7 +187,7 @@ pub(super) struct Restored {
 
 /// All collections as they were written; `None` where any piece is not whole, or of another form.
 pub(super) fn read(reading: &mut Reading, memory: Memory) -> Option<BTreeMap<CollectionName, Restored>> {
-    let head: Head = reading.next()?;
+    let head: Head = reading.piece()?;
     if (head.form, head.codec) != (FORM, CODEC_VERSION) {
         return None;
     }
@@ -200,18 +200,18 @@ pub(super) fn read(reading: &mut Reading, memory: Memory) -> Option<BTreeMap<Col
 }
 
 fn read_collection(reading: &mut Reading, memory: Memory) -> Option<Restored> {
-    let Part { spec, slots, sheets } = reading.next()?;
+    let Part { spec, slots, sheets } = reading.piece()?;
     let mut restored = Restored { holding: Holding::new(spec, memory), rows: HashMap::new(), references: Vec::new() };
     let mut patients = Vec::new();
     let mut read = 0;
     while read < slots {
-        let rows: Rows = reading.next()?;
+        let rows: Rows = reading.piece()?;
         let count = u32::try_from(rows.rows.len()).ok().filter(|count| *count > 0)?;
         restored.take_rows(rows, read, &mut patients)?;
         read = read.checked_add(count)?;
     }
     for _ in 0..sheets {
-        let sheet: Sheet = reading.next()?;
+        let sheet: Sheet = reading.piece()?;
         restored.holding.columns.restore_sheet(&sheet);
         restored.references.extend(sheet.references().map(|(uid, count)| (uid.clone(), count)));
     }

@@ -222,17 +222,17 @@ pub struct Reading {
 
 impl Reading {
     /// The next piece; `None` where it does not open, or is not of this form: then all of it is nothing.
-    pub fn next<T: DeserializeOwned>(&mut self) -> Option<T> {
+    pub fn piece<T: DeserializeOwned>(&mut self) -> Option<T> {
         let mut length = [0; 4];
         self.fill(&mut length)?;
         let length = usize::try_from(u32::from_le_bytes(length)).ok()?;
-        let mut piece = Zeroizing::new(Vec::new());
+        let mut bytes = Zeroizing::new(Vec::new());
         if length > codec::VALUE_BYTES {
             return None;
         }
-        piece.resize(length, 0);
-        self.fill(&mut piece)?;
-        codec::decode(&piece)
+        bytes.resize(length, 0);
+        self.fill(&mut bytes)?;
+        codec::decode(&bytes)
     }
 
     /// Whether everything was read, and all of it was there.
@@ -315,7 +315,7 @@ mod tests {
         let mut reading = store.derived().read()?;
         let mut found = Vec::new();
         while !reading.is_at_end() {
-            found.push(reading.next()?);
+            found.push(reading.piece()?);
         }
         Some(found)
     }
