@@ -146,7 +146,7 @@ fn collection() -> Collection {
 fn patient(n: usize) -> Entity {
     let mut entity = Entity::bare(patient_uid(n));
     entity.attrs.insert("facility".into(), Value::text(format!("site-{}", n % 5)));
-    entity.attrs.insert("vip".into(), Value::Bool(n % 97 == 0));
+    entity.attrs.insert("vip".into(), Value::Bool(n.is_multiple_of(97)));
     entity
 }
 
