@@ -58,6 +58,7 @@ impl<'a> Loading<'a> {
     pub(super) fn begin(store: &Store, memory: Memory, progress: Progress<'a>) -> Result<Self, OpenError> {
         let mut world = World::new(in_force(store)?, Directory::new(), Keys::new(store.api_keys()?), memory);
         store.entities()?.into_iter().for_each(|entity| world.load_entity(entity));
+        world.holds = store.holds()?.into_iter().map(|hold| (hold.patient.clone(), hold)).collect();
         let mut restored = restored(store, memory);
         let mut collections = HashMap::new();
         for spec in store.collections()? {

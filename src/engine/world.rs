@@ -13,7 +13,7 @@ use crate::{
     authn::Keys,
     crypto::Stamp,
     index::VectorIndex,
-    model::{Collection, CollectionName, DocumentId, Embedding, Entity, EntityUid, RecordId, Slot},
+    model::{Collection, CollectionName, DocumentId, Embedding, Entity, EntityUid, Hold, RecordId, Slot},
     policy::{Bundle, Columns, Directory},
 };
 
@@ -32,6 +32,8 @@ pub(super) struct World {
     pub(super) collections: BTreeMap<CollectionName, Holding>,
     /// What is held of vectors.
     pub(super) memory: Memory,
+    /// Legal holds, by patient.
+    pub(super) holds: BTreeMap<EntityUid, Hold>,
     /// How many changes were put in force since the store was opened.
     pub(super) changes: u64,
     /// How many records came or went since the store was opened.
@@ -88,6 +90,7 @@ impl World {
             keys: Arc::new(RwLock::new(keys)),
             collections: BTreeMap::new(),
             memory,
+            holds: BTreeMap::new(),
             changes: 0,
             turnover: 0,
             referred: HashMap::new(),
@@ -377,6 +380,11 @@ impl Holding {
 
     pub(super) fn of_patient(&self, patient: &EntityUid) -> RoaringBitmap {
         self.by_patient.get(patient).cloned().unwrap_or_default()
+    }
+
+    /// The patients whose records are there.
+    pub(super) fn patients(&self) -> impl Iterator<Item = &EntityUid> {
+        self.by_patient.keys()
     }
 
     /// Records without a patient.

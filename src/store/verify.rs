@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     crypto::{self, Entropy, KeyRing, KeyTag},
-    model::{ApiKey, Collection, Entity},
+    model::{ApiKey, Collection, Entity, Hold},
 };
 
 /// One object that is not as it was stored.
@@ -260,7 +260,7 @@ impl Step<'_> {
                 }
                 None => false,
             },
-            Kind::Collection | Kind::Record | Kind::Entity | Kind::Bundle | Kind::ApiKey => {
+            Kind::Collection | Kind::Record | Kind::Entity | Kind::Bundle | Kind::ApiKey | Kind::Hold => {
                 let under = crypto::key_of(value);
                 under.iter().for_each(|id| *found.live.entry(*id).or_insert(0) += 1);
                 under.is_some() && (self.depth == Depth::Sums || self.opens(kind, key, value))
@@ -281,6 +281,7 @@ impl Step<'_> {
             Kind::Entity => codec::decode::<Entity>(&plain).is_some(),
             Kind::Bundle => codec::decode_bundle(&plain).is_some(),
             Kind::ApiKey => codec::decode::<ApiKey>(&plain).is_some(),
+            Kind::Hold => codec::decode::<Hold>(&plain).is_some(),
             Kind::DataKey | Kind::KeyBucket | Kind::Outbox => true,
         }
     }
