@@ -284,8 +284,11 @@ impl World {
     }
 
     /// Puts records into a collection; one with an id already there replaces it.
-    pub(super) fn arrive(&mut self, name: &CollectionName, arrivals: Vec<Arrival>) {
+    pub(super) fn arrive(&mut self, name: &CollectionName, mut arrivals: Vec<Arrival>) {
         let Some(holding) = self.collections.get_mut(name) else { return };
+        // What comes together lies together by patient and document, in whatever order it was sent: slots are given in turn, and a scope
+        // of whole charts is read in runs. Of one id the last still counts: its patient and document are the same.
+        arrivals.sort_by(|a, b| (&a.patient, &a.document).cmp(&(&b.patient, &b.document)));
         let mut implied = HashSet::from([EntityUid::collection(name)]);
         for arrival in arrivals {
             self.turnover += 1;
