@@ -26,7 +26,7 @@ pub struct Coded {
 pub struct Block {
     /// Codes of a byte a component.
     pub bytes: Vec<u8>,
-    /// What they need beside: three numbers a row, little-endian.
+    /// What they need beside: some numbers a row, little-endian.
     pub scales: Vec<u8>,
     /// Codes of a bit a component.
     pub bits: Vec<u8>,
@@ -100,7 +100,7 @@ impl VectorIndex {
     }
 }
 
-const SCALE_BYTES: usize = 3 * size_of::<f32>();
+const SCALE_BYTES: usize = Scale::FLOATS * size_of::<f32>();
 
 fn lines(bytes: &[u8]) -> Vec<Line> {
     bytes.as_chunks::<LINE_BYTES>().0.iter().map(|line| Line(*line)).collect()
@@ -108,5 +108,5 @@ fn lines(bytes: &[u8]) -> Vec<Line> {
 
 fn scales(bytes: &[u8]) -> Vec<Scale> {
     let numbers: Vec<f32> = bytes.as_chunks::<4>().0.iter().map(|four| f32::from_le_bytes(*four)).collect();
-    numbers.chunks_exact(3).map(Scale::of).collect()
+    numbers.as_chunks().0.iter().map(|numbers| Scale::of(*numbers)).collect()
 }
