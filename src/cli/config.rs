@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use super::Failure;
 use crate::{
     crypto::{KdfCost, Keeper, TokenAccess, TokenKey, VaultAccess, VaultKey},
-    engine::{Limits, Retention, Settings},
+    engine::{Limits, Memory, Retention, Settings},
     store::EngineKind,
 };
 
@@ -24,6 +24,7 @@ pub(super) struct Config {
     limits: LimitsTable,
     storage: Storage,
     audit: Audit,
+    index: Index,
     keys: KeySettings,
     retention: BTreeMap<String, RetentionTable>,
     backup: Backup,
@@ -193,6 +194,12 @@ struct Audit {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+struct Index {
+    memory: Option<Memory>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 struct Backup {
     directory: Option<PathBuf>,
 }
@@ -213,6 +220,7 @@ impl Config {
         config.storage.cache_mib = variable("WARDKEEP_CACHE_MIB")?.or(config.storage.cache_mib);
         config.audit.anchor = variable("WARDKEEP_ANCHOR")?.or(config.audit.anchor);
         config.storage.engine = variable("WARDKEEP_ENGINE")?.or(config.storage.engine);
+        config.index.memory = variable("WARDKEEP_INDEX_MEMORY")?.or(config.index.memory);
         config.keys.override_by_environment()?;
         config.backup.directory = variable("WARDKEEP_BACKUP_DIRECTORY")?.or(config.backup.directory);
         if let Ok(list) = env::var("WARDKEEP_TRUSTED_PROXIES") {
@@ -270,6 +278,7 @@ impl Config {
             limits: Limits { max_records: self.limits.max_records.unwrap_or(default.limits.max_records) },
             cache_bytes: self.storage.cache_mib.map_or(default.cache_bytes, |mib| mib.saturating_mul(1 << 20)),
             storage_engine: self.storage.engine,
+            memory: self.index.memory.unwrap_or(default.memory),
         }
     }
 }
@@ -296,6 +305,7 @@ mod tests {
         assert_eq!(config.settings().limits.max_records, default.limits.max_records);
         assert_eq!(config.settings().cache_bytes, default.cache_bytes);
         assert_eq!(config.settings().storage_engine, default.storage_engine);
+        assert_eq!(config.settings().memory, default.memory);
         assert_eq!(config.listen(), Config::default().listen());
         assert_eq!(config.anchor(), Config::default().anchor());
     }
@@ -306,6 +316,9 @@ mod tests {
         let config: Config = toml::from_str("[limits]\nmax_records = 3\n[server]\nlisten = \"127.0.0.1:0\"").unwrap();
         assert_eq!(config.settings().limits.max_records, 3);
         assert_eq!(config.listen().port(), 0);
+        let lean: Config = toml::from_str("[index]\nmemory = \"lean\"").unwrap();
+        assert_eq!(lean.settings().memory, Memory::Lean);
+        assert!(toml::from_str::<Config>("[index]\nmemory = \"leaner\"").is_err());
     }
 
     #[test]

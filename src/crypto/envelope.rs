@@ -21,6 +21,9 @@ const FORMAT: &[u8] = b"wardkeep/sealed/1";
 /// The name of a data key: random, not secret.
 pub type KeyTag = [u8; KEY_ID_BYTES];
 
+/// What tells one sealing from another: random, not secret.
+pub type Stamp = [u8; 16];
+
 /// A 256-bit key for one owner, wiped when dropped.
 pub struct DataKey {
     id: KeyTag,
@@ -96,6 +99,11 @@ pub fn key_of(sealed: &[u8]) -> Option<KeyTag> {
 /// Version, key and nonce of `sealed`: no two sealings share them.
 pub fn head_of(sealed: &[u8]) -> Option<&[u8]> {
     parts(sealed).and_then(|_| sealed.get(..1 + KEY_ID_BYTES + NONCE_BYTES))
+}
+
+/// Tells one sealing from every other: the first bytes of its nonce, which are random. `None` if it is not of the sealed form.
+pub fn stamp_of(sealed: &[u8]) -> Option<Stamp> {
+    parts(sealed)?.nonce.first_chunk().copied()
 }
 
 struct Parts<'a> {

@@ -29,7 +29,7 @@ mod xaes;
 pub use access::{Access, Keeper};
 pub(crate) use derive::short;
 pub use entropy::{Entropy, EntropyError, OsEntropy};
-pub use envelope::{DataKey, KEY_ID_BYTES, KeyTag, OVERHEAD_BYTES, head_of, key_of};
+pub use envelope::{DataKey, KEY_ID_BYTES, KeyTag, OVERHEAD_BYTES, Stamp, head_of, key_of, stamp_of};
 pub use escrow::Escrow;
 pub use kdf::{KdfCost, Passphrase, PassphraseKey};
 pub use provider::{KeyProvider, ProviderKind, Unlock};

@@ -250,6 +250,17 @@ impl KeyRing {
         data_key(id, &self.0.transit.open(&self.key_place(&id), carried)?)
     }
 
+    /// Wraps the key of derived data, as no data key is wrapped, by the ring key itself: a renewal makes it noise.
+    pub fn wrap_derived(&self, key: &DataKey, entropy: &dyn Entropy) -> Result<Vec<u8>, KeyError> {
+        seal(&self.held().key, &self.derived_place(&key.id()), key.secret(), entropy)
+    }
+
+    /// Unwraps what `wrap_derived` made.
+    pub fn unwrap_derived(&self, id: KeyTag, wrapped: &[u8]) -> Result<DataKey, SealError> {
+        let plain = self.ring_key_of(wrapped).ok_or(SealError)?.open(&self.derived_place(&id), wrapped)?;
+        Ok(DataKey::new(id, Zeroizing::new(plain.as_slice().try_into().map_err(|_| SealError)?)))
+    }
+
     /// Whether `wrapped` hangs on a ring key that the file holds; and on which.
     pub fn hangs_on(&self, wrapped: &[u8]) -> Option<KeyTag> {
         self.ring_key_of(wrapped).map(|key| key.id())
@@ -263,6 +274,10 @@ impl KeyRing {
 
     fn key_place<'a>(&'a self, id: &'a KeyTag) -> [&'a [u8]; 3] {
         [b"data key", &self.0.store_id, id]
+    }
+
+    fn derived_place<'a>(&'a self, id: &'a KeyTag) -> [&'a [u8]; 3] {
+        [b"derived key", &self.0.store_id, id]
     }
 
     fn bucket_place<'a>(&'a self, number: &'a [u8; 1]) -> [&'a [u8]; 3] {

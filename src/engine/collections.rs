@@ -48,7 +48,7 @@ impl Wardkeep {
         drop(world);
         let change = self.store.put_collection(&settings, self.clock.now())?;
         let effect = Box::new(move |world: &mut World| {
-            world.collections.insert(settings.name.clone(), Holding::new(settings));
+            world.collections.insert(settings.name.clone(), Holding::new(settings, world.memory));
         });
         self.journal.change(Intent { changes: vec![change], effect }, trail)?;
         drop(writing);

@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 
+use parking_lot::Mutex;
 use roaring::RoaringBitmap;
 
 use super::{
@@ -14,6 +15,7 @@ use super::{
 use crate::{
     model::{Action, CollectionName, Embedding, Entity, EntityUid, Record, RecordId, Slot},
     policy::{Caps, Filter, Inquiry, InquiryError, PolicyName, Rows, Verdict},
+    store::StoreError,
 };
 
 /// First round of candidates beyond the limit; each later round asks for four times as many.
@@ -158,11 +160,14 @@ pub(super) fn nearest(
     while !walk.full() {
         // Among records that are yet to be decided are some that the caller may not see: they must not choose by their number which codes
         // are read, or how many candidates are kept. The scan of every vector has no such choice.
+        let opened = Opened::default();
+        let source = |slot| opened.vector(engine, holding, slot);
         let found = if scope.ask.is_empty() {
-            holding.index.search(query, &searchable, wanted, &tie)
+            holding.index.search_from(Some(&source), query, &searchable, wanted, &tie)
         } else {
-            holding.index.scan(query, &searchable, wanted, &tie)
+            holding.index.scan_from(Some(&source), query, &searchable, wanted, &tie)
         };
+        opened.failure.into_inner().map_or(Ok(()), Err)?;
         engine.graphs.count(found.path);
         let more: Vec<_> = found.hits.iter().map(|hit| (hit.slot, Some(hit.score))).collect();
         walk.offer(&more)?;
@@ -174,7 +179,34 @@ pub(super) fn nearest(
         walk.narrow(&mut searchable);
         wanted = wanted.saturating_mul(ROUND_GROWTH).min(ROUND_MAX);
     }
-    Ok(walk.into_release())
+    let mut release = walk.into_release();
+    if !holding.index.holds_vectors() {
+        // a record that is being replaced may be opened as it was in one round and as it is in the next
+        release.records.sort_by(nearer);
+    }
+    Ok(release)
+}
+
+fn nearer(a: &Released, b: &Released) -> std::cmp::Ordering {
+    let score = |released: &Released| released.score.unwrap_or(f32::NEG_INFINITY);
+    score(b).total_cmp(&score(a)).then_with(|| a.record.id.cmp(&b.record.id))
+}
+
+/// Vectors that memory does not hold, opened as they are stored now.
+#[derive(Default)]
+struct Opened {
+    /// Why one could not be opened: then there is no answer at all, rather than one without it.
+    failure: Mutex<Option<StoreError>>,
+}
+
+impl Opened {
+    fn vector(&self, engine: &Wardkeep, holding: &Holding, slot: Slot) -> Option<Embedding> {
+        let row = holding.row(slot)?;
+        engine.store.vector(&holding.spec.name, &row.id).unwrap_or_else(|error| {
+            self.failure.lock().get_or_insert(error);
+            None
+        })
+    }
 }
 
 /// What follows a record that the caps withhold.

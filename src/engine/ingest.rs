@@ -16,6 +16,7 @@ use super::{
 use crate::{
     audit::{Outcome, What},
     clock::Instant,
+    crypto::Stamp,
     model::{Collection, CollectionName, DocumentId, Embedding, Entity, EntityUid, Phi, Record, RecordId, limits},
     policy::{AttributeType, Bundle},
     store::StoredRecord,
@@ -199,10 +200,11 @@ impl Wardkeep {
             .records(fitting.iter().map(|c| &c.record.id))
             .patients(fitting.iter().filter_map(|c| c.patient.as_ref()));
         let name = rules.spec.name.clone();
-        let arrivals: Vec<Arrival> = fitting.iter().map(|c| arrival(&rules.spec, c)).collect();
+        let mut arrivals: Vec<Arrival> = fitting.iter().map(|c| arrival(&rules.spec, c)).collect();
         let records: Vec<_> =
             fitting.into_iter().map(|c| StoredRecord { record: c.record, version: rules.version }).collect();
         let change = self.store.put_records(&rules.spec, &records, rules.now)?;
+        arrivals.iter_mut().zip(change.stamps()).for_each(|(arrival, stamp)| arrival.stamp = stamp);
         let effect = Box::new(move |world: &mut World| world.arrive(&name, arrivals));
         self.journal.change(Intent { changes: vec![change], effect }, trail)?;
         self.graphs.tend();
@@ -255,6 +257,8 @@ fn arrival(spec: &Collection, checked: &Built) -> Arrival {
         patient: checked.patient.clone(),
         embedding: checked.record.embedding.clone(),
         entity: checked.record.entity(&spec.name),
+        // known once it is sealed
+        stamp: Stamp::default(),
         valid: true,
     }
 }

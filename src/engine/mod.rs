@@ -18,7 +18,12 @@ mod history;
 mod holds;
 mod ingest;
 mod journal;
+mod keeper;
+mod kept;
+#[cfg(test)]
+mod kept_tests;
 mod keys;
+mod loading;
 mod log;
 mod policies;
 mod recover;
@@ -83,6 +88,29 @@ pub struct Limits {
     pub max_records: usize,
 }
 
+/// What is held in memory of each vector. The answers are the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Memory {
+    /// Its codes and itself.
+    #[default]
+    Fast,
+    /// Its codes: whatever comes close is opened from the store.
+    Lean,
+}
+
+impl std::str::FromStr for Memory {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "fast" => Ok(Self::Fast),
+            "lean" => Ok(Self::Lean),
+            _ => Err("must be `fast` or `lean`"),
+        }
+    }
+}
+
 /// What the operator sets.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
@@ -92,11 +120,18 @@ pub struct Settings {
     pub cache_bytes: u64,
     /// The storage engine that a store is made with, or must have been made with.
     pub storage_engine: Option<EngineKind>,
+    /// What is held of vectors.
+    pub memory: Memory,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { limits: Limits { max_records: 1_000 }, cache_bytes: 256 << 20, storage_engine: None }
+        Self {
+            limits: Limits { max_records: 1_000 },
+            cache_bytes: 256 << 20,
+            storage_engine: None,
+            memory: Memory::default(),
+        }
     }
 }
 
@@ -108,6 +143,7 @@ pub struct Wardkeep {
     keys: Arc<RwLock<Keys>>,
     journal: Arc<Journal>,
     graphs: graphs::Graphs,
+    keeper: keeper::Keeper,
     rotation: rotation::Rotation,
     retaining: retention::Retaining,
     /// One change at a time is checked and written, so that what was checked still holds when it is written.
@@ -131,6 +167,13 @@ impl Wardkeep {
     /// Whoever opened the store with its passphrase, at the machine itself.
     pub fn operator(&self) -> Operator {
         Operator::of(&self.store)
+    }
+
+    /// Bytes that vectors and their codes take in memory, and how many there are.
+    pub fn index_bytes(&self) -> (usize, usize) {
+        let world = self.world.read();
+        let all = world.collections.values();
+        all.fold((0, 0), |(bytes, count), holding| (bytes + holding.index.memory_bytes(), count + holding.len()))
     }
 
     /// Whether an earlier write failed, so that nothing is answered until the store is opened anew.

@@ -9,24 +9,26 @@ use parking_lot::{Mutex, RwLock};
 use zeroize::Zeroizing;
 
 use super::{
-    Settings, Wardkeep,
+    Memory, Settings, Wardkeep,
     graphs::Graphs,
     journal::{Intent, Journal},
+    keeper::Keeper,
+    loading::Loading,
     retention::Retaining,
     rotation::Rotation,
     sign_in::Failures,
     trail::Trail,
     watch::{ClockBehind, Watch, WatchError},
-    world::{Arrival, Holding, InForce, World},
+    world::{InForce, World},
 };
 use crate::{
     audit::{self, Expected, Log, LogError, RealDisk, What},
     authn::{self, Keys},
     clock::Clock,
     crypto::{Entropy, EntropyError, KdfCost, KeyError, KeyProvider, KeyRing, Passphrase, PassphraseKey, Unlock},
-    model::{Collection, Entity, KeyId},
+    model::{Entity, KeyId},
     policy::{self, Bundle, Directory},
-    store::{OpenOptions, Store, StoreError, StoredBundle, StoredRecord},
+    store::{OpenOptions, Store, StoreError, StoredBundle},
 };
 
 /// Why a store could not be made or opened.
@@ -71,7 +73,7 @@ pub struct Founding {
 }
 
 /// Told how far loading has come: records loaded so far.
-pub type Progress<'a> = &'a dyn Fn(u64);
+pub type Progress<'a> = &'a (dyn Fn(u64) + Sync);
 
 /// What the environment hands in.
 pub struct Environment {
@@ -146,7 +148,12 @@ impl Wardkeep {
         store.write_manifest(head.size, head.root, head.group)?;
         let source = policy::starter();
         let bundle = Bundle::compile(&source).map_err(|_| OpenError::Bundle)?;
-        let world = World::new(InForce { version: 1, bundle: Arc::new(bundle) }, Directory::new(), Keys::default());
+        let world = World::new(
+            InForce { version: 1, bundle: Arc::new(bundle) },
+            Directory::new(),
+            Keys::default(),
+            Memory::Fast,
+        );
         let engine = Self::assemble(store, log, world, settings, environment)?;
         let founding = engine.found(source);
         engine.close();
@@ -181,15 +188,13 @@ impl Wardkeep {
         environment: Environment,
         progress: Progress<'_>,
     ) -> Result<Self, OpenError> {
-        let store = Arc::new(Store::open(dir, unlock, &options(&settings, &environment))?);
-        if store.bundle_versions()?.is_empty() {
-            return Err(OpenError::Unfinished);
-        }
+        let begin = |store: &Store| Loading::begin(store, settings.memory, progress);
+        let (store, loading) = Store::open_into(dir, unlock, &options(&settings, &environment), begin)?;
+        let (store, world) = (Arc::new(store), loading.finish());
         let log = open_log(&store, Arc::clone(&environment.disk))?;
         // The log may be one group ahead of the manifest and no more: a group that a crash left behind is entered before the next.
         let head = log.head();
         store.write_manifest(head.size, head.root, head.group)?;
-        let world = load(&store, progress)?;
         let engine = Self::assemble(store, log, world, settings, environment)?;
         match engine.begin() {
             Ok(()) => Ok(engine),
@@ -225,6 +230,7 @@ impl Wardkeep {
             Rotation::start(Arc::clone(&store), Arc::clone(&journal), Arc::clone(&writing), Arc::clone(&clock))?;
         Ok(Self {
             graphs: Graphs::start(Arc::clone(&world))?,
+            keeper: Keeper::start(Arc::clone(&store), Arc::clone(&world))?,
             journal,
             keys,
             world,
@@ -264,6 +270,7 @@ impl Wardkeep {
         self.graphs.stop();
         self.rotation.stop();
         self.journal.stop();
+        self.keeper.stop();
     }
 }
 
@@ -293,43 +300,9 @@ fn open_log(store: &Store, disk: Arc<dyn audit::Disk>) -> Result<Log, OpenError>
     Ok(Log::open(&store.audit_dir(), &origin_line(store), ring.sealer("audit"), ring.signer(), disk, expected, outbox)?)
 }
 
-fn load(store: &Store, progress: Progress<'_>) -> Result<World, OpenError> {
+/// The bundle in force.
+pub(super) fn in_force(store: &Store) -> Result<InForce, OpenError> {
     let (version, stored) = store.bundle()?.ok_or(OpenError::Unfinished)?;
     let bundle = Bundle::compile(&stored.source).map_err(|_| OpenError::Bundle)?;
-    let in_force = InForce { version, bundle: Arc::new(bundle) };
-    let mut world = World::new(in_force, Directory::new(), Keys::new(store.api_keys()?));
-    store.entities()?.into_iter().for_each(|entity| world.load_entity(entity));
-    world.holds = store.holds()?.into_iter().map(|hold| (hold.patient.clone(), hold)).collect();
-    let mut loaded = 0;
-    for spec in store.collections()? {
-        world.collections.insert(spec.name.clone(), Holding::new(spec.clone()));
-        let mut batch = Vec::new();
-        store.records(&spec.name, &mut |stored| {
-            batch.push(arrival(&spec, stored));
-            loaded += 1;
-            if batch.len() == LOAD_BATCH {
-                world.arrive(&spec.name, std::mem::take(&mut batch));
-                progress(loaded);
-            }
-            Ok(())
-        })?;
-        world.arrive(&spec.name, batch);
-    }
-    progress(loaded);
-    Ok(world)
-}
-
-/// Records put into memory at a time while loading.
-const LOAD_BATCH: usize = 1_000;
-
-fn arrival(spec: &Collection, stored: StoredRecord) -> Arrival {
-    let record = stored.record;
-    Arrival {
-        patient: record.patient(&spec.subject_attribute).cloned(),
-        entity: record.entity(&spec.name),
-        id: record.id,
-        document: record.document,
-        embedding: record.embedding,
-        valid: true,
-    }
+    Ok(InForce { version, bundle: Arc::new(bundle) })
 }

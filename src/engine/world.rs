@@ -8,9 +8,10 @@ use std::{
 use parking_lot::RwLock;
 use roaring::RoaringBitmap;
 
-use super::policies::Misfits;
+use super::{Memory, policies::Misfits};
 use crate::{
     authn::Keys,
+    crypto::Stamp,
     index::VectorIndex,
     model::{Collection, CollectionName, DocumentId, Embedding, Entity, EntityUid, Hold, RecordId, Slot},
     policy::{Bundle, Columns, Directory},
@@ -29,10 +30,14 @@ pub(super) struct World {
     pub(super) directory: Directory,
     pub(super) keys: Arc<RwLock<Keys>>,
     pub(super) collections: BTreeMap<CollectionName, Holding>,
+    /// What is held of vectors.
+    pub(super) memory: Memory,
     /// Legal holds, by patient.
     pub(super) holds: BTreeMap<EntityUid, Hold>,
     /// How many changes were put in force since the store was opened.
     pub(super) changes: u64,
+    /// How many records came or went since the store was opened.
+    pub(super) turnover: u64,
     /// How many records refer to an entity: what must not be deleted without force.
     pub(super) referred: HashMap<EntityUid, u64>,
     /// Entities that do not fit the schema in force (`allow_invalid`), until one comes that they fit: stored, and seen by those who manage
@@ -62,7 +67,8 @@ pub(super) struct Row {
     pub(super) id: RecordId,
     pub(super) document: DocumentId,
     pub(super) patient: Option<EntityUid>,
-    references: Vec<EntityUid>,
+    /// Which writing of it this is.
+    pub(super) stamp: Stamp,
 }
 
 /// A record on its way into memory.
@@ -72,18 +78,21 @@ pub(super) struct Arrival {
     pub(super) patient: Option<EntityUid>,
     pub(super) embedding: Embedding,
     pub(super) entity: Entity,
+    pub(super) stamp: Stamp,
     pub(super) valid: bool,
 }
 
 impl World {
-    pub(super) fn new(policy: InForce, directory: Directory, keys: Keys) -> Self {
+    pub(super) fn new(policy: InForce, directory: Directory, keys: Keys, memory: Memory) -> Self {
         let mut world = Self {
             policy,
             directory,
             keys: Arc::new(RwLock::new(keys)),
             collections: BTreeMap::new(),
+            memory,
             holds: BTreeMap::new(),
             changes: 0,
+            turnover: 0,
             referred: HashMap::new(),
             set_aside: Directory::new(),
             implied: HashSet::new(),
@@ -282,8 +291,10 @@ impl World {
         arrivals.sort_by(|a, b| (&a.patient, &a.document).cmp(&(&b.patient, &b.document)));
         let mut implied = HashSet::from([EntityUid::collection(name)]);
         for arrival in arrivals {
-            if let Some(old) = holding.forget(&arrival.id) {
-                release(&mut self.referred, &old.references);
+            self.turnover += 1;
+            if let Some((slot, _)) = holding.find(&arrival.id) {
+                release(&mut self.referred, &holding.columns.references(slot));
+                holding.forget(&arrival.id);
             }
             implied.insert(EntityUid::document(name, &arrival.document));
             for uid in arrival.entity.references() {
@@ -296,13 +307,24 @@ impl World {
         }
     }
 
+    /// Takes in a collection that was restored, with what its records refer to.
+    pub(super) fn adopt<'s>(&mut self, holding: Holding, references: impl Iterator<Item = (&'s EntityUid, u64)>) {
+        for (uid, count) in references {
+            *self.referred.entry(uid.clone()).or_default() += count;
+        }
+        self.collections.insert(holding.spec.name.clone(), holding);
+        self.imply_all();
+    }
+
     /// Takes records out. What they implied (their document) goes with the last of them.
     pub(super) fn depart(&mut self, name: &CollectionName, ids: &[RecordId]) {
         let Some(holding) = self.collections.get_mut(name) else { return };
         let mut last = Vec::new();
         for id in ids {
+            let Some((slot, _)) = holding.find(id) else { continue };
+            release(&mut self.referred, &holding.columns.references(slot));
             let Some(row) = holding.forget(id) else { continue };
-            release(&mut self.referred, &row.references);
+            self.turnover += 1;
             if !holding.by_document.contains_key(&row.document) {
                 last.push(EntityUid::document(name, &row.document));
             }
@@ -326,9 +348,12 @@ fn release(referred: &mut HashMap<EntityUid, u64>, references: &[EntityUid]) {
 }
 
 impl Holding {
-    pub(super) fn new(spec: Collection) -> Self {
+    pub(super) fn new(spec: Collection, memory: Memory) -> Self {
         Self {
-            index: VectorIndex::new(spec.dimension, spec.metric, spec.isolation),
+            index: match memory {
+                Memory::Fast => VectorIndex::new(spec.dimension, spec.metric, spec.isolation),
+                Memory::Lean => VectorIndex::lean(spec.dimension, spec.metric, spec.isolation),
+            },
             columns: Columns::new(),
             invalid: RoaringBitmap::new(),
             slots: HashMap::new(),
@@ -392,13 +417,22 @@ impl Holding {
         if !arrival.valid {
             self.invalid.insert(slot.0);
         }
-        if let Some(patient) = &arrival.patient {
+        let Arrival { id, document, patient, stamp, .. } = arrival;
+        self.seat(slot, Row { id, document, patient, stamp });
+    }
+
+    /// Takes in a row whose codes and columns are restored apart from it.
+    pub(super) fn restore(&mut self, slot: Slot, row: Row) {
+        self.columns.restore(slot, &EntityUid::record(&self.spec.name, &row.id));
+        self.seat(slot, row);
+    }
+
+    fn seat(&mut self, slot: Slot, row: Row) {
+        if let Some(patient) = &row.patient {
             self.by_patient.entry(patient.clone()).or_default().insert(slot.0);
         }
-        self.by_document.entry(arrival.document.clone()).or_default().insert(slot.0);
-        self.slots.insert(arrival.id.clone(), slot);
-        let references = arrival.entity.references().into_iter().cloned().collect();
-        let row = Row { id: arrival.id, document: arrival.document, patient: arrival.patient, references };
+        self.by_document.entry(row.document.clone()).or_default().insert(slot.0);
+        self.slots.insert(row.id.clone(), slot);
         let at = slot.0 as usize;
         if self.rows.len() <= at {
             self.rows.resize_with(at + 1, || None);

@@ -44,6 +44,13 @@ impl Columns {
         Self { exact: Rows::new(dimension), codes }
     }
 
+    /// Keeps no vector from here on, where there are codes to find the near ones by.
+    pub(super) fn leave_vectors(&mut self) {
+        if self.codes.is_some() {
+            self.exact = Rows::elsewhere(self.exact.width());
+        }
+    }
+
     /// Appends a row and tells its slot. One of another dimension is never near to anything.
     pub(super) fn push(&mut self, vector: &[f32]) -> u32 {
         let fits = vector.len() == self.exact.width();
@@ -72,6 +79,26 @@ impl Columns {
             let scale = codes.draft(None);
             codes.put(slot, scale);
         }
+    }
+
+    /// Appends a row by its codes, its vector to follow; one without codes is gone.
+    pub(super) fn push_coded(&mut self, coded: Option<(&[Line], Scale, &[Line])>) -> u32 {
+        if let Some(codes) = &mut self.codes {
+            match coded {
+                Some((bytes, scale, bits)) => {
+                    codes.bytes.push(bytes);
+                    codes.scales.push(&scale.floats());
+                    codes.bits.push(bits);
+                }
+                None => {
+                    let scale = codes.draft(None);
+                    codes.bytes.push(&codes.draft.bytes);
+                    codes.scales.push(&scale.floats());
+                    codes.bits.push(&codes.draft.bits);
+                }
+            }
+        }
+        self.exact.push(&[])
     }
 
     pub(super) fn memory_bytes(&self) -> usize {

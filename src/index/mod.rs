@@ -17,6 +17,7 @@
 //! (`cargo bench --bench search -- --scattered`), which is what a merge could win back.
 
 mod codec;
+mod coded;
 mod columns;
 mod graph;
 mod kernel;
@@ -32,6 +33,7 @@ use roaring::RoaringBitmap;
 
 use crate::model::{Embedding, Isolation, Metric, Slot};
 pub use codec::VERSION as CODEC_VERSION;
+pub use coded::{Block, Coded};
 use columns::Columns;
 use graph::Walk;
 pub use graph::{Graph, GraphJob, Shortfall};
@@ -46,6 +48,9 @@ use top::Top;
 
 /// Orders slots of equal score. It must be a total order.
 pub type Tie<'a> = &'a (dyn Fn(Slot, Slot) -> Ordering + Sync);
+
+/// Where the vector in a slot is opened, where memory does not hold it. `None`: it is no more.
+pub type Source<'a> = &'a (dyn Fn(Slot) -> Option<Embedding> + Sync);
 
 /// One record that was found.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -101,6 +106,18 @@ impl VectorIndex {
     /// An index without rows.
     pub fn new(dimension: usize, metric: Metric, isolation: Isolation) -> Self {
         Self::with(Kernels::best(), dimension, metric, isolation)
+    }
+
+    /// The same without the vectors, where rows are long enough to have codes: they are asked of a [`Source`] when they come close.
+    pub fn lean(dimension: usize, metric: Metric, isolation: Isolation) -> Self {
+        let mut index = Self::new(dimension, metric, isolation);
+        index.columns.leave_vectors();
+        index
+    }
+
+    /// Whether vectors are held in memory.
+    pub fn holds_vectors(&self) -> bool {
+        !self.columns.exact.are_elsewhere()
     }
 
     /// The same for a processor of a lower level than this one: to measure and to test. `None` if this one is not up to it.
@@ -164,7 +181,20 @@ impl VectorIndex {
 
     /// The `k` nearest of the permitted rows. `tie` orders slots of equal score, at the last place too.
     pub fn search(&self, query: &Embedding, permitted: &RoaringBitmap, k: usize, tie: Tie<'_>) -> Found {
+        self.search_from(None, query, permitted, k, tie)
+    }
+
+    /// The same, with where to open vectors that memory does not hold.
+    pub fn search_from(
+        &self,
+        source: Option<Source<'_>>,
+        query: &Embedding,
+        permitted: &RoaringBitmap,
+        k: usize,
+        tie: Tie<'_>,
+    ) -> Found {
         let Some(sought) = self.sought(query, permitted, k) else { return Found::nothing() };
+        let sought = Sought { source, ..sought };
         match (self.plan(sought.permitted.len(), k), &self.graph) {
             (Plan::Scan(why), _) => self.scan_rows(&sought, tie, Path::Scan(why)),
             (Plan::Walk { .. }, None) => self.scan_rows(&sought, tie, Path::Scan(Why::NoGraph)),
@@ -174,7 +204,20 @@ impl VectorIndex {
 
     /// The same answer by scoring the vector of every permitted row: the oracle that any faster path is held against.
     pub fn scan(&self, query: &Embedding, permitted: &RoaringBitmap, k: usize, tie: Tie<'_>) -> Found {
+        self.scan_from(None, query, permitted, k, tie)
+    }
+
+    /// The same, with where to open vectors that memory does not hold.
+    pub fn scan_from(
+        &self,
+        source: Option<Source<'_>>,
+        query: &Embedding,
+        permitted: &RoaringBitmap,
+        k: usize,
+        tie: Tie<'_>,
+    ) -> Found {
         let Some(sought) = self.sought(query, permitted, k) else { return Found::nothing() };
+        let sought = Sought { source, ..sought };
         let mut work = Work::default();
         let top = self.scanning(&sought, tie).exact(sought.permitted.iter(), Top::new(k, tie), &mut work);
         Found { hits: top.into_hits(), path: Path::Scan(Why::Asked), scored: work.exact, work }
@@ -183,7 +226,9 @@ impl VectorIndex {
     /// A snapshot to build a graph from, if one is wanted: the collection is fast, its metric has neighbourhoods, it has
     /// rows enough, and there is no graph or it has aged.
     pub fn graph_job(&self) -> Option<GraphJob> {
-        let worth = planner::never(self.isolation, self.metric).is_none() && self.live.len() >= GRAPH_ROWS_MIN;
+        let worth = self.holds_vectors()
+            && planner::never(self.isolation, self.metric).is_none()
+            && self.live.len() >= GRAPH_ROWS_MIN;
         let aged = self.graph.as_ref().is_none_or(|graph| {
             let tail = self.columns.exact.len().saturating_sub(graph.covered());
             f64::from(tail) > TAIL_SHARE_MAX * f64::from(graph.covered()) || graph.dead_share() > DEAD_SHARE_MAX
@@ -218,7 +263,7 @@ impl VectorIndex {
         let live = permitted.is_subset(&self.live);
         let permitted = if live { Cow::Borrowed(permitted) } else { Cow::Owned(permitted & &self.live) };
         let fits = k > 0 && !permitted.is_empty() && query.len() == self.columns.exact.width();
-        fits.then_some(Sought { query, permitted, k })
+        fits.then_some(Sought { query, permitted, k, source: None })
     }
 
     fn plan(&self, permitted: u64, wanted: usize) -> Plan {
@@ -239,7 +284,15 @@ impl VectorIndex {
 
     fn scanning<'a>(&'a self, sought: &Sought<'a>, tie: Tie<'a>) -> Scan<'a> {
         let Self { columns, kernels, kernel, .. } = self;
-        Scan { columns, kernels: *kernels, kernel: *kernel, query: sought.query, k: sought.k, tie }
+        Scan {
+            columns,
+            kernels: *kernels,
+            kernel: *kernel,
+            query: sought.query,
+            k: sought.k,
+            tie,
+            source: sought.source,
+        }
     }
 
     fn scan_rows(&self, sought: &Sought<'_>, tie: Tie<'_>, path: Path) -> Found {
@@ -249,7 +302,7 @@ impl VectorIndex {
 
     fn walk(&self, sought: &Sought<'_>, tie: Tie<'_>, graph: &Graph, breadth: usize, budget: u64) -> Found {
         let mut top = Top::new(sought.k, tie);
-        let Sought { query, permitted, k } = sought;
+        let Sought { query, permitted, k, .. } = sought;
         let walk = Walk { rows: &self.columns.exact, kernel: self.kernel, query, searched: permitted, breadth, budget };
         let (visited, outcome) = walk.run(graph, &mut top);
         let mut work = Work { exact: visited, ..Work::default() };
@@ -281,6 +334,7 @@ struct Sought<'a> {
     /// Permitted and live; never empty.
     permitted: Cow<'a, RoaringBitmap>,
     k: usize,
+    source: Option<Source<'a>>,
 }
 
 impl Found {

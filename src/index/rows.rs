@@ -23,13 +23,31 @@ pub(super) struct Rows<T: Cell = f32> {
     shift: u32,
     len: u32,
     chunks: Vec<Arc<Chunk<T>>>,
+    kept: Kept,
+}
+
+/// Whether rows are kept, or only counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kept {
+    Here,
+    Elsewhere,
 }
 
 impl<T: Cell> Rows<T> {
     /// No rows yet, of `width` cells each.
     pub(super) fn new(width: usize) -> Self {
         let fit = CHUNK_BYTES / (width * size_of::<T>()).max(1);
-        Self { width, shift: fit.max(1).ilog2(), len: 0, chunks: Vec::new() }
+        Self { width, shift: fit.max(1).ilog2(), len: 0, chunks: Vec::new(), kept: Kept::Here }
+    }
+
+    /// Counts rows, and keeps none of them.
+    pub(super) fn elsewhere(width: usize) -> Self {
+        Self { kept: Kept::Elsewhere, ..Self::new(width) }
+    }
+
+    /// Whether rows are only counted.
+    pub(super) fn are_elsewhere(&self) -> bool {
+        self.kept == Kept::Elsewhere
     }
 
     pub(super) fn width(&self) -> usize {
@@ -47,6 +65,10 @@ impl<T: Cell> Rows<T> {
     /// Appends a row and tells its number. A row of another width is kept as zeros, so that numbers stay dense.
     pub(super) fn push(&mut self, row: &[T]) -> u32 {
         let number = self.len;
+        if self.kept == Kept::Elsewhere {
+            self.len = self.len.saturating_add(1);
+            return number;
+        }
         if self.len as usize == self.chunks.len() * self.per_chunk() {
             self.chunks.push(Arc::new(Chunk::new(self.per_chunk() * self.width)));
         }

@@ -10,7 +10,7 @@ use std::cell::Cell;
 use roaring::{RoaringBitmap, bitmap::Iter};
 
 use super::{
-    Hit, Tie,
+    Hit, Source, Tie,
     codec::{ByteQuery, Workspace},
     columns::{Codes, Columns},
     kernel::{BitQuery, Kernel, Kernels, Line, Stretch},
@@ -48,6 +48,8 @@ pub(super) struct Scan<'a> {
     pub(super) query: &'a [f32],
     pub(super) k: usize,
     pub(super) tie: Tie<'a>,
+    /// Where vectors are that the columns do not hold.
+    pub(super) source: Option<Source<'a>>,
 }
 
 /// What a search writes on; each thread keeps its own for the next one.
@@ -97,6 +99,10 @@ impl<'a> Scan<'a> {
     /// Scores the vectors of live slots into `top`.
     pub(super) fn exact(&self, mut slots: Iter<'_>, mut top: Top<'a>, work: &mut Work) -> Top<'a> {
         let rows = &self.columns.exact;
+        if rows.are_elsewhere() {
+            slots.for_each(|slot| self.score(Slot(slot), &mut top, work));
+            return top;
+        }
         while let Some(run) = slots.next_range() {
             let (from, to) = run.into_inner();
             rows.stretches(from..to.saturating_add(1), |first, floats| {
@@ -199,8 +205,13 @@ impl<'a> Scan<'a> {
     }
 
     fn score(&self, slot: Slot, top: &mut Top<'_>, work: &mut Work) {
-        if let Some(row) = self.columns.exact.row(slot.0) {
-            top.offer(slot.0, self.kernel.score(self.query, row));
+        let here = self.columns.exact.row(slot.0).map(|row| self.kernel.score(self.query, row));
+        let score = here.or_else(|| {
+            let vector = self.source?(slot)?;
+            Some(self.kernel.score(self.query, vector.components()))
+        });
+        if let Some(score) = score {
+            top.offer(slot.0, score);
             work.exact += 1;
         }
     }

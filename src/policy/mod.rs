@@ -58,7 +58,7 @@ use roaring::RoaringBitmap;
 use serde_json::Value as Json;
 
 pub use self::{
-    columns::Columns,
+    columns::{Columns, Sheet, SheetName},
     count::Counts,
     directory::Directory,
     explain::{Account, Effect, Elsewhere, Explanation, Join, Met, Requirement, Standing, Stumble},

@@ -9,7 +9,10 @@ use super::{
     codec::{self, Bytes},
     draft::Draft,
 };
-use crate::{clock::Instant, crypto::KeyTag};
+use crate::{
+    clock::Instant,
+    crypto::{self, KeyTag, Stamp},
+};
 
 /// A sealed row: keyed name and sealed value.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -221,6 +224,28 @@ impl Change {
             | Self::RemoveHold { at, .. }
             | Self::Restore { at, .. } => *at,
         }
+    }
+
+    /// What tells this writing of each record from every other, in the order in which they were given.
+    pub fn stamps(&self) -> impl Iterator<Item = Stamp> {
+        let rows = match self {
+            Self::PutRecords { rows, .. } => rows.as_slice(),
+            Self::PutCollection { .. }
+            | Self::DropCollection { .. }
+            | Self::EraseRecords { .. }
+            | Self::PutEntities { .. }
+            | Self::RemoveEntities { .. }
+            | Self::PutBundle { .. }
+            | Self::PutApiKey { .. }
+            | Self::RemoveApiKey { .. }
+            | Self::Reseal { .. }
+            | Self::Rotate { .. }
+            | Self::RenewWraps { .. }
+            | Self::Restore { .. }
+            | Self::PutHold { .. }
+            | Self::RemoveHold { .. } => &[],
+        };
+        rows.iter().map(|row| crypto::stamp_of(&row.value.0).unwrap_or_default())
     }
 
     /// Its bytes, version first.

@@ -18,7 +18,7 @@ use crate::{
 
 const VERSION: u8 = 1;
 /// Bytes of one encoded value, most: a record's line of JSON is at most 4 MiB, a bundle 2 MiB a part.
-const VALUE_BYTES: usize = 64 << 20;
+pub(super) const VALUE_BYTES: usize = 64 << 20;
 
 /// A record and which writing of it this is.
 #[derive(Debug, Clone, PartialEq)]
@@ -110,6 +110,16 @@ pub(super) fn decode_record(bytes: &[u8]) -> Option<StoredRecord> {
     Some(StoredRecord { record, version: row.version })
 }
 
+/// The vector of a record alone: it lies before all that is long or of many parts.
+pub(super) fn decode_vector(bytes: &[u8]) -> Option<Embedding> {
+    let (version, body) = bytes.split_first()?;
+    if *version != VERSION || body.len() > VALUE_BYTES {
+        return None;
+    }
+    let (head, _): (RecordHead<'_>, _) = bincode::serde::borrow_decode_from_slice(body, config::standard()).ok()?;
+    embedding(head.vector)
+}
+
 /// The vector as it was stored, bit for bit: it was checked and normalised when it was written.
 fn embedding(bytes: &[u8]) -> Option<Embedding> {
     let (components, rest) = bytes.as_chunks::<4>();
@@ -128,6 +138,16 @@ struct RecordRow<'a> {
     attrs: &'a Attributes,
     tags: &'a Attributes,
     parents: &'a BTreeSet<EntityUid>,
+}
+
+/// How a record's row begins.
+#[derive(Deserialize)]
+#[expect(dead_code, reason = "what lies before the vector must be read to reach it")]
+struct RecordHead<'a> {
+    version: u64,
+    id: &'a str,
+    document: &'a str,
+    vector: &'a [u8],
 }
 
 #[derive(Deserialize)]
@@ -158,7 +178,7 @@ impl Serialize for BytesRef<'_> {
 
 /// Bytes that serde copies whole instead of one by one; wiped when dropped.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct Bytes(pub(super) Zeroizing<Vec<u8>>);
+pub struct Bytes(pub Zeroizing<Vec<u8>>);
 
 impl Serialize for Bytes {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -207,6 +227,7 @@ mod tests {
         };
         let bytes = encode_record(&stored).unwrap();
         assert_eq!(decode_record(&bytes).unwrap(), stored);
+        assert_eq!(decode_vector(&bytes).unwrap(), stored.record.embedding);
         assert!((0..bytes.len()).all(|cut| decode_record(&bytes[..cut]).is_none()));
         assert!(decode_record(&[&bytes[..], b"x"].concat()).is_none());
         assert!(decode_record(&[&[2], &bytes[1..]].concat()).is_none());

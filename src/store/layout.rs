@@ -103,6 +103,10 @@ impl Layout {
         self.0.join("audit")
     }
 
+    pub(super) fn derived(&self) -> PathBuf {
+        self.0.join("derived")
+    }
+
     pub(super) fn manifests(&self) -> [PathBuf; 2] {
         [self.0.join("manifest.a"), self.0.join("manifest.b")]
     }

@@ -26,6 +26,11 @@ impl Tally {
         self.shift(term, u64::wrapping_add);
     }
 
+    fn absorb(&mut self, other: &Self) {
+        self.count = self.count.wrapping_add(other.count);
+        self.sum.iter_mut().zip(other.sum).for_each(|(lane, more)| *lane = lane.wrapping_add(more));
+    }
+
     fn subtract(&mut self, term: [u8; 32]) {
         self.count = self.count.wrapping_sub(1);
         self.shift(term, u64::wrapping_sub);
@@ -81,6 +86,11 @@ impl Account {
             Kind::KeyBucket => key_buckets,
             Kind::Hold => holds,
         }
+    }
+
+    /// Adds up what was counted apart.
+    pub(super) fn absorb(&mut self, other: &Self) {
+        self.tallies.iter_mut().zip(&other.tallies).for_each(|(tally, more)| tally.absorb(more));
     }
 
     /// How many rows of each kind.

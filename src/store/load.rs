@@ -9,8 +9,8 @@ use super::{
     names::{self},
 };
 use crate::{
-    crypto::{self, KeyRing},
-    model::{ApiKey, Collection, CollectionName, Entity, Hold, RecordId},
+    crypto::{self, KeyRing, Stamp},
+    model::{ApiKey, Collection, CollectionName, Embedding, Entity, Hold, RecordId},
 };
 
 impl Store {
@@ -86,6 +86,27 @@ impl Store {
         }
     }
 
+    /// The vector of a record.
+    pub fn vector(&self, collection: &CollectionName, id: &RecordId) -> Result<Option<Embedding>, StoreError> {
+        // most often the row is the one that was read; where its key went meanwhile, the longer way tells
+        let key = self.names.record(collection, id);
+        let Some(value) = self.engine.get(&key)? else { return Ok(None) };
+        match SealedRecord::new(&key, &value, &self.keychain, self.ring()).vector() {
+            Ok(vector) => Ok(Some(vector)),
+            Err(_) => Ok(self.current_record(&key, value)?.map(|stored| stored.record.embedding)),
+        }
+    }
+
+    /// What a collection is called on disk.
+    pub fn name_of(&self, collection: &CollectionName) -> StoredName {
+        self.names.of_collection(collection)
+    }
+
+    /// What a record is called on disk.
+    pub fn name_of_record(&self, collection: &CollectionName, id: &RecordId) -> StoredName {
+        self.names.of_record(collection, id)
+    }
+
     /// The audit frames that wait for the log, by their sequence numbers.
     pub fn outbox(&self) -> Result<Vec<(u64, Vec<u8>)>, StoreError> {
         let mut frames = Vec::new();
@@ -131,6 +152,53 @@ impl Store {
     fn opened_record(&self, key: &[u8], value: &[u8]) -> Result<StoredRecord, StoreError> {
         let plain = open_row(&self.keychain, self.ring(), Kind::Record, key, value)?;
         codec::decode_record(&plain).ok_or_else(|| damaged(Kind::Record, key))
+    }
+}
+
+/// What takes the records in while a store is being opened: on several threads, and before the store is known to be whole.
+pub trait Intake: Sync {
+    /// Takes one in.
+    fn take(&self, record: &SealedRecord<'_>) -> Result<(), StoreError>;
+}
+
+/// A record as it lies in the engine.
+pub struct SealedRecord<'a> {
+    key: &'a [u8],
+    value: &'a [u8],
+    keychain: &'a Keychain,
+    ring: &'a KeyRing,
+}
+
+/// What a collection or a record is called on disk: 16 bytes that say nothing.
+pub type StoredName = [u8; 16];
+
+impl<'a> SealedRecord<'a> {
+    pub(super) fn new(key: &'a [u8], value: &'a [u8], keychain: &'a Keychain, ring: &'a KeyRing) -> Self {
+        Self { key, value, keychain, ring }
+    }
+
+    /// What its collection and itself are called.
+    pub fn names(&self) -> Result<(StoredName, StoredName), StoreError> {
+        names::of_record(self.key).ok_or_else(|| damaged(Kind::Record, self.key))
+    }
+
+    /// What tells this writing of it from every other.
+    pub fn stamp(&self) -> Result<Stamp, StoreError> {
+        crypto::stamp_of(self.value).ok_or_else(|| damaged(Kind::Record, self.key))
+    }
+
+    /// All of it.
+    pub fn open(&self) -> Result<StoredRecord, StoreError> {
+        codec::decode_record(&self.plain()?).ok_or_else(|| damaged(Kind::Record, self.key))
+    }
+
+    /// Its vector alone, which costs less.
+    pub fn vector(&self) -> Result<Embedding, StoreError> {
+        codec::decode_vector(&self.plain()?).ok_or_else(|| damaged(Kind::Record, self.key))
+    }
+
+    fn plain(&self) -> Result<Zeroizing<Vec<u8>>, StoreError> {
+        open_row(self.keychain, self.ring, Kind::Record, self.key, self.value)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Sealed things on disk: the only home of the storage engine and of the codec.
 //!
-//! A data directory holds `LOCK`, `keyring`, `engine/`, `audit/` (another module's), `manifest.a` and `manifest.b`. Every
+//! A data directory holds `LOCK`, `keyring`, `engine/`, `audit/` (another module's), `derived/`, `manifest.a` and `manifest.b`. Every
 //! change is a [`Change`]: sealed before the commit, applied by a function that reads neither clock nor randomness. One
 //! commit writes its changes, the audit frames that tell of them and the engine's own account of itself (how many rows
 //! of each kind, and a keyed sum over all of them) in one durable batch. The manifest outside the engine remembers how
@@ -9,6 +9,8 @@
 mod backup;
 mod change;
 mod codec;
+mod crew;
+mod derived;
 mod disk;
 mod draft;
 mod engine;
@@ -44,11 +46,13 @@ mod tests;
 
 pub use backup::{BackupError, Copying, LogCut, Plan, Restored, Taken, restore};
 pub use change::{Change, Moved, RingKey, Row, RowKey, Wraps};
-pub use codec::{StoredBundle, StoredRecord};
+pub use codec::{Bytes, StoredBundle, StoredRecord};
+pub use derived::{Derived, Published, Reading, Writing};
 pub use disk::{Disk, RealDisk};
 pub use engine::{Batch, EachRow, Engine, EngineError, EngineKind};
 pub use error::StoreError;
 pub use evidence::Evidence;
+pub use load::{Intake, SealedRecord, StoredName};
 pub use manifest::Manifest;
 pub use names::Kind;
 pub use rebuild::{Rebuilt, RowsCopied, Stat};

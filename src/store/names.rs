@@ -128,8 +128,11 @@ impl Names {
     }
 
     pub(super) fn record(&self, collection: &CollectionName, id: &RecordId) -> Vec<u8> {
-        let name = self.0.name("record", &[collection.as_str().as_bytes(), id.as_str().as_bytes()]);
-        Kind::Record.key(&[&self.of_collection(collection), &name])
+        Kind::Record.key(&[&self.of_collection(collection), &self.of_record(collection, id)])
+    }
+
+    pub(super) fn of_record(&self, collection: &CollectionName, id: &RecordId) -> [u8; 16] {
+        self.0.name("record", &[collection.as_str().as_bytes(), id.as_str().as_bytes()])
     }
 
     pub(super) fn entity(&self, uid: &EntityUid) -> Vec<u8> {
@@ -144,7 +147,7 @@ impl Names {
         Kind::ApiKey.key(&[&self.0.name("api key", &[&id.0])])
     }
 
-    fn of_collection(&self, name: &CollectionName) -> [u8; 16] {
+    pub(super) fn of_collection(&self, name: &CollectionName) -> [u8; 16] {
         self.0.name("collection", &[name.as_str().as_bytes()])
     }
 }
@@ -163,6 +166,12 @@ pub(super) fn key_bucket(number: u8) -> Vec<u8> {
 
 pub(super) fn outbox(sequence: u64) -> Vec<u8> {
     Kind::Outbox.key(&[&sequence.to_be_bytes()])
+}
+
+/// What the key of a record's row calls its collection and itself.
+pub(super) fn of_record(key: &[u8]) -> Option<([u8; 16], [u8; 16])> {
+    let (collection, name) = key.get(1..)?.split_first_chunk()?;
+    Some((*collection, name.try_into().ok()?))
 }
 
 /// The part of a key that is not the kind, in hex: how damage is named.

@@ -8,7 +8,7 @@ use super::{
     engine::Batch,
     layout::allocated_bytes,
     vault::{check_generation, open_engine, start_engine},
-    verify::Survey,
+    verify::{Depth, Survey},
 };
 
 /// Rows and bytes that are carried over in one commit, most.
@@ -113,7 +113,7 @@ impl Evidence {
         let manifest = self.manifest()?;
         check_generation(self.ring(), manifest)?;
         let old = open_engine(&self.layout, &OpenOptions { engine: None, ..options.clone() })?;
-        Survey::take(&*old, self.ring(), options.entropy.clone())?.check(manifest)?;
+        Survey::gather(&*old, self.ring(), options.entropy.clone(), Depth::Sums)?.check(manifest)?;
         let mut new = start_engine(to, fresh, options)?;
         let rows = copy(&*old, &*new, copied)?;
         drop(old);
@@ -121,7 +121,7 @@ impl Evidence {
         drop(new);
         self.layout.tighten_below(fresh)?;
         let reopened = start_engine(to, fresh, options)?;
-        Survey::take(&*reopened, self.ring(), options.entropy.clone())?.check(manifest)?;
+        Survey::gather(&*reopened, self.ring(), options.entropy.clone(), Depth::Sums)?.check(manifest)?;
         Ok(rows)
     }
 }

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 
 use super::{
-    Change, Disk, Engine, EngineKind, Kind, Manifest, RealDisk, RingKey, StoreError,
+    Change, Derived, Disk, Engine, EngineKind, Intake, Kind, Manifest, RealDisk, RingKey, SealedRecord, StoreError,
     change::Demand,
     draft::Draft,
     keychain::{self, Carried, Keychain},
@@ -24,7 +24,7 @@ use super::{
     names::{self, META, Names},
     redb_engine::RedbEngine,
     sled_engine::SledEngine,
-    verify::Survey,
+    verify::{Depth, Survey},
 };
 use crate::crypto::{
     Entropy, KdfCost, KeyError, KeyProvider, KeyRing, KeyTag, OsEntropy, Passphrase, PassphraseKey, Unlock,
@@ -52,7 +52,7 @@ impl Default for OpenOptions {
 /// An open store. Reads run beside the one writer; commits wait for one another.
 pub struct Store {
     pub(super) engine: Box<dyn Engine>,
-    pub(super) keychain: Keychain,
+    pub(super) keychain: Arc<Keychain>,
     pub(super) names: Names,
     pub(super) entropy: Arc<dyn Entropy>,
     pub(super) ledger: Mutex<Ledger>,
@@ -60,6 +60,7 @@ pub struct Store {
     ring: KeyRing,
     layout: Layout,
     disk: Arc<dyn Disk>,
+    derived: Derived,
     sequence: AtomicU64,
     /// Last, so that the directory stays locked until the engine is closed.
     _lock: File,
@@ -107,7 +108,7 @@ impl Store {
         layout.sync()?;
         let mut survey = Survey::new(&ring, options.entropy.clone());
         survey.account = Some(account);
-        Ok(Self::assemble(layout, lock, ring, engine, slots, survey, options))
+        Ok(Self::assemble(layout, lock, ring, engine, slots, &survey, options))
     }
 
     /// Opens the store in `dir`: whole, undamaged and not rolled back, or not at all.
@@ -120,23 +121,55 @@ impl Store {
         unlock: impl FnOnce(&Path) -> Result<KeyRing, KeyError>,
         options: &OpenOptions,
     ) -> Result<Self, StoreError> {
+        Self::open_unlocked(dir, unlock, options, |_| Ok::<_, StoreError>(None::<Nobody>)).map(|(store, _)| store)
+    }
+
+    /// The same, and hands the records to the intake that `begin` makes of the store, in the same walk that sees whether the store is whole.
+    /// Until that is known, nothing that the intake took may be used.
+    pub fn open_into<I: Intake, E: From<StoreError>>(
+        dir: &Path,
+        unlock: &dyn Unlock,
+        options: &OpenOptions,
+        begin: impl FnOnce(&Self) -> Result<I, E>,
+    ) -> Result<(Self, I), E> {
+        let unlock = |keyring: &Path| KeyRing::open(keyring, unlock);
+        let (store, intake) = Self::open_unlocked(dir, unlock, options, |store| begin(store).map(Some))?;
+        Ok((store, intake.ok_or(StoreError::Halted)?))
+    }
+
+    fn open_unlocked<I: Intake, E: From<StoreError>>(
+        dir: &Path,
+        unlock: impl FnOnce(&Path) -> Result<KeyRing, KeyError>,
+        options: &OpenOptions,
+        begin: impl FnOnce(&Self) -> Result<Option<I>, E>,
+    ) -> Result<(Self, Option<I>), E> {
         let layout = Layout::new(dir);
         let lock = layout.lock()?;
-        let ring = unlock(&layout.keyring())?;
+        let (ring, engine) = unlock_beside(&layout, unlock, options);
+        let ring = ring.map_err(StoreError::from)?;
         let slots = open_slots(&layout, &ring)?;
         let manifest = slots.current;
         check_generation(&ring, &manifest)?;
-        let engine = open_engine(&layout, options)?;
-        let survey = Survey::take(&*engine, &ring, options.entropy.clone())?;
+        let engine = engine?;
+        let mut survey = Survey::keys(&*engine, &ring, options.entropy.clone())?;
+        survey.check_age(&manifest)?;
+        let mut store = Self::assemble(layout, lock, ring, engine, slots, &survey, options);
+        let intake = begin(&store);
+        let taking = intake.as_ref().ok().and_then(Option::as_ref).map(|intake| intake as &dyn Intake);
+        survey.walk(&*store.engine, &store.ring, Depth::Sums, taking)?;
+        // what is wrong with the store is said before what came of it
         survey.check(&manifest)?;
-        ring.settle(survey.ring_key, &*options.entropy)?;
-        layout.tighten()?;
-        let store = Self::assemble(layout, lock, ring, engine, slots, survey, options);
+        survey.failure.take().map_or(Ok(()), Err)?;
+        let intake = intake?;
+        store.ring.settle(survey.ring_key, &*options.entropy).map_err(StoreError::from)?;
+        store.layout.tighten()?;
+        let ledger = store.ledger.get_mut();
+        (ledger.live, ledger.outbox) = (survey.live, survey.outbox);
         if store.ring.generation() > manifest.generation {
             // from here on the older key file is refused
             store.write_manifest(manifest.audit_size, manifest.audit_root, manifest.audit_group)?;
         }
-        Ok(store)
+        Ok((store, intake))
     }
 
     fn assemble(
@@ -145,18 +178,18 @@ impl Store {
         ring: KeyRing,
         engine: Box<dyn Engine>,
         slots: Slots,
-        survey: Survey,
+        survey: &Survey,
         options: &OpenOptions,
     ) -> Self {
-        let Survey { account, live, outbox, keychain, .. } = survey;
-        let account = account.unwrap_or_default();
-        let ledger = Ledger { account, live, outbox, ..Ledger::default() };
+        let account = survey.account.unwrap_or_default();
+        let ledger = Ledger { account, ..Ledger::default() };
         Self {
             engine,
-            keychain,
+            keychain: survey.keychain.clone(),
             names: Names(ring.clone()),
             entropy: options.entropy.clone(),
             sequence: AtomicU64::new(account.sequence),
+            derived: Derived::new(layout.derived(), ring.clone(), options),
             ledger: Mutex::new(ledger),
             slots: Mutex::new(slots),
             ring,
@@ -184,6 +217,11 @@ impl Store {
     /// The storage engine that it lies on.
     pub fn engine_kind(&self) -> Result<EngineKind, StoreError> {
         self.layout.engine_kind()
+    }
+
+    /// What can be made again from the records, as it lies on disk.
+    pub fn derived(&self) -> &Derived {
+        &self.derived
     }
 
     /// Number of the last durable change.
@@ -222,6 +260,10 @@ impl Store {
             RingKey::Kept => None,
             RingKey::Renewed => Some(self.ring.begin(self.ring.epoch().saturating_add(demand.epochs), &*self.entropy)?),
         };
+        if renewal.is_some() || replaces_records(&draft) {
+            // gone before it is acknowledged, and before anything else is: if the commit then fails, it is made again from what is there
+            self.derived.discard()?;
+        }
         let rewrapped = self.keychain.rewrap(&mut draft, &now, &gone, &demand.buckets, renewal.as_ref())?;
         let account = ledger.account.after(&draft, changes.len() as u64, &self.ring);
         let sealed = account.seal(&self.ring)?;
@@ -337,6 +379,33 @@ pub(super) fn start_engine(kind: EngineKind, dir: &Path, options: &OpenOptions) 
         EngineKind::Sled => Box::new(SledEngine::open(dir, options.cache_bytes, options.disk.clone())?),
         EngineKind::Redb => Box::new(RedbEngine::open(dir, options.cache_bytes, options.disk.clone())?),
     })
+}
+
+/// Whether a draft takes away what derived data may have been made of.
+fn replaces_records(draft: &Draft<'_>) -> bool {
+    draft.touched().any(|(key, row)| Kind::of(key) == Some(Kind::Record) && row.before.is_some())
+}
+
+/// Opens the key ring and, meanwhile, the engine, which needs no key: both take long.
+fn unlock_beside(
+    layout: &Layout,
+    unlock: impl FnOnce(&Path) -> Result<KeyRing, KeyError>,
+    options: &OpenOptions,
+) -> (Result<KeyRing, KeyError>, Result<Box<dyn Engine>, StoreError>) {
+    std::thread::scope(|scope| {
+        let engine = scope.spawn(|| open_engine(layout, options));
+        let ring = unlock(&layout.keyring());
+        (ring, engine.join().unwrap_or(Err(StoreError::DamagedPart("the storage engine"))))
+    })
+}
+
+/// An intake that there is none of.
+enum Nobody {}
+
+impl Intake for Nobody {
+    fn take(&self, _: &SealedRecord<'_>) -> Result<(), StoreError> {
+        match *self {}
+    }
 }
 
 /// What a commit's changes ask of the wraps, together.

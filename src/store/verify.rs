@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
-    Engine, Kind, Manifest, Store, StoreError, codec,
+    Engine, Intake, Kind, Manifest, SealedRecord, Store, StoreError, codec, crew,
     draft::Live,
     keychain::{self, Keychain},
     ledger::Account,
@@ -99,7 +99,7 @@ pub(super) fn examine(
 
 /// How closely to look.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Depth {
+pub(super) enum Depth {
     /// Sums only; loading opens the objects anyway.
     Sums,
     /// Every seal.
@@ -113,10 +113,12 @@ pub(super) struct Survey {
     found: Account,
     pub(super) live: Live,
     pub(super) outbox: BTreeSet<u64>,
-    pub(super) keychain: Keychain,
+    pub(super) keychain: Arc<Keychain>,
     /// The ring key that the buckets hang on.
     pub(super) ring_key: Option<KeyTag>,
     damaged: Vec<Damage>,
+    /// Why the intake could not take a record.
+    pub(super) failure: Option<StoreError>,
 }
 
 impl Survey {
@@ -126,26 +128,29 @@ impl Survey {
             found: Account::default(),
             live: Live::new(),
             outbox: BTreeSet::new(),
-            keychain: Keychain::new(ring.clone(), entropy),
+            keychain: Arc::new(Keychain::new(ring.clone(), entropy)),
             ring_key: None,
             damaged: Vec::new(),
+            failure: None,
         }
     }
 
-    /// Walks all rows and makes the sums.
-    pub(super) fn take(engine: &dyn Engine, ring: &KeyRing, entropy: Arc<dyn Entropy>) -> Result<Self, StoreError> {
-        Self::gather(engine, ring, entropy, Depth::Sums)
-    }
-
-    fn gather(
+    /// Walks all rows, as closely as `depth` says.
+    pub(super) fn gather(
         engine: &dyn Engine,
         ring: &KeyRing,
         entropy: Arc<dyn Entropy>,
         depth: Depth,
     ) -> Result<Self, StoreError> {
+        let mut survey = Self::keys(engine, ring, entropy)?;
+        survey.walk(engine, ring, depth, None)?;
+        Ok(survey)
+    }
+
+    /// Reads the account and the keys, which everything else opens under.
+    pub(super) fn keys(engine: &dyn Engine, ring: &KeyRing, entropy: Arc<dyn Entropy>) -> Result<Self, StoreError> {
         let mut survey = Self::new(ring, entropy);
         survey.account = engine.get(META)?.and_then(|sealed| Account::open(ring, &sealed).ok());
-        // keys first: other rows open under them
         engine.scan(&Kind::KeyBucket.prefix(), &mut |key, value| {
             let loaded = keychain::number_of_row(key).and_then(|n| survey.keychain.load_bucket(n, value));
             if loaded.is_err() {
@@ -161,50 +166,34 @@ impl Survey {
             }
             Ok(())
         })?;
-        engine.scan(b"", &mut |key, value| {
-            if key != META {
-                survey.row(ring, key, value, depth);
-            }
-            Ok(())
-        })?;
         Ok(survey)
     }
 
-    fn row(&mut self, ring: &KeyRing, key: &[u8], value: &[u8], depth: Depth) {
-        // a row of no kind was never written by us; the engine's own sums cannot hold it, so it counts as damage
-        let Some(kind) = Kind::of(key) else {
-            self.damaged.push(Damage { kind: Kind::DataKey, name: names::shown(key) });
-            return;
-        };
-        self.found.tally(kind).add(ring.row(key, value));
-        let sound = match kind {
-            Kind::DataKey | Kind::KeyBucket => true,
-            Kind::Outbox => match key.get(1..).and_then(|n| <[u8; 8]>::try_from(n).ok()) {
-                Some(n) => self.outbox.insert(u64::from_be_bytes(n)),
-                None => false,
-            },
-            Kind::Collection | Kind::Record | Kind::Entity | Kind::Bundle | Kind::ApiKey | Kind::Hold => {
-                let under = crypto::key_of(value);
-                under.iter().for_each(|id| *self.live.entry(*id).or_insert(0) += 1);
-                under.is_some() && (depth == Depth::Sums || self.opens(ring, kind, key, value))
-            }
-        };
-        if !sound {
-            self.damaged.push(Damage { kind, name: names::shown(key) });
+    /// Walks all rows on all cores and makes the sums; hands the records to `intake`, whose first failure it remembers.
+    pub(super) fn walk(
+        &mut self,
+        engine: &dyn Engine,
+        ring: &KeyRing,
+        depth: Depth,
+        intake: Option<&dyn Intake>,
+    ) -> Result<(), StoreError> {
+        let step = Step { ring, keychain: &self.keychain, depth, intake };
+        for found in crew::each_row(engine, Found::default, |found, key, value| step.row(found, key, value))? {
+            self.found.absorb(&found.sums);
+            found.live.into_iter().for_each(|(id, n)| *self.live.entry(id).or_insert(0) += n);
+            self.outbox.extend(found.outbox);
+            self.damaged.extend(found.damaged);
+            self.failure = self.failure.take().or(found.failure);
         }
+        // the first one is named: the same whichever thread met it
+        self.damaged.sort_by(|a, b| (a.kind, &a.name).cmp(&(b.kind, &b.name)));
+        Ok(())
     }
 
-    fn opens(&self, ring: &KeyRing, kind: Kind, key: &[u8], value: &[u8]) -> bool {
-        let Ok(plain) = load::open_row(&self.keychain, ring, kind, key, value) else { return false };
-        match kind {
-            Kind::Collection => codec::decode::<Collection>(&plain).is_some(),
-            Kind::Record => codec::decode_record(&plain).is_some(),
-            Kind::Entity => codec::decode::<Entity>(&plain).is_some(),
-            Kind::Bundle => codec::decode_bundle(&plain).is_some(),
-            Kind::ApiKey => codec::decode::<ApiKey>(&plain).is_some(),
-            Kind::Hold => codec::decode::<Hold>(&plain).is_some(),
-            Kind::DataKey | Kind::KeyBucket | Kind::Outbox => true,
-        }
+    /// Refuses what is older than the manifest.
+    pub(super) fn check_age(&self, manifest: &Manifest) -> Result<(), StoreError> {
+        let account = self.account.ok_or(StoreError::DamagedPart("the store's account of its objects"))?;
+        against(&account, manifest)
     }
 
     /// Refuses what is damaged, incomplete or older than the manifest.
@@ -233,6 +222,72 @@ impl Survey {
             None => report.parts.push(StoreError::DamagedPart("the store's account of its objects").to_string()),
         }
         report
+    }
+}
+
+/// What one thread found.
+#[derive(Default)]
+struct Found {
+    sums: Account,
+    live: Live,
+    outbox: Vec<u64>,
+    damaged: Vec<Damage>,
+    /// The first failure of the intake.
+    failure: Option<StoreError>,
+}
+
+/// What is done with each row.
+struct Step<'a> {
+    ring: &'a KeyRing,
+    keychain: &'a Keychain,
+    depth: Depth,
+    intake: Option<&'a dyn Intake>,
+}
+
+impl Step<'_> {
+    fn row(&self, found: &mut Found, key: &[u8], value: &[u8]) {
+        if key == META {
+            return;
+        }
+        // a row of no kind was never written by us; the engine's own sums cannot hold it, so it counts as damage
+        let Some(kind) = Kind::of(key) else {
+            found.damaged.push(Damage { kind: Kind::DataKey, name: names::shown(key) });
+            return;
+        };
+        found.sums.tally(kind).add(self.ring.row(key, value));
+        let sound = match kind {
+            Kind::DataKey | Kind::KeyBucket => true,
+            Kind::Outbox => match key.get(1..).and_then(|n| <[u8; 8]>::try_from(n).ok()) {
+                Some(n) => {
+                    found.outbox.push(u64::from_be_bytes(n));
+                    true
+                }
+                None => false,
+            },
+            Kind::Collection | Kind::Record | Kind::Entity | Kind::Bundle | Kind::ApiKey | Kind::Hold => {
+                let under = crypto::key_of(value);
+                under.iter().for_each(|id| *found.live.entry(*id).or_insert(0) += 1);
+                under.is_some() && (self.depth == Depth::Sums || self.opens(kind, key, value))
+            }
+        };
+        if !sound {
+            found.damaged.push(Damage { kind, name: names::shown(key) });
+        } else if let (Kind::Record, Some(intake), None) = (kind, self.intake, &found.failure) {
+            found.failure = intake.take(&SealedRecord::new(key, value, self.keychain, self.ring)).err();
+        }
+    }
+
+    fn opens(&self, kind: Kind, key: &[u8], value: &[u8]) -> bool {
+        let Ok(plain) = load::open_row(self.keychain, self.ring, kind, key, value) else { return false };
+        match kind {
+            Kind::Collection => codec::decode::<Collection>(&plain).is_some(),
+            Kind::Record => codec::decode_record(&plain).is_some(),
+            Kind::Entity => codec::decode::<Entity>(&plain).is_some(),
+            Kind::Bundle => codec::decode_bundle(&plain).is_some(),
+            Kind::ApiKey => codec::decode::<ApiKey>(&plain).is_some(),
+            Kind::Hold => codec::decode::<Hold>(&plain).is_some(),
+            Kind::DataKey | Kind::KeyBucket | Kind::Outbox => true,
+        }
     }
 }
 

@@ -290,9 +290,12 @@ fn nothing_planted_can_be_read_in_any_file_while_the_server_runs_or_rests() {
     assert!(plain::all_entries(&root, 0).len() > 20);
     root.post("/v1/collections/long-named-collection/erase", &json!({"document": "document-with-a-long-name-00003"}))
         .ok();
+    server.engine.keep().unwrap();
+    assert!(fs::metadata(server.dir.join("derived/data")).unwrap().len() > 500_000, "codes and columns are kept");
     assert_clean(&planted, &server.dir, "while the server runs");
 
     let (home, dir) = closed(server);
+    assert!(dir.join("derived/key").exists());
     assert_clean(&planted, &dir, "at rest");
     let (code, ..) = run(&["store", "verify"], &dir);
     assert_eq!(code, 0);

@@ -10,7 +10,7 @@ use std::{
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value as Json, json};
 use wardkeep::{
-    engine::{Environment, Limits, Settings},
+    engine::{Environment, Limits, Memory, Settings},
     model::{Action, EntityUid, Slot},
     policy::Columns,
 };
@@ -314,9 +314,34 @@ fn a_search_without_a_cap_in_its_way_gives_each_caller_exactly_what_they_may_see
     });
 }
 
+#[test]
+fn lean_memory_gives_every_caller_the_same_answers() {
+    let truth = Truth::read();
+    let (fast, lean) = (uncut(), uncut_in(Memory::Lean));
+    let (fast_keys, lean_keys) = (keys(&fast, &truth), keys(&lean, &truth));
+    let users: Vec<_> = truth.purposes.iter().collect();
+    let questions: Vec<_> = truth.questions.keys().step_by(if full() { 1 } else { 13 }).collect();
+    side_by_side(&users, |(user, purpose)| {
+        for question in &questions {
+            for limit in [10, 200] {
+                let body = truth.body(question, purpose, limit);
+                let results = |caller: &Client| caller.search("ward", &body).ok()["results"].clone();
+                assert_eq!(results(&lean_keys[*user]), results(&fast_keys[*user]), "{user}/{question}");
+            }
+        }
+    });
+    let (held, records) = fast.engine.index_bytes();
+    let (left, _) = lean.engine.index_bytes();
+    assert!(held <= 2_100 * records && left <= 600 * records, "{held} and {left} bytes for {records} vectors");
+}
+
 /// The ward on a server whose own limit is out of the way.
 fn uncut() -> Server {
-    let settings = Settings { limits: Limits { max_records: 10_000 }, ..Settings::default() };
+    uncut_in(Memory::Fast)
+}
+
+fn uncut_in(memory: Memory) -> Server {
+    let settings = Settings { limits: Limits { max_records: 10_000 }, memory, ..Settings::default() };
     let server = Server::with(settings, Environment::default);
     let root = server.root();
     root.put("/v1/policies", &bundle("policies/clinical")).ok();

@@ -7,6 +7,7 @@ mod dictionary;
 mod journal;
 mod names;
 mod packed;
+mod sheet;
 mod slots;
 
 use std::{
@@ -18,6 +19,7 @@ use parking_lot::Mutex;
 use roaring::RoaringBitmap;
 
 use self::names::Names;
+pub use self::sheet::{Sheet, SheetName};
 pub(super) use self::{column::Column, dictionary::Code, journal::Changes};
 use super::{derived::Memories, scopes::Scopes};
 use crate::model::{Entity, EntityUid, Slot, Value, entity::Attributes};

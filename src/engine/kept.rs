@@ -1,0 +1,240 @@
+//! What a restart need not make again: codes, columns, and which row lies where, as pieces in the store's room for derived data.
+//!
+//! Written piece by piece, each read under the world's lock and sealed without it. Pieces of different moments fit together, because a
+//! commit that replaces or erases a record makes all that was begun before out of date, and records that came since lie at slots that
+//! were free: what pieces say of those is left out. Nothing of it decides anything: a row that is read back counts once the stored record
+//! was seen to be the writing that it was made of (`loading`).
+
+use std::collections::{BTreeMap, HashMap};
+
+use parking_lot::RwLock;
+use roaring::RoaringBitmap;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Memory,
+    world::{Holding, Row, World},
+};
+use crate::{
+    crypto::Stamp,
+    index::{Block, CODEC_VERSION, Coded},
+    model::{Collection, CollectionName, DocumentId, EntityUid, RecordId, Slot},
+    policy::{Sheet, SheetName},
+    store::{Bytes, Published, Reading, Store, StoreError, StoredName, Writing},
+};
+
+/// Changes with the form of any piece.
+const FORM: u32 = 1;
+/// Slots of one piece of rows.
+const ROWS: u32 = 4_096;
+/// Slots of one piece of a column.
+const SHEET_SLOTS: u32 = 1 << 18;
+
+#[derive(Serialize, Deserialize, PartialEq)]
+struct Head {
+    form: u32,
+    codec: u32,
+    collections: u32,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Part {
+    spec: Collection,
+    slots: u32,
+    sheets: u32,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Rows {
+    /// Patients that no piece before has named, in the order of their numbers.
+    patients: Vec<EntityUid>,
+    rows: Vec<Option<KeptRow>>,
+    bytes: Bytes,
+    scales: Bytes,
+    bits: Bytes,
+}
+
+#[derive(Serialize, Deserialize)]
+struct KeptRow {
+    name: StoredName,
+    stamp: Stamp,
+    id: RecordId,
+    document: DocumentId,
+    /// The patient's number.
+    patient: Option<u32>,
+}
+
+/// Writes all collections; gives the world's turnover that it covers.
+pub(super) fn write(store: &Store, world: &RwLock<World>) -> Result<(Published, u64), StoreError> {
+    let mut writing = store.derived().begin()?;
+    let (turnover, names) = {
+        let world = world.read();
+        (world.turnover, world.collections.keys().cloned().collect::<Vec<_>>())
+    };
+    writing.put(&Head { form: FORM, codec: CODEC_VERSION, collections: names.len() as u32 })?;
+    for name in &names {
+        if write_collection(store, world, name, &mut writing)?.is_none() {
+            return Ok((Published::Outdated, turnover));
+        }
+    }
+    Ok((writing.publish()?, turnover))
+}
+
+/// One collection as it was at one moment.
+struct Moment {
+    spec: Collection,
+    live: RoaringBitmap,
+    slots: u32,
+    coded: Option<Coded>,
+    sheets: Vec<SheetName>,
+}
+
+impl Moment {
+    fn of(holding: &Holding) -> Self {
+        Self {
+            spec: holding.spec.clone(),
+            live: holding.index.live().clone(),
+            slots: holding.index.slots(),
+            coded: holding.index.coded(),
+            sheets: holding.columns.sheets(),
+        }
+    }
+}
+
+/// `None` where it is out of date by now.
+fn write_collection(
+    store: &Store,
+    world: &RwLock<World>,
+    name: &CollectionName,
+    writing: &mut Writing<'_>,
+) -> Result<Option<()>, StoreError> {
+    let Some(moment) = world.read().holding(name).map(Moment::of) else { return Ok(None) };
+    let stretches = moment.slots.div_ceil(SHEET_SLOTS);
+    let sheets = moment.sheets.len() as u32 * stretches;
+    writing.put(&Part { spec: moment.spec.clone(), slots: moment.slots, sheets })?;
+    let mut patients = Patients::default();
+    for from in (0..moment.slots).step_by(ROWS as usize) {
+        let to = moment.slots.min(from.saturating_add(ROWS));
+        if writing.is_outdated() {
+            return Ok(None);
+        }
+        let rows = {
+            let world = world.read();
+            let Some(holding) = world.holding(name) else { return Ok(None) };
+            (from..to).map(|slot| patients.row(holding, &moment, slot)).collect::<Vec<_>>()
+        };
+        let named = |row: Option<KeptRow>| row.map(|row| KeptRow { name: store.name_of_record(name, &row.id), ..row });
+        let Block { bytes, scales, bits } =
+            moment.coded.as_ref().map(|coded| coded.block(from..to)).unwrap_or_default();
+        writing.put(&Rows {
+            patients: std::mem::take(&mut patients.fresh),
+            rows: rows.into_iter().map(named).collect(),
+            bytes: Bytes(bytes.into()),
+            scales: Bytes(scales.into()),
+            bits: Bytes(bits.into()),
+        })?;
+    }
+    for sheet in &moment.sheets {
+        for stretch in 0..stretches {
+            let mut within = moment.live.clone();
+            within.remove_range(..stretch * SHEET_SLOTS);
+            within.remove_range(stretch.saturating_add(1).saturating_mul(SHEET_SLOTS)..);
+            if writing.is_outdated() {
+                return Ok(None);
+            }
+            let sheet = world.read().holding(name).map(|holding| holding.columns.sheet(sheet, &within));
+            let Some(sheet) = sheet else { return Ok(None) };
+            writing.put(&sheet)?;
+        }
+    }
+    Ok(Some(()))
+}
+
+/// Patients by number, so that a row names its own in a few bytes.
+#[derive(Default)]
+struct Patients {
+    numbers: HashMap<EntityUid, u32>,
+    fresh: Vec<EntityUid>,
+}
+
+impl Patients {
+    fn row(&mut self, holding: &Holding, moment: &Moment, slot: u32) -> Option<KeptRow> {
+        let row = holding.row(Slot(slot)).filter(|_| moment.live.contains(slot))?;
+        let patient = row.patient.as_ref().map(|uid| self.number(uid));
+        let (id, document) = (row.id.clone(), row.document.clone());
+        Some(KeptRow { name: StoredName::default(), stamp: row.stamp, id, document, patient })
+    }
+
+    fn number(&mut self, uid: &EntityUid) -> u32 {
+        if let Some(number) = self.numbers.get(uid) {
+            return *number;
+        }
+        let number = self.numbers.len() as u32;
+        self.numbers.insert(uid.clone(), number);
+        self.fresh.push(uid.clone());
+        number
+    }
+}
+
+/// A collection as it was read back: of its rows nothing is certain yet.
+pub(super) struct Restored {
+    pub(super) holding: Holding,
+    /// Slot and writing of each row, by its record's name on disk.
+    pub(super) rows: HashMap<StoredName, (u32, Stamp)>,
+    /// What the rows refer to, with how many do.
+    pub(super) references: Vec<(EntityUid, u64)>,
+}
+
+/// All collections as they were written; `None` where any piece is not whole, or of another form.
+pub(super) fn read(reading: &mut Reading, memory: Memory) -> Option<BTreeMap<CollectionName, Restored>> {
+    let head: Head = reading.piece()?;
+    if (head.form, head.codec) != (FORM, CODEC_VERSION) {
+        return None;
+    }
+    let mut restored = BTreeMap::new();
+    for _ in 0..head.collections {
+        let one = read_collection(reading, memory)?;
+        restored.insert(one.holding.spec.name.clone(), one);
+    }
+    reading.is_at_end().then_some(restored)
+}
+
+fn read_collection(reading: &mut Reading, memory: Memory) -> Option<Restored> {
+    let Part { spec, slots, sheets } = reading.piece()?;
+    let mut restored = Restored { holding: Holding::new(spec, memory), rows: HashMap::new(), references: Vec::new() };
+    let mut patients = Vec::new();
+    let mut read = 0;
+    while read < slots {
+        let rows: Rows = reading.piece()?;
+        let count = u32::try_from(rows.rows.len()).ok().filter(|count| *count > 0)?;
+        restored.take_rows(rows, read, &mut patients)?;
+        read = read.checked_add(count)?;
+    }
+    for _ in 0..sheets {
+        let sheet: Sheet = reading.piece()?;
+        restored.holding.columns.restore_sheet(&sheet);
+        restored.references.extend(sheet.references().map(|(uid, count)| (uid.clone(), count)));
+    }
+    (read == slots).then_some(restored)
+}
+
+impl Restored {
+    fn take_rows(&mut self, piece: Rows, from: u32, patients: &mut Vec<EntityUid>) -> Option<()> {
+        let Rows { patients: fresh, rows, mut bytes, mut scales, mut bits } = piece;
+        patients.extend(fresh);
+        let take = |bytes: &mut Bytes| std::mem::take(&mut *bytes.0);
+        let block = Block { bytes: take(&mut bytes), scales: take(&mut scales), bits: take(&mut bits) };
+        let there: Vec<bool> = rows.iter().map(Option::is_some).collect();
+        self.holding.index.restore(&block, &there)?;
+        for (slot, row) in (from..).zip(rows) {
+            let Some(KeptRow { name, stamp, id, document, patient }) = row else { continue };
+            let patient = match patient {
+                Some(number) => Some(patients.get(number as usize)?.clone()),
+                None => None,
+            };
+            self.rows.insert(name, (slot, stamp));
+            self.holding.restore(Slot(slot), Row { id, document, patient, stamp });
+        }
+        Some(())
+    }
+}

@@ -1,0 +1,193 @@
+//! Records on their way into memory while the store is being opened, from several threads at once. What was kept of a record is used where
+//! the record is still the writing that it was made of; everything else is made anew.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use parking_lot::Mutex;
+use roaring::RoaringBitmap;
+
+use super::{
+    Memory, OpenError,
+    kept::{self, Restored},
+    recover::{Progress, in_force},
+    world::{Arrival, Holding, World},
+};
+use crate::{
+    authn::Keys,
+    crypto::Stamp,
+    model::{Collection, CollectionName, Embedding, RecordId, Slot},
+    policy::Directory,
+    store::{Intake, SealedRecord, Store, StoreError, StoredName, StoredRecord},
+};
+
+/// Records put into memory at a time.
+const BATCH: usize = 1_000;
+/// Records that may wait to be put there before a thread waits for its turn.
+const WAITING: usize = 8_000;
+
+/// Takes every record of a store in.
+pub(super) struct Loading<'a> {
+    world: Mutex<World>,
+    collections: HashMap<StoredName, Taking>,
+    pending: Mutex<Vec<Pending>>,
+    loaded: AtomicU64,
+    progress: Progress<'a>,
+}
+
+/// One collection and what was kept of it.
+struct Taking {
+    spec: Collection,
+    kept: HashMap<StoredName, (u32, Stamp)>,
+    /// Whether memory holds vectors, which are not kept: they are opened anyway with their records.
+    holds_vectors: bool,
+    /// Slots whose rows are those of records that are stored.
+    vouched: Mutex<RoaringBitmap>,
+}
+
+enum Pending {
+    /// The row that was kept is right; its vector, where memory holds vectors.
+    Kept(CollectionName, Slot, Embedding),
+    New(CollectionName, Box<Arrival>),
+}
+
+impl<'a> Loading<'a> {
+    /// Reads all but the records, and what was kept of them.
+    pub(super) fn begin(store: &Store, memory: Memory, progress: Progress<'a>) -> Result<Self, OpenError> {
+        let mut world = World::new(in_force(store)?, Directory::new(), Keys::new(store.api_keys()?), memory);
+        store.entities()?.into_iter().for_each(|entity| world.load_entity(entity));
+        world.holds = store.holds()?.into_iter().map(|hold| (hold.patient.clone(), hold)).collect();
+        let mut restored = restored(store, memory);
+        let mut collections = HashMap::new();
+        for spec in store.collections()? {
+            let kept = restored.remove(&spec.name).filter(|kept| kept.holding.spec == spec);
+            let kept = match kept {
+                Some(Restored { holding, rows, references }) => {
+                    world.adopt(holding, references.iter().map(|(uid, count)| (uid, *count)));
+                    rows
+                }
+                None => {
+                    world.collections.insert(spec.name.clone(), Holding::new(spec.clone(), memory));
+                    HashMap::new()
+                }
+            };
+            let vouched = Mutex::new(RoaringBitmap::new());
+            let holds_vectors = world.holding(&spec.name).is_none_or(|holding| holding.index.holds_vectors());
+            collections.insert(store.name_of(&spec.name), Taking { spec, kept, holds_vectors, vouched });
+        }
+        Ok(Self {
+            world: Mutex::new(world),
+            collections,
+            pending: Mutex::new(Vec::new()),
+            loaded: AtomicU64::new(0),
+            progress,
+        })
+    }
+
+    /// The world, once every record was taken in. What was kept of records that are no more, or are others by now, goes.
+    pub(super) fn finish(self) -> World {
+        let mut world = self.world.into_inner();
+        place(&mut world, &self.collections, self.pending.into_inner());
+        for taking in self.collections.into_values().filter(|taking| !taking.kept.is_empty()) {
+            let vouched = taking.vouched.into_inner();
+            let stale = taking.kept.values().map(|(slot, _)| *slot).filter(|slot| !vouched.contains(*slot));
+            let ids: Vec<RecordId> = match world.holding(&taking.spec.name) {
+                Some(holding) => holding.ids(&stale.collect()),
+                None => Vec::new(),
+            };
+            world.depart(&taking.spec.name, &ids);
+        }
+        (self.progress)(self.loaded.into_inner());
+        world
+    }
+
+    fn pend(&self, one: Pending) {
+        let mut pending = self.pending.lock();
+        pending.push(one);
+        if pending.len() < BATCH {
+            return;
+        }
+        // most often another thread is at it, and this one has something better to do
+        let world = if pending.len() < WAITING { self.world.try_lock() } else { Some(self.world.lock()) };
+        if let Some(mut world) = world {
+            let batch = std::mem::take(&mut *pending);
+            drop(pending);
+            place(&mut world, &self.collections, batch);
+            (self.progress)(self.loaded.load(Ordering::Relaxed));
+        }
+    }
+}
+
+impl Intake for Loading<'_> {
+    fn take(&self, record: &SealedRecord<'_>) -> Result<(), StoreError> {
+        let (collection, name) = record.names()?;
+        let Some(taking) = self.collections.get(&collection) else { return Ok(()) };
+        self.loaded.fetch_add(1, Ordering::Relaxed);
+        let stamp = record.stamp()?;
+        match taking.kept.get(&name) {
+            Some((slot, kept)) if *kept == stamp => {
+                let vector = if taking.holds_vectors { Some(record.vector()?) } else { None };
+                taking.vouched.lock().insert(*slot);
+                vector.into_iter().for_each(|v| self.pend(Pending::Kept(taking.spec.name.clone(), Slot(*slot), v)));
+            }
+            Some(_) | None => {
+                let arrival = arrival(&taking.spec, record.open()?, stamp);
+                self.pend(Pending::New(taking.spec.name.clone(), Box::new(arrival)));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn place(world: &mut World, collections: &HashMap<StoredName, Taking>, batch: Vec<Pending>) {
+    let mut arrivals: BTreeMap<CollectionName, Vec<Arrival>> = BTreeMap::new();
+    for one in batch {
+        match one {
+            Pending::Kept(name, slot, vector) => {
+                if let Some(holding) = world.collections.get_mut(&name) {
+                    holding.index.fill(slot, &vector);
+                }
+            }
+            Pending::New(name, arrival) => arrivals.entry(name).or_default().push(*arrival),
+        }
+    }
+    for (name, arrivals) in arrivals {
+        let ids: Vec<RecordId> = arrivals.iter().map(|arrival| arrival.id.clone()).collect();
+        world.arrive(&name, arrivals);
+        let Some(holding) = world.holding(&name) else { continue };
+        let Some(taking) = collections.values().find(|taking| taking.spec.name == name) else { continue };
+        taking.vouched.lock().extend(ids.iter().filter_map(|id| Some(holding.find(id)?.0.0)));
+    }
+}
+
+/// What was kept, if it can be read; what cannot is destroyed, and everything made anew.
+fn restored(store: &Store, memory: Memory) -> BTreeMap<CollectionName, Restored> {
+    if store.derived().is_empty() {
+        return BTreeMap::new();
+    }
+    if let Some(kept) = store.derived().read().and_then(|mut reading| kept::read(&mut reading, memory)) {
+        return kept;
+    }
+    tracing::warn!(
+        "what was kept for a quick start cannot be used (damaged, cut short, or of another store, key or version): it is made anew"
+    );
+    if let Err(error) = store.derived().discard() {
+        tracing::warn!(%error, "and it cannot be removed either");
+    }
+    BTreeMap::new()
+}
+
+fn arrival(spec: &Collection, stored: StoredRecord, stamp: Stamp) -> Arrival {
+    let record = stored.record;
+    Arrival {
+        patient: record.patient(&spec.subject_attribute).cloned(),
+        entity: record.entity(&spec.name),
+        id: record.id,
+        document: record.document,
+        embedding: record.embedding,
+        stamp,
+        valid: true,
+    }
+}
