@@ -147,6 +147,8 @@ pub enum What {
     Ingest,
     /// Records erased.
     Erase,
+    /// Records or other objects sealed anew under other keys, or the keys' own wraps renewed; `detail` says why.
+    RenewKeys,
     /// Entities written.
     PutEntities,
     /// An entity deleted.
@@ -173,6 +175,12 @@ pub enum What {
     RevokeKey,
     /// API keys listed.
     ReadKeys,
+    /// How the keys that seal what is stored are.
+    KeyStatus,
+    /// A rotation of those keys begun.
+    RotateKeys,
+    /// The key file put under another passphrase or provider, which `detail` names.
+    ChangeProvider,
     /// This log, its checkpoint or the metrics read.
     ReadAudit,
     /// Failed sign-ins of one source, summed up.
@@ -188,6 +196,12 @@ pub enum What {
     Stop,
     /// The store or the log was verified.
     Verify,
+    /// A backup made; `detail` is its file's number.
+    Backup,
+    /// The keys put in escrow: whoever holds it and the key provider opens what was stored then.
+    Escrow,
+    /// This store was made anew from a backup; `detail` says of when.
+    Restore,
     /// A request that was refused before it was known what it would do.
     Refused,
 }

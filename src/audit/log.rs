@@ -115,6 +115,11 @@ impl Log {
         self.durable.head()
     }
 
+    /// The log's files up to its durable end, in order, with their lengths: what a copy of it takes. More may be appended to them.
+    pub fn files(&self) -> Vec<(PathBuf, u64)> {
+        self.segments.iter().map(|segment| (segment.path.clone(), segment.bytes)).collect()
+    }
+
     /// Entries below this number are in the log durably: the storage engine need not keep their frames.
     pub fn settled_below(&self) -> u64 {
         self.durable.due()

@@ -55,6 +55,18 @@ impl Client {
         answer(request.content_type("application/json").send(body.to_string()))
     }
 
+    /// The bytes of an answer that is not JSON.
+    pub(super) fn post_for_bytes(&self, path: &str) -> Result<Vec<u8>, Failure> {
+        let request = self.agent.post(self.url(path)).header("authorization", self.bearer());
+        let sent =
+            request.send_empty().map_err(|error| Failure::Failed(format!("no answer from the server: {error}")))?;
+        if sent.status().is_success() {
+            let mut body = sent.into_body();
+            return Ok(body.with_config().limit(1 << 30).read_to_vec()?);
+        }
+        answer(Ok(sent)).map(|_| Vec::new())
+    }
+
     /// Streams newline-delimited JSON.
     pub(super) fn put_lines(&self, path: &str, lines: &mut dyn Read) -> Result<Json, Failure> {
         let request = self.agent.put(self.url(path)).header("authorization", self.bearer());

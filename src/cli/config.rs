@@ -3,13 +3,17 @@
 use std::{
     env, fs,
     net::{IpAddr, SocketAddr},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use serde::Deserialize;
+use zeroize::Zeroizing;
 
 use super::Failure;
-use crate::engine::{Limits, Settings};
+use crate::{
+    crypto::{KdfCost, Keeper, TokenAccess, TokenKey, VaultAccess, VaultKey},
+    engine::{Limits, Settings},
+};
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -17,6 +21,131 @@ pub(super) struct Config {
     server: Server,
     limits: LimitsTable,
     storage: Storage,
+    keys: KeySettings,
+    backup: Backup,
+}
+
+/// What keeps the key file, and how that is reached.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct KeySettings {
+    provider: Option<ProviderName>,
+    pkcs11: TokenTable,
+    vault: VaultTable,
+}
+
+/// A provider, as the configuration and the command line name it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum ProviderName {
+    /// A passphrase, through argon2id
+    #[default]
+    Passphrase,
+    /// A key on a PKCS#11 token
+    Pkcs11,
+    /// A key in HashiCorp Vault's transit engine
+    Vault,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct TokenTable {
+    module: Option<PathBuf>,
+    token: Option<String>,
+    key: Option<String>,
+    pin_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct VaultTable {
+    address: Option<String>,
+    mount: Option<String>,
+    key: Option<String>,
+    token_file: Option<PathBuf>,
+}
+
+impl KeySettings {
+    /// From the environment, over those of the file that WARDKEEP_CONFIG names.
+    pub(super) fn from_environment() -> Result<Self, Failure> {
+        Ok(Config::load(env::var_os(FILE).map(PathBuf::from).as_deref())?.keys)
+    }
+
+    fn override_by_environment(&mut self) -> Result<(), Failure> {
+        if let Ok(name) = env::var("WARDKEEP_KEY_PROVIDER") {
+            let parsed = <ProviderName as clap::ValueEnum>::from_str(name.trim(), false);
+            self.provider = Some(parsed.map_err(|_| bad("WARDKEEP_KEY_PROVIDER"))?);
+        }
+        let TokenTable { module, token, key, pin_file } = &mut self.pkcs11;
+        replace(module, "WARDKEEP_PKCS11_MODULE")?;
+        replace(token, "WARDKEEP_PKCS11_TOKEN")?;
+        replace(key, "WARDKEEP_PKCS11_KEY")?;
+        replace(pin_file, "WARDKEEP_PKCS11_PIN_FILE")?;
+        let VaultTable { address, mount, key, token_file } = &mut self.vault;
+        replace(address, "WARDKEEP_VAULT_ADDRESS")?;
+        replace(mount, "WARDKEEP_VAULT_MOUNT")?;
+        replace(key, "WARDKEEP_VAULT_KEY")?;
+        replace(token_file, "WARDKEEP_VAULT_TOKEN_FILE")
+    }
+
+    /// The token, if one is configured.
+    pub(super) fn token(&self) -> Result<Option<TokenAccess>, Failure> {
+        let Some(module) = self.pkcs11.module.clone() else { return Ok(None) };
+        let pin = secret(self.pkcs11.pin_file.as_deref(), "wardkeep-pkcs11-pin", "WARDKEEP_PKCS11_PIN")?;
+        Ok(Some(TokenAccess { module, pin }))
+    }
+
+    /// Vault, if it is configured.
+    pub(super) fn vault(&self) -> Result<Option<VaultAccess>, Failure> {
+        let Some(address) = self.vault.address.clone() else { return Ok(None) };
+        let token = secret(self.vault.token_file.as_deref(), "wardkeep-vault-token", "WARDKEEP_VAULT_TOKEN")?;
+        Ok(Some(VaultAccess { address, token }))
+    }
+
+    /// What is to keep a new key file.
+    pub(super) fn keeper(&self, asked: Option<ProviderName>) -> Keeper {
+        let or = |text: &Option<String>, default: &str| text.clone().unwrap_or_else(|| default.to_owned());
+        match asked.or(self.provider).unwrap_or_default() {
+            ProviderName::Passphrase => Keeper::Passphrase(KdfCost::default()),
+            ProviderName::Pkcs11 => Keeper::Token(TokenKey {
+                token: or(&self.pkcs11.token, "wardkeep"),
+                key: or(&self.pkcs11.key, "wardkeep"),
+            }),
+            ProviderName::Vault => Keeper::Vault(VaultKey {
+                mount: or(&self.vault.mount, "transit"),
+                key: or(&self.vault.key, "wardkeep"),
+            }),
+        }
+    }
+}
+
+/// The variable that names the configuration file for verbs that take none as an argument.
+const FILE: &str = "WARDKEEP_CONFIG";
+
+fn replace<T: std::str::FromStr>(setting: &mut Option<T>, name: &'static str) -> Result<(), Failure> {
+    if let Some(value) = variable(name)? {
+        *setting = Some(value);
+    }
+    Ok(())
+}
+
+/// From a file, a systemd credential, or the environment; without the newline at its end.
+fn secret(path: Option<&Path>, credential: &str, name: &'static str) -> Result<Zeroizing<String>, Failure> {
+    let credential = env::var_os("CREDENTIALS_DIRECTORY").map(|dir| PathBuf::from(dir).join(credential));
+    let path = path.map(Path::to_owned).or(credential.filter(|path| path.exists()));
+    let text = match (path, env::var(name)) {
+        (Some(path), _) => {
+            fs::read_to_string(&path).map_err(|e| Failure::Failed(format!("cannot read {}: {e}", path.display())))?
+        }
+        (None, Ok(text)) => text,
+        (None, Err(_)) => {
+            return Err(Failure::Usage(format!(
+                "no secret for the key provider: name its file in the configuration, or set {name} (never pass it as an argument)"
+            )));
+        }
+    };
+    let text = Zeroizing::new(text);
+    Ok(Zeroizing::new(text.trim_end_matches(['\r', '\n']).to_owned()))
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -38,6 +167,12 @@ struct Storage {
     cache_mib: Option<u64>,
 }
 
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Backup {
+    directory: Option<PathBuf>,
+}
+
 impl Config {
     /// Reads the file, if one is named, and then the environment.
     pub(super) fn load(file: Option<&Path>) -> Result<Self, Failure> {
@@ -52,6 +187,8 @@ impl Config {
         config.server.listen = variable("WARDKEEP_LISTEN")?.or(config.server.listen);
         config.limits.max_records = variable("WARDKEEP_MAX_RECORDS")?.or(config.limits.max_records);
         config.storage.cache_mib = variable("WARDKEEP_CACHE_MIB")?.or(config.storage.cache_mib);
+        config.keys.override_by_environment()?;
+        config.backup.directory = variable("WARDKEEP_BACKUP_DIRECTORY")?.or(config.backup.directory);
         if let Ok(list) = env::var("WARDKEEP_TRUSTED_PROXIES") {
             let parse = |text: &str| text.trim().parse().map_err(|_| bad("WARDKEEP_TRUSTED_PROXIES"));
             config.server.trusted_proxies = list.split(',').map(parse).collect::<Result<_, _>>()?;
@@ -62,6 +199,11 @@ impl Config {
         Ok(config)
     }
 
+    /// What keeps the key file.
+    pub(super) fn keys(&self) -> &KeySettings {
+        &self.keys
+    }
+
     /// Where to listen, unless the command line says.
     pub(super) fn listen(&self) -> SocketAddr {
         self.server.listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8470)))
@@ -70,6 +212,11 @@ impl Config {
     /// Proxies whose forwarded addresses are believed.
     pub(super) fn trusted_proxies(&self) -> Vec<IpAddr> {
         self.server.trusted_proxies.iter().map(IpAddr::to_canonical).collect()
+    }
+
+    /// Where the server puts backups, if it may make any.
+    pub(super) fn backups(&self) -> Option<PathBuf> {
+        self.backup.directory.clone()
     }
 
     /// What the engine is told.

@@ -5,9 +5,14 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 
-use super::{Outcome, passphrase::PassphraseArgument, print_json};
+use super::{
+    Outcome,
+    config::{Config, ProviderName},
+    passphrase::{PassphraseArgument, WEAK},
+    print_json,
+};
 use crate::{
-    crypto::KdfCost,
+    crypto::{Keeper, OsEntropy, Passphrase},
     engine::{Environment, Wardkeep},
 };
 
@@ -18,6 +23,12 @@ pub(super) struct Init {
     data: PathBuf,
     #[command(flatten)]
     passphrase: PassphraseArgument,
+    /// What keeps the key that wraps the key file [default: the configuration's, else passphrase]
+    #[arg(long, value_name = "PROVIDER")]
+    key_provider: Option<ProviderName>,
+    /// Configuration file (TOML), of which `[keys]` counts here
+    #[arg(long, value_name = "FILE", env = "WARDKEEP_CONFIG")]
+    config: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -25,13 +36,13 @@ pub(super) struct Init {
 
 impl Init {
     pub(super) fn run(self) -> Outcome {
-        let passphrase = self.passphrase.read()?;
-        if passphrase.is_weak() {
-            eprintln!(
-                "warning: the passphrase is short; whoever steals the key file can guess it. A sentence is better."
-            );
+        let settings = Config::load(self.config.as_deref())?;
+        let (access, keeper) = (self.passphrase.read_with(settings.keys())?, settings.keys().keeper(self.key_provider));
+        if matches!(keeper, Keeper::Passphrase(_)) && access.passphrase.as_ref().is_some_and(Passphrase::is_weak) {
+            eprintln!("{WEAK}");
         }
-        let founding = Wardkeep::create(&self.data, &passphrase, KdfCost::default(), Environment::default())?;
+        let provider = || access.establish(keeper, &OsEntropy);
+        let founding = Wardkeep::create_with(&self.data, provider, Environment::default())?;
         let public_key = hex::encode(founding.audit_public_key);
         if self.json {
             print_json(&json!({

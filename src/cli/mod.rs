@@ -3,17 +3,20 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the command line speaks to its user here")]
 
 mod audit;
+mod backup;
 mod caller;
 mod client;
 mod config;
 mod demo;
 mod ingest;
 mod init;
+mod keys;
 mod leaktest;
 mod offline;
 mod passphrase;
 mod policy;
 mod progress;
+mod restore;
 mod search;
 mod serve;
 mod status;
@@ -52,6 +55,13 @@ enum Verb {
     /// Make, list and revoke API keys
     #[command(subcommand)]
     Caller(caller::Caller),
+    /// Look after the keys that seal what is stored
+    #[command(subcommand)]
+    Keys(keys::Keys),
+    /// Back a store up, and put what a restore needs of its keys into escrow
+    Backup(backup::Backup),
+    /// Make a store anew from a backup and an escrow
+    Restore(restore::Restore),
     /// Say how a running server is
     Status(status::Status),
     /// Attack a store as those would who may not see all of it, and print the verdict
@@ -100,6 +110,9 @@ pub fn main() -> ExitCode {
         Verb::Search(verb) => verb.run(),
         Verb::Policy(verb) => verb.run(),
         Verb::Caller(verb) => verb.run(),
+        Verb::Keys(verb) => verb.run(),
+        Verb::Backup(verb) => verb.run(),
+        Verb::Restore(verb) => verb.run(),
         Verb::Status(verb) => verb.run(),
         Verb::Leaktest(verb) => verb.run(),
         Verb::Store(verb) => verb.run(),

@@ -20,7 +20,7 @@ pub(super) struct Serve {
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<SocketAddr>,
     /// Configuration file (TOML)
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", env = "WARDKEEP_CONFIG")]
     config: Option<PathBuf>,
     #[command(flatten)]
     passphrase: PassphraseArgument,
@@ -31,9 +31,9 @@ impl Serve {
         log_to_stderr();
         keep_memory_private()?;
         let config = Config::load(self.config.as_deref())?;
-        let engine = offline::open(&self.data, &self.passphrase, config.settings())?;
+        let engine = offline::open_with(&self.data, &self.passphrase.read_with(config.keys())?, config.settings())?;
         let listen = self.listen.unwrap_or_else(|| config.listen());
-        let app = App::new(Arc::new(engine), config.trusted_proxies());
+        let app = App::backing_up_to(config.backups(), Arc::new(engine), config.trusted_proxies());
         let runtime =
             tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(THREAD_STACK).build()?;
         runtime.block_on(async {

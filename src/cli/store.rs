@@ -1,8 +1,10 @@
 //! `store verify`: every object of a data directory opened, the audit log too, and whatever is damaged named.
 
+use std::path::Path;
+
 use clap::{Args, Subcommand};
 use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
-use serde_json::{Map, json};
+use serde_json::{Map, Value as Json, json};
 
 use super::{
     Failure, Outcome,
@@ -12,7 +14,7 @@ use super::{
 };
 use crate::{
     audit,
-    crypto::KeyError,
+    crypto::{KeyError, Unlock},
     engine::origin_of,
     store::{Damage, Evidence, OpenOptions, Report, Shortfall, StoreError},
 };
@@ -42,15 +44,9 @@ impl Store {
 
 impl Verify {
     fn run(self) -> Outcome {
-        let passphrase = self.store.passphrase.read()?;
-        let finding = match crate::store::Store::evidence(&self.store.data, &passphrase) {
-            Ok(evidence) => Finding::of(&evidence),
-            // Without its keys nothing else of a store can be looked at.
-            Err(error @ StoreError::Key(KeyError::Damaged)) => Finding::of_keys(&error),
-            Err(error) => return Err(error.into()),
-        };
+        let finding = Finding::at(&self.store.data, &self.store.passphrase.read()?)?;
         if self.json {
-            finding.print_json()
+            print_json(&finding.json())
         } else {
             finding.print()
         }
@@ -59,12 +55,22 @@ impl Verify {
 }
 
 /// What there is to say of a data directory.
-struct Finding {
+pub(super) struct Finding {
     objects: Report,
     audit: Option<audit::Report>,
 }
 
 impl Finding {
+    /// Opens every object and the audit log of a store that no server runs on.
+    pub(super) fn at(data: &Path, unlock: &dyn Unlock) -> Result<Self, Failure> {
+        match crate::store::Store::evidence(data, unlock) {
+            Ok(evidence) => Ok(Self::of(&evidence)),
+            // Without its keys nothing else of a store can be looked at.
+            Err(error @ StoreError::Key(KeyError::Damaged)) => Ok(Self::of_keys(&error)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     fn of(evidence: &Evidence) -> Self {
         let objects = evidence.examine(&OpenOptions::default());
         let ring = evidence.ring();
@@ -82,11 +88,11 @@ impl Finding {
         Self { objects: Report { parts: vec![error.to_string()], ..Report::default() }, audit: None }
     }
 
-    fn is_sound(&self) -> bool {
+    pub(super) fn is_sound(&self) -> bool {
         self.objects.is_sound() && self.audit.as_ref().is_some_and(audit::Report::is_sound)
     }
 
-    fn print(&self) {
+    pub(super) fn print(&self) {
         let Report { sequence, counts, damaged, shortfalls, parts } = &self.objects;
         if !counts.is_empty() {
             let mut table = Table::new();
@@ -121,7 +127,7 @@ impl Finding {
         );
     }
 
-    fn print_json(&self) {
+    pub(super) fn json(&self) -> Json {
         let Report { sequence, counts, damaged, shortfalls, parts } = &self.objects;
         let objects: Map<_, _> =
             counts.iter().map(|(kind, found)| (kind.label().to_owned(), (*found).into())).collect();
@@ -137,7 +143,7 @@ impl Finding {
                 "broken": report.broken.as_ref().map(ToString::to_string),
             })
         });
-        print_json(&json!({
+        json!({
             "sound": self.is_sound(),
             "changes": sequence,
             "objects": objects,
@@ -145,6 +151,6 @@ impl Finding {
             "shortfalls": shortfalls,
             "parts": parts,
             "audit": audit,
-        }));
+        })
     }
 }

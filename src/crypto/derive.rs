@@ -32,7 +32,7 @@ pub(super) fn subkey(secret: &[u8; 32], parts: &[&[u8]]) -> Zeroizing<[u8; 32]> 
 }
 
 /// The first 16 bytes.
-pub(super) fn short(hash: [u8; 32]) -> [u8; 16] {
+pub(crate) fn short(hash: [u8; 32]) -> [u8; 16] {
     let mut out = [0; 16];
     for (to, from) in out.iter_mut().zip(hash) {
         *to = from;

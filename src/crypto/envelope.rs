@@ -93,6 +93,11 @@ pub fn key_of(sealed: &[u8]) -> Option<KeyTag> {
     parts(sealed).map(|p| *p.key)
 }
 
+/// Version, key and nonce of `sealed`: no two sealings share them.
+pub fn head_of(sealed: &[u8]) -> Option<&[u8]> {
+    parts(sealed).and_then(|_| sealed.get(..1 + KEY_ID_BYTES + NONCE_BYTES))
+}
+
 struct Parts<'a> {
     key: &'a KeyTag,
     nonce: &'a [u8; NONCE_BYTES],

@@ -1,14 +1,18 @@
 //! From a passphrase to a key: argon2id with a floor on its cost.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use argon2::{Algorithm, Argon2, Params, Version};
 use zeroize::Zeroizing;
 
-use super::KeyError;
+use super::{
+    Entropy, KeyError,
+    provider::{KeyProvider, ProviderKind, Unlock},
+    xaes::{self, NONCE_BYTES},
+};
 
 /// Bytes of a salt.
-pub(super) const SALT_BYTES: usize = 16;
+const SALT_BYTES: usize = 16;
 
 const PASSPHRASE_MIN: usize = 1;
 /// Below so many bytes a passphrase can be guessed from a stolen key file, whatever a guess costs.
@@ -49,6 +53,73 @@ impl fmt::Debug for Passphrase {
     }
 }
 
+impl Unlock for Passphrase {
+    fn unlock(&self, kind: ProviderKind, parameters: &[u8]) -> Result<Arc<dyn KeyProvider>, KeyError> {
+        match kind {
+            ProviderKind::Passphrase => Ok(Arc::new(PassphraseKey::again(self, parameters)?)),
+            ProviderKind::Pkcs11 | ProviderKind::Vault => Err(KeyError::Unconfigured(kind)),
+        }
+    }
+}
+
+/// The key-encryption key that a passphrase gives: derived once, wiped when dropped, and never anywhere but here.
+pub struct PassphraseKey {
+    cost: KdfCost,
+    salt: [u8; SALT_BYTES],
+    key: Zeroizing<[u8; 32]>,
+}
+
+impl PassphraseKey {
+    /// With a salt of its own.
+    pub fn make(passphrase: &Passphrase, cost: KdfCost, entropy: &dyn Entropy) -> Result<Self, KeyError> {
+        let mut salt = [0; SALT_BYTES];
+        entropy.fill(&mut salt)?;
+        Ok(Self { cost, salt, key: cost.derive(passphrase, &salt)? })
+    }
+
+    fn again(passphrase: &Passphrase, parameters: &[u8]) -> Result<Self, KeyError> {
+        let (cost, salt) = parse(parameters).ok_or(KeyError::Damaged)?;
+        Ok(Self { cost, salt, key: cost.derive(passphrase, &salt)? })
+    }
+}
+
+impl KeyProvider for PassphraseKey {
+    fn kind(&self) -> ProviderKind {
+        ProviderKind::Passphrase
+    }
+
+    /// Memory, passes, lanes, salt.
+    fn parameters(&self) -> Vec<u8> {
+        let KdfCost { memory_kib, passes, lanes } = self.cost;
+        let cost = [memory_kib, passes, lanes].into_iter().flat_map(u32::to_le_bytes);
+        cost.chain(self.salt).collect()
+    }
+
+    fn wrap(&self, place: &[u8], plain: &[u8], entropy: &dyn Entropy) -> Result<Vec<u8>, KeyError> {
+        let mut nonce = [0; NONCE_BYTES];
+        entropy.fill(&mut nonce)?;
+        let mut body = Zeroizing::new(plain.to_vec());
+        let tag = xaes::encrypt(&self.key, &nonce, place, &mut body).map_err(|_| KeyError::Damaged)?;
+        Ok([&nonce[..], &body, &tag].concat())
+    }
+
+    fn unwrap(&self, place: &[u8], wrapped: &[u8]) -> Result<Zeroizing<Vec<u8>>, KeyError> {
+        let (nonce, rest) = wrapped.split_first_chunk().ok_or(KeyError::Damaged)?;
+        let (body, tag) = rest.split_last_chunk().ok_or(KeyError::Damaged)?;
+        let mut plain = Zeroizing::new(body.to_vec());
+        xaes::decrypt(&self.key, nonce, place, &mut plain, tag).map_err(|_| KeyError::WrongPassphrase)?;
+        Ok(plain)
+    }
+}
+
+fn parse(parameters: &[u8]) -> Option<(KdfCost, [u8; SALT_BYTES])> {
+    let (memory, rest) = parameters.split_first_chunk()?;
+    let (passes, rest) = rest.split_first_chunk()?;
+    let (lanes, salt) = rest.split_first_chunk()?;
+    let [memory_kib, passes, lanes] = [memory, passes, lanes].map(|n| u32::from_le_bytes(*n));
+    Some((KdfCost { memory_kib, passes, lanes }, salt.try_into().ok()?))
+}
+
 /// What one guess at the passphrase costs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KdfCost {
@@ -72,7 +143,7 @@ impl KdfCost {
     /// The most: a changed file must not make `open` eat the machine before its seal can be checked.
     pub const CEILING: Self = Self { memory_kib: 4 * 1024 * 1024, passes: 64, lanes: 16 };
 
-    pub(super) fn check(self) -> Result<(), KeyError> {
+    fn check(self) -> Result<(), KeyError> {
         let within = |x: u32, low: u32, high: u32| (low..=high).contains(&x);
         let fits = within(self.memory_kib, Self::FLOOR.memory_kib, Self::CEILING.memory_kib)
             && within(self.passes, Self::FLOOR.passes, Self::CEILING.passes)
@@ -81,11 +152,7 @@ impl KdfCost {
     }
 
     /// The key-encryption key.
-    pub(super) fn derive(
-        self,
-        passphrase: &Passphrase,
-        salt: &[u8; SALT_BYTES],
-    ) -> Result<Zeroizing<[u8; 32]>, KeyError> {
+    fn derive(self, passphrase: &Passphrase, salt: &[u8; SALT_BYTES]) -> Result<Zeroizing<[u8; 32]>, KeyError> {
         self.check()?;
         let params = Params::new(self.memory_kib, self.passes, self.lanes, Some(32)).map_err(|_| KeyError::Cost)?;
         let mut key = Zeroizing::new([0; 32]);

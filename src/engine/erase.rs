@@ -1,18 +1,24 @@
-//! Records out, for good: from results, index and columns at once, and their keys where nothing else lies under them.
+//! Records out, for good: from results, index and columns at once, and their keys with them. Where others lie under the same key, those are
+//! sealed anew under a fresh one in the same commit, so that the old key can be destroyed.
 
 use std::collections::BTreeSet;
 
 use roaring::RoaringBitmap;
+use serde::Serialize;
 
 use super::{
     Refusal, Wardkeep,
-    grant::{Erase, Grant},
-    journal::Intent,
+    certificate::{Certificate, Statement},
+    grant::{Erase, Grant, Operation},
+    journal::{Intent, Receipt},
+    trail::Trail,
     world::{Holding, World},
 };
 use crate::{
     audit::What,
-    model::{DocumentId, RecordId, Slot},
+    model::{CollectionName, DocumentId, EntityUid, RecordId, Slot, limits},
+    policy::PolicyName,
+    store::Change,
 };
 
 /// What to erase.
@@ -23,59 +29,244 @@ pub enum Erasure {
     /// Every record of a document.
     Document(DocumentId),
     /// Every record of a patient.
-    Patient(String),
+    Patient(String, Own),
+}
+
+/// What becomes of a patient's own entity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Own {
+    /// It stays: policies may still look at it.
+    Kept,
+    /// It goes in the same commit, with its key.
+    Removed,
 }
 
 /// What was erased.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Erased {
     /// Records that are gone.
     pub erased: usize,
     /// Ids that were not there.
     pub missing: usize,
+    /// Records that lay under the same keys and were sealed anew under others.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub resealed: usize,
+    /// What still speaks of the patient.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub still_named: Option<StillNamed>,
+    /// The certificate, if it was wanted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<Certificate>,
+}
+
+fn is_zero(n: &usize) -> bool {
+    *n == 0
+}
+
+/// What of a store still speaks of a patient whose records are gone: ids alone.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct StillNamed {
+    /// Whether the patient's own entity is stored.
+    pub own_entity: bool,
+    /// Entities that refer to the patient, the first of them.
+    pub entities: Vec<EntityUid>,
+    /// How many do.
+    pub entities_count: usize,
+    /// Policies whose text or link names the patient.
+    pub policies: Vec<PolicyName>,
+    /// Whether an API key speaks for the patient.
+    pub api_keys: bool,
+}
+
+/// What an erasure comes to, before anything is done.
+struct Plan {
+    ids: Vec<RecordId>,
+    missing: usize,
+    patients: Vec<EntityUid>,
+    /// Records that lie under the same keys and stay.
+    others: Vec<RecordId>,
+    /// The patient that is erased whole.
+    whole: Option<EntityUid>,
 }
 
 impl Wardkeep {
     /// Erases what `erasure` names of the grant's collection.
     pub fn erase(&self, grant: &Grant<Erase>, erasure: &Erasure) -> Result<Erased, Refusal> {
+        self.carried_out(grant, erasure).map(|(erased, _)| erased)
+    }
+
+    /// The same, with a signed certificate of it.
+    pub fn erase_certified(&self, grant: &Grant<Erase>, erasure: &Erasure) -> Result<Erased, Refusal> {
+        let (erased, receipt) = self.carried_out(grant, erasure)?;
+        let statement = Statement::of(self, grant.collection()?, erasure, &erased, receipt.sequence());
+        Ok(Erased { certificate: Some(self.certify(statement)), ..erased })
+    }
+
+    fn carried_out(&self, grant: &Grant<Erase>, erasure: &Erasure) -> Result<(Erased, Receipt), Refusal> {
         let name = grant.collection()?.clone();
         let trail = grant.trail(self, What::Erase);
         let writing = self.writing.lock();
-        let world = self.world.read();
-        let there = world.holding(&name).map(|holding| {
-            let (ids, missing) = named(&world, holding, erasure);
-            let patients: Vec<_> = ids.iter().filter_map(|id| holding.find(id)?.1.patient.clone()).collect();
-            (ids, missing, patients)
-        });
-        drop(world);
-        let (ids, missing, patients) = self.told(trail.clone(), there.ok_or(Refusal::Absent))?;
-        let trail = trail.asked(ids.len() + missing).done(ids.len()).records(ids.iter()).patients(patients.iter());
-        if ids.is_empty() {
-            self.journal.note(trail)?;
-            return Ok(Erased { erased: 0, missing });
-        }
-        let change = self.store.erase_records(&name, &ids, self.clock.now());
-        let erased = ids.len();
-        let effect = Box::new(move |world: &mut World| world.depart(&name, &ids));
-        self.journal.change(Intent { changes: vec![change], effect }, trail)?;
+        let plan = self.told(trail.clone(), self.planned(&name, erasure))?;
+        let removed = self.own_entity(grant, &name, &plan, erasure)?;
+        let trail = trail
+            .asked(plan.ids.len() + plan.missing)
+            .done(plan.ids.len())
+            .records(plan.ids.iter())
+            .patients(plan.patients.iter().chain(&plan.whole));
+        let changes = self.sealed_apart(grant, &name, &plan)?;
+        let receipt = self.carry_out(&name, &plan, changes, removed.as_ref(), trail)?;
+        let still_named = plan.whole.as_ref().map(|patient| self.world.read().still_named(patient));
+        let erased = Erased {
+            erased: plan.ids.len(),
+            missing: plan.missing,
+            resealed: plan.others.len(),
+            still_named,
+            certificate: None,
+        };
         drop(writing);
-        Ok(Erased { erased, missing })
+        Ok((erased, receipt))
+    }
+
+    fn planned(&self, name: &CollectionName, erasure: &Erasure) -> Result<Plan, Refusal> {
+        let world = self.world.read();
+        let holding = world.holding(name).ok_or(Refusal::Absent)?;
+        let plan = plan(&world, holding, erasure);
+        if plan.others.len() > limits::RESEALED_RECORDS {
+            return Err(Refusal::Conflict {
+                code: "too_many_under_one_key",
+                detail: format!(
+                    "more than {} other records lie under the same key and would have to be sealed anew; erase the whole document or patient",
+                    limits::RESEALED_RECORDS
+                ),
+                more: serde_json::json!({ "others": plan.others.len() }),
+            });
+        }
+        Ok(plan)
+    }
+
+    /// The patient's own entity, where it goes too: whoever asks must be allowed to delete it, and nothing may be left elsewhere that
+    /// would then refer to nobody.
+    fn own_entity(
+        &self,
+        grant: &Grant<Erase>,
+        name: &CollectionName,
+        plan: &Plan,
+        erasure: &Erasure,
+    ) -> Result<Option<EntityUid>, Refusal> {
+        let (Erasure::Patient(_, Own::Removed), Some(patient)) = (erasure, &plan.whole) else { return Ok(None) };
+        self.authorise_entity(&grant.caller, &grant.origin, patient.clone(), Operation::Delete)?;
+        let world = self.world.read();
+        let elsewhere: u64 = world
+            .collections
+            .iter()
+            .filter(|(other, _)| *other != name)
+            .map(|(_, holding)| holding.of_patient(patient).len())
+            .sum();
+        let there = world.written(patient).is_some();
+        drop(world);
+        if elsewhere > 0 {
+            let refusal = Refusal::conflict(
+                "referred_to",
+                "records in other collections refer to the patient's entity; erase the patient there first",
+            );
+            return self.told(grant.trail(self, What::Erase).target(patient), Err(refusal));
+        }
+        Ok(there.then(|| patient.clone()))
+    }
+
+    /// Seals what stays under fresh keys. What does not fit one commit goes before in commits of its own, which change nothing that can
+    /// be seen; the last part is handed back, for the commit that erases.
+    fn sealed_apart(&self, grant: &Grant<Erase>, name: &CollectionName, plan: &Plan) -> Result<Vec<Change>, Refusal> {
+        let mut rest = plan.others.as_slice();
+        if rest.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.store.roll_keys(name, &plan.ids)?;
+        loop {
+            let resealed = self.store.reseal_records(name, rest, self.clock.now())?;
+            rest = rest.get(resealed.taken..).unwrap_or_default();
+            match (resealed.change, rest.is_empty()) {
+                (last, true) => return Ok(last.into_iter().collect()),
+                (Some(change), false) => {
+                    let trail = grant.trail(self, What::RenewKeys).done(resealed.taken).detail("erasure");
+                    self.journal.change(Intent { changes: vec![change], effect: Box::new(|_| ()) }, trail)?;
+                }
+                (None, false) => {}
+            }
+        }
+    }
+
+    fn carry_out(
+        &self,
+        name: &CollectionName,
+        plan: &Plan,
+        mut changes: Vec<Change>,
+        removed: Option<&EntityUid>,
+        trail: Trail,
+    ) -> Result<Receipt, Refusal> {
+        let now = self.clock.now();
+        if !plan.ids.is_empty() {
+            changes.push(self.store.erase_records(name, &plan.ids, now));
+        }
+        changes.extend(removed.map(|uid| self.store.remove_entities(std::slice::from_ref(uid), now)));
+        if changes.is_empty() {
+            return self.journal.note(trail);
+        }
+        let trail = removed.iter().fold(trail, |trail, uid| trail.target(uid));
+        let (name, ids, removed) = (name.clone(), plan.ids.clone(), removed.cloned());
+        let effect = Box::new(move |world: &mut World| {
+            world.depart(&name, &ids);
+            removed.iter().for_each(|uid| world.remove_entity(uid));
+        });
+        self.journal.change(Intent { changes, effect }, trail)
     }
 }
 
-fn named(world: &World, holding: &Holding, erasure: &Erasure) -> (Vec<RecordId>, usize) {
-    let all = |slots: RoaringBitmap| (slots.iter().filter_map(|s| Some(holding.row(Slot(s))?.id.clone())).collect(), 0);
-    match erasure {
-        Erasure::Records(ids) => {
-            let asked: BTreeSet<_> = ids.iter().collect();
-            let there: Vec<_> = asked.iter().filter(|id| holding.find(id).is_some()).map(|id| (*id).clone()).collect();
-            let missing = asked.len() - there.len();
-            (there, missing)
+fn plan(world: &World, holding: &Holding, erasure: &Erasure) -> Plan {
+    let whole = match erasure {
+        Erasure::Patient(id, _) => world.patient_uid(&holding.spec.subject_attribute, id),
+        Erasure::Records(_) | Erasure::Document(_) => None,
+    };
+    let (slots, missing) = match erasure {
+        Erasure::Records(ids) => of_ids(holding, ids),
+        Erasure::Document(document) => (holding.of_document(document), 0),
+        Erasure::Patient(..) => (whole.as_ref().map(|uid| holding.of_patient(uid)).unwrap_or_default(), 0),
+    };
+    let patients = slots.iter().filter_map(|s| holding.row(Slot(s))?.patient.clone()).collect();
+    let others = holding.ids(&(under_the_same_keys(holding, &slots) - &slots));
+    Plan { ids: holding.ids(&slots), missing, patients, others, whole }
+}
+
+fn of_ids(holding: &Holding, ids: &[RecordId]) -> (RoaringBitmap, usize) {
+    let asked: BTreeSet<_> = ids.iter().collect();
+    let slots: RoaringBitmap = asked.iter().filter_map(|id| Some(holding.find(id)?.0.0)).collect();
+    let missing = asked.len().saturating_sub(usize::try_from(slots.len()).unwrap_or(usize::MAX));
+    (slots, missing)
+}
+
+/// The rows whose keys these rows lie under: those of their patients, and of their documents where they have no patient.
+fn under_the_same_keys(holding: &Holding, slots: &RoaringBitmap) -> RoaringBitmap {
+    let rows = || slots.iter().filter_map(|s| holding.row(Slot(s)));
+    let patients: BTreeSet<_> = rows().filter_map(|row| row.patient.as_ref()).collect();
+    let documents: BTreeSet<_> = rows().filter(|row| row.patient.is_none()).map(|row| &row.document).collect();
+    let mut under = RoaringBitmap::new();
+    patients.iter().for_each(|patient| under |= holding.of_patient(patient));
+    let nobodys = |slot: &u32| holding.row(Slot(*slot)).is_some_and(|row| row.patient.is_none());
+    documents.iter().for_each(|document| under.extend(holding.of_document(document).iter().filter(nobodys)));
+    under
+}
+
+impl World {
+    fn still_named(&self, patient: &EntityUid) -> StillNamed {
+        let mut entities = self.referring(patient);
+        let entities_count = entities.len();
+        entities.truncate(limits::STILL_NAMED);
+        StillNamed {
+            own_entity: self.written(patient).is_some(),
+            entities,
+            entities_count,
+            policies: self.policy.bundle.naming(patient),
+            api_keys: self.keys.read().speak_for(patient),
         }
-        Erasure::Document(document) => all(holding.of_document(document)),
-        Erasure::Patient(id) => match world.patient_uid(&holding.spec.subject_attribute, id) {
-            Some(uid) => all(holding.of_patient(&uid)),
-            None => (Vec::new(), 0),
-        },
     }
 }

@@ -31,6 +31,7 @@ macro_rules! asked {
 pub trait Offline: Asked {}
 impl Offline for ManagePolicies {}
 impl Offline for ManageCallers {}
+impl Offline for ManageKeys {}
 impl Offline for Explain {}
 impl Offline for ReadAudit {}
 
@@ -43,6 +44,7 @@ asked!(
     ManageEntities,
     ManageCollections,
     ManageCallers,
+    ManageKeys,
     ReadAudit,
     Explain
 );

@@ -6,6 +6,7 @@
 use std::{
     sync::{
         Arc,
+        atomic::{AtomicU64, Ordering},
         mpsc::{Receiver, SyncSender, sync_channel},
     },
     thread::JoinHandle,
@@ -72,6 +73,7 @@ pub(super) struct Journal {
     queue: SyncSender<Message>,
     worker: Mutex<Option<JoinHandle<()>>>,
     log: Arc<Mutex<Log>>,
+    served: AtomicU64,
 }
 
 impl Journal {
@@ -81,7 +83,7 @@ impl Journal {
         let (queue, jobs) = sync_channel(QUEUE);
         let writer = Writer { store, log: Arc::clone(&log), world };
         let worker = std::thread::Builder::new().name("journal".into()).spawn(move || writer.run(&jobs))?;
-        Ok(Self { queue, worker: Mutex::new(Some(worker)), log })
+        Ok(Self { queue, worker: Mutex::new(Some(worker)), log, served: AtomicU64::new(0) })
     }
 
     /// Sends an entry on its way.
@@ -100,10 +102,16 @@ impl Journal {
     }
 
     fn send(&self, intent: Option<Intent>, trail: Trail) -> Result<Pending, Refusal> {
+        self.served.fetch_add(1, Ordering::Relaxed);
         let (reply, answer) = sync_channel(1);
         let job = Job { intent, entry: trail.entry(), reply };
         self.queue.send(Message::Job(Box::new(job))).map_err(|_| Refusal::Unavailable("the store is shutting down"))?;
         Ok(Pending(answer))
+    }
+
+    /// How many entries were sent on their way: whether others are at work.
+    pub(super) fn served(&self) -> u64 {
+        self.served.load(Ordering::Relaxed)
     }
 
     /// The log, for reading; the writer waits meanwhile.

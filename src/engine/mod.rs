@@ -1,7 +1,9 @@
 //! The use cases: the only module that knows the order of steps. Knows nothing of HTTP; async happens outside.
 
+mod backup;
 mod callers;
 mod cap;
+mod certificate;
 mod collections;
 mod context;
 mod diff;
@@ -15,11 +17,13 @@ mod graphs;
 mod history;
 mod ingest;
 mod journal;
+mod keys;
 mod log;
 mod policies;
 mod recover;
 mod refusal;
 mod retrieve;
+mod rotation;
 mod sign_in;
 #[cfg(test)]
 mod tests;
@@ -30,8 +34,10 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
 
+pub use backup::{RestoreError, restore};
 pub use callers::{Issued, Listed};
 pub use cap::Bound;
+pub use certificate::{Certificate, NotCertified};
 pub use collections::Shown;
 pub use context::Circumstances;
 pub use diff::{
@@ -40,16 +46,17 @@ pub use diff::{
 };
 pub use disclosure::{Disclosure, Include};
 pub use entities::Written;
-pub use erase::{Erased, Erasure};
+pub use erase::{Erased, Erasure, Own, StillNamed};
 pub use explain::{Assumed, Explained, Tried, Why};
 pub use gate::{Release, Released, Scope};
 pub use grant::{
-    Asked, Detail, Erase, Explain, Grant, Ingest, ManageCallers, ManageCollections, ManageEntities, ManagePolicies,
-    Offline, Operation, Read, ReadAudit, Search,
+    Asked, Detail, Erase, Explain, Grant, Ingest, ManageCallers, ManageCollections, ManageEntities, ManageKeys,
+    ManagePolicies, Offline, Operation, Read, ReadAudit, Search,
 };
 pub use history::{Edition, History, Version};
 pub use ingest::{Draft, Ingested, Line, Mode};
 pub use journal::Receipt;
+pub use keys::{KeyStatus, RotationState};
 pub use log::{Page, Sieve};
 pub use policies::{Activated, Allow};
 pub use recover::{Environment, Founding, OpenError, Progress, origin_of};
@@ -92,10 +99,11 @@ pub struct Wardkeep {
     world: Arc<RwLock<World>>,
     /// Under a lock of their own, so that signing in never waits for a search or a change.
     keys: Arc<RwLock<Keys>>,
-    journal: Journal,
+    journal: Arc<Journal>,
     graphs: graphs::Graphs,
+    rotation: rotation::Rotation,
     /// One change at a time is checked and written, so that what was checked still holds when it is written.
-    writing: Mutex<()>,
+    writing: Arc<Mutex<()>>,
     failures: sign_in::Failures,
     limits: Limits,
     clock: Arc<dyn Clock>,

@@ -9,6 +9,7 @@ use super::{
     Settings, Wardkeep,
     graphs::Graphs,
     journal::{Intent, Journal},
+    rotation::Rotation,
     sign_in::Failures,
     trail::Trail,
     world::{Arrival, Holding, InForce, World},
@@ -17,7 +18,7 @@ use crate::{
     audit::{self, Expected, Log, LogError, RealDisk, What},
     authn::{self, Keys},
     clock::Clock,
-    crypto::{Entropy, EntropyError, KdfCost, KeyRing, Passphrase},
+    crypto::{Entropy, EntropyError, KdfCost, KeyError, KeyProvider, KeyRing, Passphrase, PassphraseKey, Unlock},
     model::{Collection, Entity, KeyId},
     policy::{self, Bundle, Directory},
     store::{OpenOptions, Store, StoreError, StoredBundle, StoredRecord},
@@ -95,7 +96,18 @@ impl Wardkeep {
         cost: KdfCost,
         environment: Environment,
     ) -> Result<Founding, OpenError> {
-        let store = Arc::new(Store::create(dir, passphrase, cost, &options(&Settings::default(), &environment))?);
+        let entropy = Arc::clone(&environment.entropy);
+        let provider = || Ok(Arc::new(PassphraseKey::make(passphrase, cost, &*entropy)?) as Arc<dyn KeyProvider>);
+        Self::create_with(dir, provider, environment)
+    }
+
+    /// The same, with a key file that another provider keeps.
+    pub fn create_with(
+        dir: &Path,
+        provider: impl FnOnce() -> Result<Arc<dyn KeyProvider>, KeyError>,
+        environment: Environment,
+    ) -> Result<Founding, OpenError> {
+        let store = Arc::new(Store::create_with(dir, provider, &options(&Settings::default(), &environment))?);
         let log = Log::create(
             &store.audit_dir(),
             &origin_line(&store),
@@ -138,12 +150,12 @@ impl Wardkeep {
     /// Opens a store and loads what a request looks at.
     pub fn open(
         dir: &Path,
-        passphrase: &Passphrase,
+        unlock: &dyn Unlock,
         settings: Settings,
         environment: Environment,
         progress: Progress<'_>,
     ) -> Result<Self, OpenError> {
-        let store = Arc::new(Store::open(dir, passphrase, &options(&settings, &environment))?);
+        let store = Arc::new(Store::open(dir, unlock, &options(&settings, &environment))?);
         if store.bundle_versions()?.is_empty() {
             return Err(OpenError::Unfinished);
         }
@@ -166,6 +178,7 @@ impl Wardkeep {
         self.deny_misfits()?;
         self.journal.note(self.own_trail(What::Start)).map_err(|_| OpenError::Unwritable)?;
         self.graphs.tend();
+        self.tend_keys();
         Ok(())
     }
 
@@ -178,16 +191,20 @@ impl Wardkeep {
     ) -> Result<Self, OpenError> {
         let keys = Arc::clone(&world.keys);
         let world = Arc::new(RwLock::new(world));
-        let journal = Journal::start(Arc::clone(&store), log, Arc::clone(&world))?;
+        let journal = Arc::new(Journal::start(Arc::clone(&store), log, Arc::clone(&world))?);
+        let (writing, clock) = (Arc::new(Mutex::new(())), environment.clock);
+        let rotation =
+            Rotation::start(Arc::clone(&store), Arc::clone(&journal), Arc::clone(&writing), Arc::clone(&clock))?;
         Ok(Self {
             graphs: Graphs::start(Arc::clone(&world))?,
             journal,
             keys,
             world,
-            writing: Mutex::new(()),
+            rotation,
+            writing,
             failures: Failures::default(),
             limits: settings.limits,
-            clock: environment.clock,
+            clock,
             entropy: environment.entropy,
             store,
         })
@@ -204,7 +221,7 @@ impl Wardkeep {
     }
 
     /// An entry of the store's own doing.
-    fn own_trail(&self, what: What) -> Trail {
+    pub(super) fn own_trail(&self, what: What) -> Trail {
         let operator = self.operator();
         Trail::new(self, what, Some(operator.caller()), &operator.origin())
     }
@@ -216,6 +233,7 @@ impl Wardkeep {
             tracing::warn!(?refusal, "the end of this run could not be written to the audit log");
         }
         self.graphs.stop();
+        self.rotation.stop();
         self.journal.stop();
     }
 }

@@ -191,3 +191,170 @@ fn a_batch_comes_in_however_fast_policies_change() {
         );
     });
 }
+
+mod erasing {
+    //! What erasing does on the disk, looked for byte by byte, and what it answers.
+
+    use super::*;
+    use crate::{
+        model::{Entity, EntityUid, RecordId},
+        store::{StoredRecord, key_tests::Forensics},
+    };
+
+    impl Bench {
+        fn dir(&self) -> std::path::PathBuf {
+            self._home.path().join("data")
+        }
+
+        fn copied(&self) -> std::path::PathBuf {
+            let to = self._home.path().join("copy");
+            copy(&self.dir(), &to);
+            to
+        }
+
+        fn stored(&self, number: usize) -> StoredRecord {
+            self.engine.store.record(&notes(), &id(number)).unwrap().unwrap()
+        }
+
+        fn erase(&self, erasure: &Erasure) -> Erased {
+            self.engine.erase(&self.grant(), erasure).unwrap()
+        }
+    }
+
+    fn id(number: usize) -> RecordId {
+        format!("r{number:05}").parse().unwrap()
+    }
+
+    fn copy(from: &std::path::Path, to: &std::path::Path) {
+        std::fs::create_dir_all(to).unwrap();
+        for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+            let target = to.join(entry.file_name());
+            match entry.file_type().unwrap().is_dir() {
+                true => copy(&entry.path(), &target),
+                false => drop(std::fs::copy(entry.path(), target).unwrap()),
+            }
+        }
+    }
+
+    fn patient(id: &str) -> Json {
+        json!({"uid": {"type": "Patient", "id": id}, "attrs": {}, "parents": []})
+    }
+
+    use serde_json::Value as Json;
+
+    #[test]
+    fn a_patient_is_erased_with_their_entity_from_every_copy_and_page() {
+        let bench = Bench::with(Environment::default());
+        bench.ingest(&[line(0, 1), line(1, 1), line(2, 2)]);
+        bench.engine.put_entities(&bench.caller(), &NOWHERE, &[patient("p1"), patient("p2")]).unwrap();
+        let (gone, stays) = ([bench.stored(0), bench.stored(1)], bench.stored(2));
+        let own = Entity::bare(EntityUid::new("Patient", "p1"));
+        let before = bench.copied();
+        let control = Forensics::of(bench.engine.store.ring(), &[&before]);
+        assert!(gone.iter().all(|r| control.reads_in(&notes(), r)) && control.reads_entity_as(&own));
+
+        let kept = bench.erase(&Erasure::Patient("p1".into(), Own::Kept));
+        assert_eq!((kept.erased, kept.still_named.unwrap().own_entity), (2, true));
+        let removed = bench.erase(&Erasure::Patient("p1".into(), Own::Removed));
+        assert_eq!((removed.erased, removed.still_named.unwrap().own_entity), (0, false));
+        let left = Forensics::of(bench.engine.store.ring(), &[&before, &bench.dir()]);
+        assert!(!gone.iter().any(|r| left.reads_in(&notes(), r)) && !left.reads_entity_as(&own));
+        assert!(left.reads_in(&notes(), &stays), "the others are found with the keys that are left");
+    }
+
+    #[test]
+    fn one_record_is_erased_from_every_copy_and_page_and_its_patients_others_stay() {
+        let bench = Bench::with(Environment::default());
+        bench.ingest(&(0..5).map(|n| line(n, 1)).collect::<Vec<_>>());
+        let gone = bench.stored(2);
+        let before = bench.copied();
+        let erased = bench.erase(&Erasure::Records(vec![id(2), id(9)]));
+        assert_eq!((erased.erased, erased.missing, erased.resealed), (1, 1, 4));
+        let left = Forensics::of(bench.engine.store.ring(), &[&before, &bench.dir()]);
+        assert!(!left.reads_in(&notes(), &gone));
+        assert!([0, 1, 3, 4].iter().all(|n| left.reads_in(&notes(), &bench.stored(*n))));
+    }
+
+    #[test]
+    fn more_others_than_one_commit_takes_are_sealed_apart_before() {
+        let bench = Bench::with(Environment::default());
+        for from in [0, 10_000] {
+            bench.ingest(&(from..from + 1_251).map(|n| line(n, 1)).collect::<Vec<_>>());
+        }
+        let gone = bench.stored(7);
+        let before = bench.copied();
+        let erased = bench.erase(&Erasure::Records(vec![id(7)]));
+        assert_eq!(erased.resealed, 2_501);
+        let entries: Vec<_> = bench.engine.audit(&bench.grant(), 0, 1_000, &Sieve::default()).unwrap().entries;
+        let renewals = entries.iter().filter(|(_, entry)| entry.what == crate::audit::What::RenewKeys);
+        assert_eq!(renewals.count(), 2, "each commit before the last has its own entry");
+        let left = Forensics::of(bench.engine.store.ring(), &[&before, &bench.dir()]);
+        assert!(!left.reads_in(&notes(), &gone));
+    }
+
+    #[test]
+    fn a_certificate_holds_under_the_audit_key_and_no_other_and_not_if_it_is_changed() {
+        let bench = Bench::with(Environment::default());
+        bench.ingest(&[line(0, 1), line(1, 1)]);
+        let erasure = Erasure::Patient("p1".into(), Own::Kept);
+        let certificate = bench.engine.erase_certified(&bench.grant(), &erasure).unwrap().certificate.unwrap();
+        let key = bench.engine.audit_public_key();
+        let sent: Certificate = serde_json::from_str(&serde_json::to_string(&certificate).unwrap()).unwrap();
+        assert_eq!(sent.verify(&key), Ok(()));
+        assert_eq!(sent.statement["erased"], json!({"patient": "p1"}));
+        assert_eq!(sent.statement["records_erased"], json!(2));
+        assert!(sent.statement["kept"].as_str().unwrap().contains("audit log keeps"));
+        assert_eq!(sent.verify(&[7; 32]), Err(NotCertified::Signature));
+        for (field, value) in [("records_erased", json!(3)), ("collection", json!("other"))] {
+            let mut changed = sent.clone();
+            changed.statement[field] = value;
+            assert_eq!(changed.verify(&key), Err(NotCertified::Signature));
+        }
+        let other = Certificate { statement: json!({"form": "something"}), ..sent };
+        assert_eq!(other.verify(&key), Err(NotCertified::Form));
+    }
+
+    #[test]
+    fn after_a_rotation_no_old_copy_opens_with_any_key_that_is_left_and_all_that_is_stored_does() {
+        let bench = Bench::with(Environment::default());
+        bench.ingest(&(0..40).map(|n| line(n, n / 3)).collect::<Vec<_>>());
+        bench.engine.put_entities(&bench.caller(), &NOWHERE, &[patient("p1")]).unwrap();
+        let (before, some) = (bench.copied(), [bench.stored(0), bench.stored(35)]);
+        let own = Entity::bare(EntityUid::new("Patient", "p1"));
+        let control = Forensics::of(bench.engine.store.ring(), &[&before]);
+        assert!(some.iter().all(|r| control.reads_in(&notes(), r)) && control.reads_entity_as(&own));
+        let keys = bench.engine.authorise_keys(&bench.caller(), &NOWHERE).unwrap();
+        bench.engine.rotate_keys(&keys).unwrap();
+        bench.engine.settle_rotation();
+        let status = bench.engine.key_status(&keys).unwrap();
+        assert_eq!((status.state, status.renewed), (RotationState::Current, status.data_keys));
+        let old = Forensics::of(bench.engine.store.ring(), &[&before]);
+        assert!(!some.iter().any(|r| old.reads_in(&notes(), r)) && !old.reads_entity_as(&own));
+        let now = Forensics::of(bench.engine.store.ring(), &[&bench.dir()]);
+        assert!(some.iter().all(|r| now.reads_in(&notes(), r)) && now.reads_entity_as(&own));
+        assert!(bench.engine.store.verify().unwrap().is_sound());
+    }
+
+    #[test]
+    fn what_still_speaks_of_an_erased_patient_is_named() {
+        let bench = Bench::with(Environment::default());
+        let mut source = BundleSource { schema: SCHEMA.into(), policies: POLICIES.into(), ..crate::policy::starter() };
+        source.schema.push_str("entity Team = { patients: Set<Patient> };");
+        source.policies.push_str(
+            r#"@id("about-p1") forbid (principal, action == Action::"Read", resource) when { resource has patient && resource.patient == Patient::"p1" };"#,
+        );
+        let allow = Allow { widening: true, ..Allow::default() };
+        bench.engine.put_policies(&bench.engine.operator_grant(&bench.engine.operator()), source, None, allow).unwrap();
+        bench.ingest(&[line(0, 1)]);
+        let team = |id: &str, patients: &[&str]| {
+            let patients: Vec<_> = patients.iter().map(|p| json!({"type": "Patient", "id": p})).collect();
+            json!({"uid": {"type": "Team", "id": id}, "attrs": {"patients": patients}, "parents": []})
+        };
+        let teams = [team("a", &["p1", "p2"]), team("b", &["p2"]), patient("p1")];
+        bench.engine.put_entities(&bench.caller(), &NOWHERE, &teams).unwrap();
+        let named = bench.erase(&Erasure::Patient("p1".into(), Own::Kept)).still_named.unwrap();
+        assert_eq!(named.entities, [EntityUid::new("Team", "a")]);
+        assert_eq!((named.entities_count, named.own_entity, named.api_keys), (1, true, false));
+        assert_eq!(named.policies.iter().map(AsRef::as_ref).collect::<Vec<&str>>(), ["about-p1"]);
+    }
+}

@@ -43,6 +43,12 @@ impl Trail {
         self.entry
     }
 
+    /// The same at another time.
+    pub(super) fn at(mut self, now: crate::clock::Instant) -> Self {
+        self.entry.at = now;
+        self
+    }
+
     pub(super) fn action(mut self, action: Action) -> Self {
         self.entry.action = Some(action);
         self

@@ -244,6 +244,18 @@ impl World {
         self.directory.referrers(uid) + self.set_aside.referrers(uid)
     }
 
+    /// Which do, by name; itself left out.
+    pub(super) fn referring(&self, uid: &EntityUid) -> Vec<EntityUid> {
+        if self.referring_entities(uid) == 0 {
+            return Vec::new();
+        }
+        let all = self.directory.iter().chain(self.set_aside.iter());
+        let referring = all.filter(|entity| entity.uid != *uid && entity.references().contains(&uid));
+        let mut names: Vec<_> = referring.map(|entity| entity.uid.clone()).collect();
+        names.sort();
+        names
+    }
+
     /// Deletes an entity; where records imply it, its bare form stays.
     pub(super) fn remove_entity(&mut self, uid: &EntityUid) {
         self.directory.remove(uid);

@@ -11,7 +11,7 @@ use super::{
     problem::Problem,
 };
 use crate::{
-    engine::{Draft, Fault, Include, Line},
+    engine::{Draft, Fault, Include, Line, Own},
     model::{EntityUid, Isolation, Metric, Phi, TemplateLink, limits},
 };
 
@@ -209,10 +209,20 @@ pub(super) struct EraseForm {
     ids: Option<Vec<String>>,
     document: Option<String>,
     patient: Option<String>,
+    /// The patient's own entity too.
+    #[serde(default)]
+    entity: bool,
+    /// A signed certificate.
+    #[serde(default)]
+    pub(super) certificate: bool,
 }
 
 impl EraseForm {
     pub(super) fn erasure(self) -> Result<crate::engine::Erasure, Problem> {
+        if self.entity && self.patient.is_none() {
+            return Err(Problem::invalid("erase", "`entity` goes with `patient`: it is the patient's own entity"));
+        }
+        let own = if self.entity { Own::Removed } else { Own::Kept };
         match (self.ids, self.document, self.patient) {
             (Some(ids), None, None) => {
                 bounded("ids", ids.len(), limits::IDS_PER_REQUEST)?;
@@ -223,7 +233,7 @@ impl EraseForm {
                 let document = document.parse().map_err(|e| Problem::invalid("document", format!("`document` {e}")))?;
                 Ok(crate::engine::Erasure::Document(document))
             }
-            (None, None, Some(patient)) => Ok(crate::engine::Erasure::Patient(label("patient", patient)?)),
+            (None, None, Some(patient)) => Ok(crate::engine::Erasure::Patient(label("patient", patient)?, own)),
             _ => Err(Problem::invalid("erase", "send exactly one of `ids`, `document` and `patient`")),
         }
     }

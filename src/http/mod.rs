@@ -1,6 +1,7 @@
 //! The outside over HTTP: routes and layers on one screen. Nothing is decided here.
 
 mod audit;
+mod backup;
 mod body;
 mod callers;
 mod collections;
@@ -9,6 +10,7 @@ mod foresight;
 mod forms;
 mod health;
 mod intake;
+mod keys;
 mod policies;
 mod problem;
 mod records;
@@ -17,7 +19,7 @@ mod serve;
 mod session;
 mod wire;
 
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, path::PathBuf, sync::Arc};
 
 use axum::{
     Router,
@@ -34,13 +36,20 @@ pub struct App {
     pub engine: Arc<Wardkeep>,
     /// Addresses whose `X-Forwarded-For` is believed.
     pub proxies: Vec<IpAddr>,
+    /// Where backups go, if anywhere.
+    pub backups: Option<PathBuf>,
     metrics: health::Metrics,
 }
 
 impl App {
     /// An application over a store.
     pub fn new(engine: Arc<Wardkeep>, proxies: Vec<IpAddr>) -> Arc<Self> {
-        Arc::new(Self { engine, proxies, metrics: health::Metrics::default() })
+        Self::backing_up_to(None, engine, proxies)
+    }
+
+    /// The same, with a directory for backups.
+    pub fn backing_up_to(backups: Option<PathBuf>, engine: Arc<Wardkeep>, proxies: Vec<IpAddr>) -> Arc<Self> {
+        Arc::new(Self { engine, proxies, backups, metrics: health::Metrics::default() })
     }
 }
 
@@ -72,6 +81,10 @@ pub const ROUTES: &[(&str, &str, &str)] = &[
     ("GET", "/v1/callers", "ManageCallers"),
     ("POST", "/v1/callers", "ManageCallers"),
     ("DELETE", "/v1/callers/keys/{key_id}", "ManageCallers"),
+    ("GET", "/v1/keys", "ManageKeys"),
+    ("POST", "/v1/keys/rotate", "ManageKeys"),
+    ("POST", "/v1/backup", "ManageKeys"),
+    ("POST", "/v1/escrow", "ManageKeys"),
     ("GET", "/v1/audit", "ReadAudit"),
     ("GET", "/v1/audit/checkpoint", "ReadAudit"),
 ];
@@ -100,6 +113,10 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/policies/diff", post(foresight::diff))
         .route("/v1/callers", post(callers::make).get(callers::list))
         .route("/v1/callers/keys/{key_id}", delete(callers::revoke))
+        .route("/v1/keys", get(keys::status))
+        .route("/v1/keys/rotate", post(keys::rotate))
+        .route("/v1/backup", post(backup::back_up))
+        .route("/v1/escrow", post(backup::escrow))
         .route("/v1/audit", get(audit::entries))
         .route("/v1/audit/checkpoint", get(audit::checkpoint))
         .layer(axum::middleware::from_fn_with_state(Arc::clone(&app), session::enter))

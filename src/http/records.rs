@@ -252,7 +252,12 @@ pub(super) async fn erase(
         run(&app, move |engine| engine.authorise::<Erase>(&session.caller, &session.origin, Circumstances::of(name)))
             .await?;
     let form: EraseForm = body::json(&intake, limits::BODY_BYTES).await?;
+    let certified = form.certificate;
     let erasure = form.erasure()?;
-    let erased = run(&app, move |engine| engine.erase(&grant, &erasure)).await?;
+    let erased = run(&app, move |engine| match certified {
+        true => engine.erase_certified(&grant, &erasure),
+        false => engine.erase(&grant, &erasure),
+    })
+    .await?;
     Ok(answer(&erased))
 }

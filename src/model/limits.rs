@@ -30,12 +30,20 @@ pub const BODY_BYTES: usize = 4 << 20;
 pub const ENTITIES_PER_REQUEST: usize = 100_000;
 /// Ids in one erase or list request.
 pub const IDS_PER_REQUEST: usize = 10_000;
+/// Records sealed anew because others under the same key are erased: beyond it the patient or document is erased whole, or nothing.
+pub const RESEALED_RECORDS: usize = 100_000;
+/// Rows that one step of a rotation seals anew: searches wait for their audit entries as long as that takes.
+pub const ROTATION_ROWS: usize = 64;
+/// Entities that an erasure names because they still speak of the patient; more are counted.
+pub const STILL_NAMED: usize = 1_000;
 /// Parents of one entity or record.
 pub const PARENTS: usize = 1_000;
 /// Attributes of one entity, and tags.
 pub const ATTRIBUTES: usize = 256;
 /// Bytes of a body that was refused and is read to its end all the same, so that the client sees the answer.
 pub const DRAINED_BYTES: usize = 256 << 20;
+/// Days after which an escrow is no longer taken for what the store was last like.
+pub const ESCROW_DAYS: u64 = 7;
 /// Nesting of JSON values in a body.
 pub const JSON_DEPTH: usize = 32;
 /// Bytes of a bundle's schema or policies.

@@ -249,6 +249,15 @@ impl Bundle {
         widening::between(old, self)
     }
 
+    /// The policies that name this entity in their text, by name; a link goes by its template's.
+    pub fn naming(&self, uid: &EntityUid) -> Vec<PolicyName> {
+        let named =
+            |policy: &&Policy| policy.cedar.entity_literals().iter().any(|literal| convert::from_uid(literal) == *uid);
+        let names: std::collections::BTreeSet<_> =
+            self.policies.iter().filter(named).map(|policy| policy.name.clone()).collect();
+        names.into_iter().collect()
+    }
+
     /// An entity in Cedar's JSON form, implicit or explicit, checked against the schema.
     pub fn entity(&self, json: &Json) -> Result<Entity, EntityFault> {
         entities::read(self, json)

@@ -24,6 +24,19 @@ impl Row {
     }
 }
 
+/// A row sealed anew, and the head of what it was: if that is another by now, the change is stale.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moved {
+    was: Bytes,
+    row: Row,
+}
+
+impl Moved {
+    pub(super) fn new(was: &[u8], row: Row) -> Self {
+        Self { was: Bytes(Zeroizing::new(was.to_vec())), row }
+    }
+}
+
 /// The keyed name of a row.
 pub type RowKey = Vec<u8>;
 
@@ -105,6 +118,71 @@ pub enum Change {
         /// Its row's name.
         row: RowKey,
     },
+    /// Rows were sealed anew under other keys; what they say is the same.
+    Reseal {
+        /// When.
+        at: Instant,
+        /// Whether keys that nothing is left under take their wraps with them.
+        wraps: Wraps,
+        /// Data keys that may be new.
+        keys: Vec<(KeyTag, Vec<u8>)>,
+        /// The rows.
+        rows: Vec<Moved>,
+    },
+    /// A rotation begins: the ring key is renewed, and every data key is to be.
+    Rotate {
+        /// When.
+        at: Instant,
+    },
+    /// The wraps of these buckets were renewed, and with the last of them the ring key; or the ring key alone.
+    RenewWraps {
+        /// When.
+        at: Instant,
+        /// The buckets.
+        buckets: Vec<u8>,
+        /// Whether the ring key was renewed too.
+        ring: RingKey,
+    },
+    /// Rows of any kind came back from a backup.
+    Restore {
+        /// When.
+        at: Instant,
+        /// Their data keys.
+        keys: Vec<(KeyTag, Vec<u8>)>,
+        /// The rows.
+        rows: Vec<Row>,
+    },
+}
+
+/// When the wraps of keys that a change destroys are renewed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Wraps {
+    /// In the same commit: what lay under the keys is gone.
+    Now,
+    /// By a later `RenewWraps`, once for many.
+    Later,
+}
+
+/// What becomes of the ring key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RingKey {
+    /// It stays.
+    Kept,
+    /// It is renewed.
+    Renewed,
+}
+
+/// What a change asks of the wraps of data keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Demand<'a> {
+    /// Nothing.
+    Nothing,
+    /// Where a key is destroyed, its bucket and the ring key are renewed.
+    WhereLost,
+    /// The ring key is renewed, and a new epoch begins.
+    NewEpoch,
+    /// These buckets, and perhaps the ring key.
+    Renew(&'a [u8], RingKey),
 }
 
 impl Change {
@@ -119,7 +197,11 @@ impl Change {
             | Self::RemoveEntities { at, .. }
             | Self::PutBundle { at, .. }
             | Self::PutApiKey { at, .. }
-            | Self::RemoveApiKey { at, .. } => *at,
+            | Self::RemoveApiKey { at, .. }
+            | Self::Reseal { at, .. }
+            | Self::Rotate { at, .. }
+            | Self::RenewWraps { at, .. }
+            | Self::Restore { at, .. } => *at,
         }
     }
 
@@ -133,16 +215,42 @@ impl Change {
         codec::decode(bytes).ok_or(StoreError::DamagedPart("a change"))
     }
 
+    pub(super) fn demand(&self) -> Demand<'_> {
+        match self {
+            Self::PutCollection { .. }
+            | Self::DropCollection { .. }
+            | Self::PutRecords { .. }
+            | Self::EraseRecords { .. }
+            | Self::PutEntities { .. }
+            | Self::RemoveEntities { .. }
+            | Self::PutBundle { .. }
+            | Self::PutApiKey { .. }
+            | Self::RemoveApiKey { .. }
+            | Self::Restore { .. }
+            | Self::Reseal { wraps: Wraps::Now, .. } => Demand::WhereLost,
+            Self::Reseal { wraps: Wraps::Later, .. } => Demand::Nothing,
+            Self::Rotate { .. } => Demand::NewEpoch,
+            Self::RenewWraps { buckets, ring, .. } => Demand::Renew(buckets, *ring),
+        }
+    }
+
     pub(super) fn apply(&self, draft: &mut Draft<'_>) -> Result<(), StoreError> {
         match self {
             Self::PutCollection { at: _, keys, row }
             | Self::PutBundle { at: _, keys, row }
             | Self::PutApiKey { at: _, keys, row } => put(draft, keys, std::slice::from_ref(row))?,
-            Self::PutRecords { at: _, keys, rows } | Self::PutEntities { at: _, keys, rows } => put(draft, keys, rows)?,
+            Self::PutRecords { at: _, keys, rows }
+            | Self::PutEntities { at: _, keys, rows }
+            | Self::Restore { at: _, keys, rows } => put(draft, keys, rows)?,
             Self::EraseRecords { at: _, rows } | Self::RemoveEntities { at: _, rows } => {
                 rows.iter().try_for_each(|key| draft.remove(key))?;
             }
             Self::RemoveApiKey { at: _, row } => draft.remove(row)?,
+            Self::Rotate { at: _ } | Self::RenewWraps { at: _, .. } => {}
+            Self::Reseal { at: _, wraps: _, keys, rows } => {
+                keys.iter().try_for_each(|(id, wrapped)| draft.put_key(*id, wrapped))?;
+                rows.iter().try_for_each(|Moved { was, row }| draft.move_row(&was.0, &row.key.0, &row.value.0))?;
+            }
             Self::DropCollection { at: _, row, records } => {
                 draft.remove(row)?;
                 draft.remove_all(records)?;

@@ -41,6 +41,14 @@ impl<'a> Draft<'a> {
         self.set(key, Some(value.to_vec()))
     }
 
+    /// Writes a row sealed anew, unless it is no longer the one that begins with `was`.
+    pub(super) fn move_row(&mut self, was: &[u8], key: &[u8], value: &[u8]) -> Result<(), StoreError> {
+        match &self.touch(key)?.after {
+            Some(there) if there.starts_with(was) => self.put(key, value),
+            Some(_) | None => Err(StoreError::Stale),
+        }
+    }
+
     /// Adds a wrapped data key. One that was destroyed never comes back.
     pub(super) fn put_key(&mut self, id: KeyTag, wrapped: &[u8]) -> Result<(), StoreError> {
         if self.destroyed.contains(&id) {
@@ -97,7 +105,7 @@ impl<'a> Draft<'a> {
         let row = self.touch(key)?;
         let old = std::mem::replace(&mut row.after, value);
         let sealed_by_us = match Kind::of(key) {
-            Some(Kind::DataKey | Kind::Outbox) | None => false,
+            Some(Kind::DataKey | Kind::KeyBucket | Kind::Outbox) | None => false,
             Some(Kind::Collection | Kind::Record | Kind::Entity | Kind::Bundle | Kind::ApiKey) => true,
         };
         if let (true, Some(under)) = (sealed_by_us, old.as_deref().and_then(crypto::key_of)) {

@@ -12,7 +12,7 @@ use super::{
     vault::{open_engine, open_slots},
     verify,
 };
-use crate::crypto::{KeyRing, Passphrase};
+use crate::crypto::{KeyRing, Unlock};
 
 /// Keys and manifest of a store that no server runs on, and that may be damaged. None can start while this is held.
 pub struct Evidence {
@@ -24,10 +24,10 @@ pub struct Evidence {
 
 impl Store {
     /// Opens the key ring in `dir`, looks at the manifest, and opens nothing else.
-    pub fn evidence(dir: &Path, passphrase: &Passphrase) -> Result<Evidence, StoreError> {
+    pub fn evidence(dir: &Path, unlock: &dyn Unlock) -> Result<Evidence, StoreError> {
         let layout = Layout::new(dir);
         let lock = layout.lock()?;
-        let ring = KeyRing::open(&layout.keyring(), passphrase)?;
+        let ring = KeyRing::open(&layout.keyring(), unlock)?;
         let slots = open_slots(&layout, &ring);
         Ok(Evidence { ring, slots, layout, _lock: lock })
     }

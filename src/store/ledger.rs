@@ -39,7 +39,7 @@ impl Tally {
 }
 
 /// The account, as it is sealed in the engine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Account {
     /// Number of the last change.
     pub(super) sequence: u64,
@@ -48,9 +48,28 @@ pub(super) struct Account {
     tallies: [Tally; Kind::ALL.len()],
 }
 
+/// The account as it is written: kinds that came later are at the end of the list.
+#[derive(Serialize, Deserialize)]
+struct Written {
+    sequence: u64,
+    commits: u64,
+    tallies: Vec<Tally>,
+}
+
+/// Kinds that there were until 0.1, when the list had no length. Neither form reads as the other: 34 numbers are left of the old one
+/// behind what would be a length, and a tally has five.
+const FIRST_KINDS: usize = 7;
+
+#[derive(Deserialize)]
+struct FirstWritten {
+    sequence: u64,
+    commits: u64,
+    tallies: [Tally; FIRST_KINDS],
+}
+
 impl Account {
     pub(super) fn tally(&mut self, kind: Kind) -> &mut Tally {
-        let [keys, collections, records, entities, bundles, api_keys, outbox] = &mut self.tallies;
+        let [keys, collections, records, entities, bundles, api_keys, outbox, key_buckets] = &mut self.tallies;
         match kind {
             Kind::DataKey => keys,
             Kind::Collection => collections,
@@ -59,6 +78,7 @@ impl Account {
             Kind::Bundle => bundles,
             Kind::ApiKey => api_keys,
             Kind::Outbox => outbox,
+            Kind::KeyBucket => key_buckets,
         }
     }
 
@@ -80,7 +100,9 @@ impl Account {
         for n in [self.sequence, self.commits] {
             hash.update(n.to_be_bytes());
         }
-        for tally in &self.tallies {
+        // a kind that came later counts from its first row on: until then the root is the one that older manifests know
+        let (first, later) = self.tallies.split_at_checked(FIRST_KINDS).unwrap_or((&self.tallies, &[]));
+        for tally in first.iter().chain(later.iter().filter(|tally| **tally != Tally::default())) {
             hash.update(tally.count.to_be_bytes());
             tally.sum.iter().for_each(|lane| hash.update(lane.to_be_bytes()));
         }
@@ -103,14 +125,27 @@ impl Account {
     }
 
     pub(super) fn seal(&self, ring: &KeyRing) -> Result<Vec<u8>, StoreError> {
-        Ok(ring.sealer("account").seal(b"", &codec::encode(self, 512)?)?)
+        let written = Written { sequence: self.sequence, commits: self.commits, tallies: self.tallies.to_vec() };
+        Ok(ring.sealer("account").seal(b"", &codec::encode(&written, 512)?)?)
     }
 
     pub(super) fn open(ring: &KeyRing, sealed: &[u8]) -> Result<Self, StoreError> {
         let damaged = StoreError::DamagedPart("the store's account of its objects");
         let plain = ring.sealer("account").open(b"", sealed).map_err(|_| damaged.clone())?;
-        codec::decode(&plain).ok_or(damaged)
+        decode(&plain).ok_or(damaged)
     }
+}
+
+fn decode(plain: &[u8]) -> Option<Account> {
+    let Written { sequence, commits, tallies } = codec::decode(plain).or_else(|| {
+        let FirstWritten { sequence, commits, tallies } = codec::decode(plain)?;
+        Some(Written { sequence, commits, tallies: tallies.into() })
+    })?;
+    let mut account = Account { sequence, commits, ..Account::default() };
+    for (at, tally) in tallies.into_iter().enumerate() {
+        *account.tallies.get_mut(at)? = tally;
+    }
+    Some(account)
 }
 
 /// What the one writer knows.
@@ -125,6 +160,8 @@ pub(super) struct Ledger {
     pub(super) outbox: BTreeSet<u64>,
     /// A write failed: nothing more is written until the store is opened anew.
     pub(super) halted: bool,
+    /// Rows that commits touched since somebody began to copy all of them.
+    pub(super) watched: Option<BTreeSet<Vec<u8>>>,
 }
 
 impl Ledger {

@@ -6,6 +6,7 @@
 //! of each kind, and a keyed sum over all of them) in one durable batch. The manifest outside the engine remembers how
 //! far the engine was, so that an older copy of either is refused.
 
+mod backup;
 mod change;
 mod codec;
 mod disk;
@@ -19,6 +20,7 @@ mod ledger;
 mod load;
 mod manifest;
 mod names;
+mod rotate;
 mod sled_engine;
 mod vault;
 mod verify;
@@ -31,9 +33,12 @@ mod damage_tests;
 #[cfg(test)]
 mod fixture;
 #[cfg(test)]
+pub(crate) mod key_tests;
+#[cfg(test)]
 mod tests;
 
-pub use change::{Change, Row, RowKey};
+pub use backup::{BackupError, Copying, LogCut, Plan, Restored, Taken, restore};
+pub use change::{Change, Moved, RingKey, Row, RowKey, Wraps};
 pub use codec::{StoredBundle, StoredRecord};
 pub use disk::{Disk, RealDisk};
 pub use engine::{Batch, EachRow, Engine, EngineError};
@@ -41,5 +46,7 @@ pub use error::StoreError;
 pub use evidence::Evidence;
 pub use manifest::Manifest;
 pub use names::Kind;
+pub use rotate::Census;
 pub use vault::{OpenOptions, Store};
 pub use verify::{Damage, Report, Shortfall};
+pub use write::Resealed;

@@ -22,15 +22,25 @@ pub enum Kind {
     ApiKey,
     /// An audit frame that waits for the log.
     Outbox,
+    /// The wrapped key of a bucket, which wraps data keys.
+    KeyBucket,
 }
 
 /// The engine's account of itself; the one row that no kind counts.
 pub(super) const META: &[u8] = b"M";
 
 impl Kind {
-    /// All of them, in the order of the account.
-    pub const ALL: [Self; 7] =
-        [Self::DataKey, Self::Collection, Self::Record, Self::Entity, Self::Bundle, Self::ApiKey, Self::Outbox];
+    /// All of them, in the order of the account: a new one goes to the end.
+    pub const ALL: [Self; 8] = [
+        Self::DataKey,
+        Self::Collection,
+        Self::Record,
+        Self::Entity,
+        Self::Bundle,
+        Self::ApiKey,
+        Self::Outbox,
+        Self::KeyBucket,
+    ];
 
     /// What a person calls it.
     pub fn label(self) -> &'static str {
@@ -42,6 +52,7 @@ impl Kind {
             Self::Bundle => "policy bundle",
             Self::ApiKey => "API key",
             Self::Outbox => "audit frame",
+            Self::KeyBucket => "bucket key",
         }
     }
 
@@ -54,6 +65,7 @@ impl Kind {
             Self::Bundle => b'B',
             Self::ApiKey => b'P',
             Self::Outbox => b'O',
+            Self::KeyBucket => b'W',
         }
     }
 
@@ -134,6 +146,10 @@ pub(super) fn bundle(version: u64) -> Vec<u8> {
 
 pub(super) fn data_key(id: KeyTag) -> Vec<u8> {
     Kind::DataKey.key(&[&id])
+}
+
+pub(super) fn key_bucket(number: u8) -> Vec<u8> {
+    Kind::KeyBucket.key(&[&[number]])
 }
 
 pub(super) fn outbox(sequence: u64) -> Vec<u8> {

@@ -1,10 +1,13 @@
 //! The store from the outside: what is written is read, what is changed behind its back is refused.
 
-use std::{fs, sync::atomic::Ordering::SeqCst};
+use std::{
+    fs,
+    sync::{Arc, atomic::Ordering::SeqCst},
+};
 
 use super::{Change, Kind, Store, StoreError, fixture::*};
 use crate::{
-    crypto::{KdfCost, KeyError, OsEntropy, Passphrase},
+    crypto::{KdfCost, KeyError, OsEntropy, Passphrase, PassphraseKey},
     model::{Collection, Value},
 };
 
@@ -108,9 +111,13 @@ fn kind(change: &Change) -> usize {
         Change::PutBundle { .. } => 6,
         Change::PutApiKey { .. } => 7,
         Change::RemoveApiKey { .. } => 8,
+        Change::Reseal { .. } => 9,
+        Change::Rotate { .. } => 10,
+        Change::RenewWraps { .. } => 11,
+        Change::Restore { .. } => 12,
     }
 }
-const KINDS: usize = 9;
+const KINDS: usize = 13;
 
 #[test]
 fn replaying_all_changes_of_every_kind_into_an_empty_store_gives_the_same_state() {
@@ -135,11 +142,22 @@ fn replaying_all_changes_of_every_kind_into_an_empty_store_gives_the_same_state(
     let erased: Vec<_> = (0..30).step_by(2).map(|n| record(n, 1).record.id).collect();
     act(store.erase_records(&c.name, &erased, at()));
     act(store.put_records(&c, &[record(2, 3)], at()).unwrap());
+    // record 11 goes, and those that lay under its patient's key are sealed anew before
+    let others: Vec<_> = [1, 21].map(|n| record(n, 1).record.id).into();
+    store.roll_keys(&c.name, &others).unwrap();
+    act(store.reseal_records(&c.name, &others, at()).unwrap().change.unwrap());
+    act(store.erase_records(&c.name, &[record(11, 1).record.id], at()));
+    act(store.rotate(at()));
+    act(store.renew_ring_key(at()));
     act(store.remove_entities(&[patient(1)], at()));
     act(store.put_entities(&[entity(1)], at()).unwrap());
     act(store.remove_api_key(&api_key(1).key_id, at()));
     act(store.put_collection(&collection(), at()).unwrap());
     act(store.put_bundle(2, &bundle("b"), at()).unwrap());
+    let Change::PutRecords { at: when, keys, rows } = store.put_records(&c, &records(50..60), at()).unwrap() else {
+        panic!()
+    };
+    act(Change::Restore { at: when, keys, rows });
     act(store.put_api_key(&api_key(2), at()).unwrap());
     // a second collection with records of the same ids and patients, gone again, and one that came back under its name
     let short_lived = Collection { name: "short-lived".parse().unwrap(), ..collection() };
@@ -209,7 +227,8 @@ fn an_older_copy_of_any_part_is_refused() {
     }
     drop(store);
     let next = Passphrase::from_bytes(b"a sentence of this year".to_vec()).unwrap();
-    ring.rewrap(&path.join("keyring"), &next, KdfCost::FLOOR, &OsEntropy).unwrap();
+    let provider = PassphraseKey::make(&next, KdfCost::FLOOR, &OsEntropy).unwrap();
+    ring.rewrap(Arc::new(provider), &OsEntropy).unwrap();
     drop(Store::open(&path, &next, &options()).unwrap());
 
     let attempt = |part: &[&str], with: &Passphrase| {

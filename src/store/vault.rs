@@ -1,7 +1,7 @@
 //! The store itself: opened whole and checked, one writer, many readers.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeSet, HashSet},
     fs::{self, File},
     path::{Path, PathBuf},
     sync::{
@@ -14,9 +14,10 @@ use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 
 use super::{
-    Change, Disk, Engine, Kind, Manifest, RealDisk, StoreError,
+    Change, Disk, Engine, Kind, Manifest, RealDisk, RingKey, StoreError,
+    change::Demand,
     draft::Draft,
-    keychain::{self, Keychain},
+    keychain::{self, Carried, Keychain},
     layout::Layout,
     ledger::{Account, Ledger},
     manifest::Slots,
@@ -24,7 +25,9 @@ use super::{
     sled_engine::SledEngine,
     verify::Survey,
 };
-use crate::crypto::{Entropy, KdfCost, KeyError, KeyRing, KeyTag, OsEntropy, Passphrase};
+use crate::crypto::{
+    Entropy, KdfCost, KeyError, KeyProvider, KeyRing, KeyTag, OsEntropy, Passphrase, PassphraseKey, Unlock,
+};
 
 /// How a store is opened; the environment is handed in here.
 #[derive(Clone)]
@@ -67,10 +70,31 @@ impl Store {
         cost: KdfCost,
         options: &OpenOptions,
     ) -> Result<Self, StoreError> {
+        let provider = || -> Result<Arc<dyn KeyProvider>, KeyError> {
+            Ok(Arc::new(PassphraseKey::make(passphrase, cost, &*options.entropy)?))
+        };
+        Self::create_with(dir, provider, options)
+    }
+
+    /// The same, with a ring that another provider keeps.
+    pub fn create_with(
+        dir: &Path,
+        provider: impl FnOnce() -> Result<Arc<dyn KeyProvider>, KeyError>,
+        options: &OpenOptions,
+    ) -> Result<Self, StoreError> {
+        Self::create_around(dir, |keyring| KeyRing::create(keyring, provider()?, &*options.entropy), options)
+    }
+
+    /// The same around a ring that `make` writes.
+    pub(super) fn create_around(
+        dir: &Path,
+        make: impl FnOnce(&Path) -> Result<KeyRing, KeyError>,
+        options: &OpenOptions,
+    ) -> Result<Self, StoreError> {
         let layout = Layout::new(dir);
         layout.make()?;
         let lock = layout.take_lock()?;
-        let ring = KeyRing::create(&layout.keyring(), passphrase, cost, &*options.entropy)?;
+        let ring = make(&layout.keyring())?;
         let engine = SledEngine::open(&layout.engine(), options.cache_bytes, options.disk.clone())?;
         let account = Account::default();
         engine.commit(vec![(META.to_vec(), Some(account.seal(&ring)?))])?;
@@ -84,8 +108,8 @@ impl Store {
     }
 
     /// Opens the store in `dir`: whole, undamaged and not rolled back, or not at all.
-    pub fn open(dir: &Path, passphrase: &Passphrase, options: &OpenOptions) -> Result<Self, StoreError> {
-        Self::open_with(dir, |keyring| KeyRing::open(keyring, passphrase), options)
+    pub fn open(dir: &Path, unlock: &dyn Unlock, options: &OpenOptions) -> Result<Self, StoreError> {
+        Self::open_with(dir, |keyring| KeyRing::open(keyring, unlock), options)
     }
 
     pub(super) fn open_with(
@@ -104,6 +128,7 @@ impl Store {
         let engine = open_engine(&layout, options)?;
         let survey = Survey::take(&engine, &ring, options.entropy.clone())?;
         survey.check(&manifest)?;
+        ring.settle(survey.ring_key, &*options.entropy)?;
         layout.tighten()?;
         let store = Self::assemble(layout, lock, ring, Box::new(engine), slots, survey, options);
         if store.ring.generation() > manifest.generation {
@@ -141,8 +166,8 @@ impl Store {
     }
 
     /// Walks a store that may be damaged, and says what is: [`Evidence::examine`](super::Evidence::examine) in one step.
-    pub fn examine(dir: &Path, passphrase: &Passphrase, options: &OpenOptions) -> Result<super::Report, StoreError> {
-        Ok(Self::evidence(dir, passphrase)?.examine(options))
+    pub fn examine(dir: &Path, unlock: &dyn Unlock, options: &OpenOptions) -> Result<super::Report, StoreError> {
+        Ok(Self::evidence(dir, unlock)?.examine(options))
     }
 
     /// The keys.
@@ -184,20 +209,31 @@ impl Store {
         changes.iter().try_for_each(|change| change.apply(&mut draft))?;
         settled.iter().try_for_each(|n| draft.remove(&names::outbox(*n)))?;
         outbox.iter().try_for_each(|(n, frame)| draft.put_foreign(&names::outbox(*n), frame))?;
-        let account = ledger.account.after(&draft, changes.len() as u64, &self.ring);
         let (now, gone) = keys_of(&draft)?;
         self.keychain.admit(&now)?;
+        let demand = WrapDemand::of(changes, &gone);
+        let renewal = match demand.ring {
+            RingKey::Kept => None,
+            RingKey::Renewed => Some(self.ring.begin(self.ring.epoch().saturating_add(demand.epochs), &*self.entropy)?),
+        };
+        let rewrapped = self.keychain.rewrap(&mut draft, &now, &gone, &demand.buckets, renewal.as_ref())?;
+        let account = ledger.account.after(&draft, changes.len() as u64, &self.ring);
         let sealed = account.seal(&self.ring)?;
         let (mut batch, counts) = draft.into_parts();
         batch.push((META.to_vec(), Some(sealed)));
+        if let Some(watched) = &mut ledger.watched {
+            watched.extend(batch.iter().map(|(key, _)| key.clone()));
+        }
         self.engine.commit(batch).inspect_err(|_| ledger.halted = true)?;
+        // from here on nothing hangs on the old ring key: a crash before it is forgotten is mended when the store opens
+        renewal.map_or(Ok(()), |renewal| self.ring.finish(renewal)).inspect_err(|_| ledger.halted = true)?;
 
         ledger.adopt(account, counts, &gone);
         settled.iter().for_each(|n| {
             ledger.outbox.remove(n);
         });
         ledger.outbox.extend(outbox.iter().map(|(n, _)| *n));
-        self.keychain.settle(&now, &gone);
+        self.keychain.settle(rewrapped, &now, &gone)?;
         self.sequence.store(account.sequence, Ordering::Release);
         Ok(())
     }
@@ -213,17 +249,20 @@ impl Store {
         self.remember(&mut ledger, Manifest { audit_size, audit_root, audit_group, ..Manifest::default() })
     }
 
-    /// Hash over everything that changes made: equal for stores that saw the same changes.
+    /// Hash over everything that changes made: equal for stores that saw the same changes. What wraps a data key is no part of it.
     pub fn state_digest(&self) -> Result<[u8; 32], StoreError> {
         let ledger = self.ledger.lock();
         let mut hash = Sha256::new();
         hash.update(ledger.account.sequence.to_be_bytes());
         self.engine.scan(b"", &mut |key, value| {
-            if key != META && Kind::of(key) != Some(Kind::Outbox) {
-                for part in [key, value] {
-                    hash.update((part.len() as u64).to_be_bytes());
-                    hash.update(part);
-                }
+            let value = match Kind::of(key) {
+                None | Some(Kind::Outbox | Kind::KeyBucket) => return Ok(()),
+                Some(Kind::DataKey) => &[],
+                Some(Kind::Collection | Kind::Record | Kind::Entity | Kind::Bundle | Kind::ApiKey) => value,
+            };
+            for part in [key, value] {
+                hash.update((part.len() as u64).to_be_bytes());
+                hash.update(part);
             }
             Ok(())
         })?;
@@ -284,10 +323,39 @@ pub(super) fn open_engine(layout: &Layout, options: &OpenOptions) -> Result<Sled
     Ok(SledEngine::open(&layout.engine(), options.cache_bytes, options.disk.clone())?)
 }
 
-type NewKeys = Vec<(KeyTag, Vec<u8>)>;
+/// What a commit's changes ask of the wraps, together.
+struct WrapDemand {
+    buckets: BTreeSet<u8>,
+    ring: RingKey,
+    epochs: u32,
+}
+
+impl WrapDemand {
+    fn of(changes: &[Change], gone: &HashSet<KeyTag>) -> Self {
+        let mut all = Self { buckets: BTreeSet::new(), ring: RingKey::Kept, epochs: 0 };
+        let lost = || gone.iter().map(keychain::number);
+        for change in changes {
+            match change.demand() {
+                Demand::WhereLost if !gone.is_empty() => {
+                    all.buckets.extend(lost());
+                    all.ring = RingKey::Renewed;
+                }
+                Demand::Nothing | Demand::WhereLost => {}
+                Demand::NewEpoch => (all.ring, all.epochs) = (RingKey::Renewed, 1),
+                Demand::Renew(buckets, ring) => {
+                    all.buckets.extend(buckets);
+                    if ring == RingKey::Renewed {
+                        all.ring = ring;
+                    }
+                }
+            }
+        }
+        all
+    }
+}
 
 /// The data keys that a draft adds and destroys.
-fn keys_of(draft: &Draft<'_>) -> Result<(NewKeys, HashSet<KeyTag>), StoreError> {
+fn keys_of(draft: &Draft<'_>) -> Result<(Carried, HashSet<KeyTag>), StoreError> {
     let (mut now, mut gone) = (Vec::new(), HashSet::new());
     for (key, row) in draft.touched().filter(|(key, _)| Kind::of(key) == Some(Kind::DataKey)) {
         let id = keychain::id_of_row(key)?;

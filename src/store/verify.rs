@@ -12,7 +12,7 @@ use super::{
     names::{self, META},
 };
 use crate::{
-    crypto::{self, Entropy, KeyRing},
+    crypto::{self, Entropy, KeyRing, KeyTag},
     model::{ApiKey, Collection, Entity},
 };
 
@@ -115,6 +115,8 @@ pub(super) struct Survey {
     pub(super) live: Live,
     pub(super) outbox: BTreeSet<u64>,
     pub(super) keychain: Keychain,
+    /// The ring key that the buckets hang on.
+    pub(super) ring_key: Option<KeyTag>,
     damaged: Vec<Damage>,
 }
 
@@ -126,6 +128,7 @@ impl Survey {
             live: Live::new(),
             outbox: BTreeSet::new(),
             keychain: Keychain::new(ring.clone(), entropy),
+            ring_key: None,
             damaged: Vec::new(),
         }
     }
@@ -144,6 +147,14 @@ impl Survey {
         let mut survey = Self::new(ring, entropy);
         survey.account = engine.get(META)?.and_then(|sealed| Account::open(ring, &sealed).ok());
         // keys first: other rows open under them
+        engine.scan(&Kind::KeyBucket.prefix(), &mut |key, value| {
+            let loaded = keychain::number_of_row(key).and_then(|n| survey.keychain.load_bucket(n, value));
+            if loaded.is_err() {
+                survey.damaged.push(Damage { kind: Kind::KeyBucket, name: names::shown(key) });
+            }
+            survey.ring_key = survey.ring_key.or_else(|| ring.hangs_on(value));
+            Ok(())
+        })?;
         engine.scan(&Kind::DataKey.prefix(), &mut |key, value| {
             let loaded = keychain::id_of_row(key).and_then(|id| survey.keychain.load(id, value));
             if loaded.is_err() {
@@ -168,7 +179,7 @@ impl Survey {
         };
         self.found.tally(kind).add(ring.row(key, value));
         let sound = match kind {
-            Kind::DataKey => true,
+            Kind::DataKey | Kind::KeyBucket => true,
             Kind::Outbox => match key.get(1..).and_then(|n| <[u8; 8]>::try_from(n).ok()) {
                 Some(n) => self.outbox.insert(u64::from_be_bytes(n)),
                 None => false,
@@ -192,7 +203,7 @@ impl Survey {
             Kind::Entity => codec::decode::<Entity>(&plain).is_some(),
             Kind::Bundle => codec::decode_bundle(&plain).is_some(),
             Kind::ApiKey => codec::decode::<ApiKey>(&plain).is_some(),
-            Kind::DataKey | Kind::Outbox => true,
+            Kind::DataKey | Kind::KeyBucket | Kind::Outbox => true,
         }
     }
 

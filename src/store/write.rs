@@ -5,18 +5,28 @@ use std::collections::BTreeMap;
 use zeroize::Zeroizing;
 
 use super::{
-    Change, Kind, Row, Store, StoreError, StoredBundle, StoredRecord, codec, load,
+    Change, Kind, Moved, Row, RowKey, Store, StoreError, StoredBundle, StoredRecord, Wraps, codec,
+    keychain::Sealing,
+    load,
     names::{self, Owner},
 };
 use crate::{
     clock::Instant,
-    crypto::KeyTag,
-    model::{ApiKey, Collection, CollectionName, Entity, EntityUid, KeyId, RecordId},
+    crypto::{self, KeyTag},
+    model::{ApiKey, Collection, CollectionName, Entity, EntityUid, KeyId, RecordId, limits},
 };
 
 /// A value to be sealed: to whom its key belongs, its row's name, its bytes.
 type Plain = ([u8; 16], Vec<u8>, Zeroizing<Vec<u8>>);
 type Keys = Vec<(KeyTag, Vec<u8>)>;
+
+/// Rows sealed anew, as far as one commit may go.
+pub struct Resealed {
+    /// What to commit; `None` where all of them lie under their owners' present keys.
+    pub change: Option<Change>,
+    /// How many of the rows asked for were looked at.
+    pub taken: usize,
+}
 
 impl Store {
     /// Creates a collection or writes its settings again.
@@ -54,6 +64,69 @@ impl Store {
     /// Erases records; ids that are not there do no harm. With its last record a patient's or document's data key goes.
     pub fn erase_records(&self, collection: &CollectionName, ids: &[RecordId], at: Instant) -> Change {
         Change::EraseRecords { at, rows: ids.iter().map(|id| self.names.record(collection, id)).collect() }
+    }
+
+    /// Whatever is sealed from here on for the owners of these records goes under fresh keys.
+    pub fn roll_keys(&self, collection: &CollectionName, ids: &[RecordId]) -> Result<(), StoreError> {
+        let mut owners = BTreeMap::new();
+        for id in ids {
+            let value = self.engine.get(&self.names.record(collection, id))?;
+            if let Some(key) = value.as_deref().and_then(crypto::key_of) {
+                owners.insert(self.keychain.owner(key).ok_or(StoreError::Stale)?, key);
+            }
+        }
+        owners.into_values().try_for_each(|key| self.keychain.roll(key))
+    }
+
+    /// Seals records anew that do not lie under the present keys of their owners: the first of `ids`, as many as fit one commit.
+    pub fn reseal_records(
+        &self,
+        collection: &CollectionName,
+        ids: &[RecordId],
+        at: Instant,
+    ) -> Result<Resealed, StoreError> {
+        self.reseal(ids.iter().map(|id| self.names.record(collection, id)), Wraps::Now, limits::COMMIT_LINES, at)
+    }
+
+    /// Seals rows anew, as many as fit one commit. Those that went, or lie under the right key, are passed over.
+    pub(super) fn reseal(
+        &self,
+        rows: impl Iterator<Item = RowKey>,
+        wraps: Wraps,
+        most: usize,
+        at: Instant,
+    ) -> Result<Resealed, StoreError> {
+        let (mut keys, mut moved, mut taken, mut bytes) = (BTreeMap::new(), Vec::new(), 0, 0);
+        for name in rows {
+            taken += 1;
+            let Some(value) = self.engine.get(&name)? else { continue };
+            if let Some((sealing, row)) = self.resealed(name, &value)? {
+                bytes += value.len();
+                keys.extend(sealing.pending.map(|carried| (sealing.key.id(), carried)));
+                moved.push(row);
+            }
+            if moved.len() >= most || bytes >= limits::COMMIT_BYTES {
+                break;
+            }
+        }
+        let keys = keys.into_iter().collect();
+        let change = (!moved.is_empty()).then_some(Change::Reseal { at, wraps, keys, rows: moved });
+        Ok(Resealed { change, taken })
+    }
+
+    fn resealed(&self, name: RowKey, value: &[u8]) -> Result<Option<(Sealing, Moved)>, StoreError> {
+        let kind = Kind::of(&name).ok_or(StoreError::DamagedPart("the name of a row"))?;
+        let damaged = || StoreError::Damaged { kind, name: names::shown(&name) };
+        let (under, was) = crypto::key_of(value).zip(crypto::head_of(value)).ok_or_else(damaged)?;
+        let sealing = self.keychain.sealing(self.keychain.owner(under).ok_or_else(damaged)?)?;
+        if sealing.key.id() == under {
+            return Ok(None);
+        }
+        let plain = load::open_row(&self.keychain, self.ring(), kind, &name, value)?;
+        let mut nonce = [0; 24];
+        self.entropy.fill(&mut nonce)?;
+        let sealed = sealing.key.seal(&nonce, &load::place(&self.ring().store_id(), kind, &name), &plain)?;
+        Ok(Some((sealing, Moved::new(was, Row::new(name, sealed)))))
     }
 
     /// Writes entities, each whole, each under a key of its own.

@@ -596,7 +596,7 @@ fn an_id_that_is_named_twice_is_erased_or_missed_once() {
     plain::put_records(&root, &[plain::record("a", "d", 1), plain::record("b", "d", 1)]).ok();
     let ids = json!({"ids": ["a", "x", "a", "x", "a", "y"]});
     let answer = root.post("/v1/collections/notes/erase", &ids).expect(200);
-    assert_eq!(answer.json(), json!({"erased": 1, "missing": 2}));
+    assert_eq!(answer.json(), json!({"erased": 1, "missing": 2, "resealed": 1}));
     let log = plain::all_entries(&root, 0);
     let entry = log.iter().find(|e| plain::what(e) == "erase").unwrap();
     assert_eq!(entry["counts"], json!({"asked": 3, "returned": 1}));
@@ -653,6 +653,12 @@ mod misfits {
         root.put("/v1/policies?allow_invalid=true", &stricter).ok();
         shows(&server, false);
         let server = server.restart();
+        shows(&server, false);
+        // other policies under the same schema: what did not fit before does not fit now
+        let mut again = stricter;
+        again["policies"] = json!(again["policies"].as_str().unwrap().to_owned() + "// the same, once more");
+        assert_eq!(server.root().put("/v1/policies", &again).expect(409).code(), "stored_data_invalid");
+        server.root().put("/v1/policies?allow_invalid=true", &again).ok();
         shows(&server, false);
         server.root().put("/v1/entities", &patient(json!({"consents": true, "since": 7}))).ok();
         shows(&server, true);

@@ -196,7 +196,7 @@ impl Server {
         set: impl FnOnce(Running) -> Running + Send + 'static,
     ) -> Self {
         let engine = Arc::new(Wardkeep::open(dir, &passphrase(), settings, environment, &|_| {}).unwrap());
-        let app = App::new(Arc::clone(&engine), Vec::new());
+        let app = App::backing_up_to(Some(home.path().join("backups")), Arc::clone(&engine), Vec::new());
         let (told, address) = std::sync::mpsc::channel::<SocketAddr>();
         let (stop, stopped) = oneshot::channel::<()>();
         let thread = std::thread::spawn(move || {

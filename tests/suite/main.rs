@@ -3,6 +3,7 @@
 #![allow(clippy::type_complexity, reason = "tables of cases are read row by row, not by their type")]
 
 mod absence;
+mod backup;
 mod bad_input;
 mod caps;
 mod cases;
@@ -16,10 +17,12 @@ mod filter;
 mod harness;
 mod hidden;
 mod immediacy;
+mod keys;
 mod law_firm;
 mod lifecycle;
 mod outage;
 mod plain;
+mod providers;
 mod refusals;
 mod smoke;
 mod stream;

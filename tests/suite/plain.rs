@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each module of the suite uses its own part")]
 
 use std::{
+    collections::BTreeMap,
     fs,
     io::{BufRead, BufReader, Read},
     path::{Path, PathBuf},
@@ -142,8 +143,14 @@ pub struct Process {
 impl Process {
     /// Starts `wardkeep serve` and waits until it says that it listens.
     pub fn serve(dir: &Path) -> Self {
-        let mut child = command(&["serve", "--listen", "127.0.0.1:0", "--data"])
+        Self::serve_with(dir, &BTreeMap::from([("WARDKEEP_PASSPHRASE", PHRASE.to_owned())]))
+    }
+
+    /// The same with other variables than the passphrase.
+    pub fn serve_with(dir: &Path, variables: &BTreeMap<&'static str, String>) -> Self {
+        let mut child = bare_command(&["serve", "--listen", "127.0.0.1:0", "--data"])
             .arg(dir)
+            .envs(variables)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()

@@ -185,6 +185,10 @@ impl Ward {
                 admin("POST", "/v1/policies/diff"),
                 &json!({"new": {"bundle": policies}, "purposes": ["treatment"], "days": 1}),
             ),
+            admin("GET", "/v1/keys"),
+            admin("POST", "/v1/keys/rotate"),
+            admin("POST", "/v1/backup"),
+            admin("POST", "/v1/escrow"),
             admin("GET", "/v1/callers"),
             with(admin("POST", "/v1/callers"), &json!({"type": "Service", "id": "record-feed"})),
             at(admin("DELETE", "/v1/callers/keys/{key_id}"), &key),
@@ -225,6 +229,7 @@ impl Ward {
             "entities": entities,
             "policies": root.get("/v1/policies").ok(),
             "callers": root.get("/v1/callers").ok(),
+            "rotation": root.get("/v1/keys").ok()["rotation"],
             "records": records,
         })
     }

@@ -1,0 +1,195 @@
+//! Renews data keys in the background once a rotation began, a little at a time, so that searches and changes go on. It ends where nothing
+//! is left to renew, and goes on after a restart; where it was is written on the keys themselves.
+
+use std::{
+    ops::ControlFlow,
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
+    },
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+
+use super::{
+    Refusal, Wardkeep,
+    journal::{Intent, Journal},
+    trail::Trail,
+};
+use crate::{
+    audit::What,
+    clock::Clock,
+    model::limits,
+    store::{Change, RowKey, Store},
+};
+
+/// While others are served, a step is followed by so many times as long a pause: of a hundred searches fewer than two wait for it.
+const PAUSES: u32 = 60;
+
+enum Message {
+    /// Renew what is behind; what is done is told by this trail.
+    Tend(Box<Trail>),
+    /// The same without pauses, and say when it is done.
+    Settle(Box<Trail>, SyncSender<()>),
+    Stop,
+}
+
+/// The thread that renews keys.
+pub(super) struct Rotation {
+    calls: SyncSender<Message>,
+    worker: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Rotation {
+    pub(super) fn start(
+        store: Arc<Store>,
+        journal: Arc<Journal>,
+        writing: Arc<Mutex<()>>,
+        clock: Arc<dyn Clock>,
+    ) -> std::io::Result<Self> {
+        let (calls, inbox) = sync_channel(8);
+        let mut worker = Worker { store, journal, writing, clock, inbox, awaiting: Vec::new() };
+        let worker = std::thread::Builder::new().name("rotation".into()).spawn(move || worker.run())?;
+        Ok(Self { calls, worker: Mutex::new(Some(worker)) })
+    }
+
+    /// Ends the thread after the step that it is at.
+    pub(super) fn stop(&self) {
+        let _ = self.calls.send(Message::Stop);
+        if let Some(worker) = self.worker.lock().take() {
+            let _ = worker.join();
+        }
+    }
+}
+
+impl Wardkeep {
+    /// Says that keys may be behind. A call that is waiting already serves this one too.
+    pub(super) fn tend_keys(&self) {
+        if !self.store.census().is_done() {
+            let _ = self.rotation.calls.try_send(Message::Tend(Box::new(self.renewal_trail())));
+        }
+    }
+
+    /// Renews what is behind without pauses, and waits until nothing is.
+    pub fn settle_rotation(&self) {
+        let (done, settled) = sync_channel(1);
+        if self.rotation.calls.send(Message::Settle(Box::new(self.renewal_trail()), done)).is_ok() {
+            let _ = settled.recv();
+        }
+    }
+
+    fn renewal_trail(&self) -> Trail {
+        self.own_trail(What::RenewKeys).detail("rotation")
+    }
+}
+
+struct Worker {
+    store: Arc<Store>,
+    journal: Arc<Journal>,
+    writing: Arc<Mutex<()>>,
+    clock: Arc<dyn Clock>,
+    inbox: Receiver<Message>,
+    /// Those who wait until it is done.
+    awaiting: Vec<SyncSender<()>>,
+}
+
+/// Whether the thread goes on, or is to end.
+type Flow = ControlFlow<()>;
+
+impl Worker {
+    fn run(&mut self) {
+        while let Ok(message) = self.inbox.recv() {
+            let trail = match message {
+                Message::Tend(trail) => trail,
+                Message::Settle(trail, done) => {
+                    self.awaiting.push(done);
+                    trail
+                }
+                Message::Stop => return,
+            };
+            match self.renew(&trail) {
+                Ok(Flow::Continue(())) => {}
+                Ok(Flow::Break(())) => return,
+                Err(error) => {
+                    tracing::error!(?error, "data keys could not be renewed; it is tried again after a restart")
+                }
+            }
+            self.awaiting.clear();
+        }
+    }
+
+    /// Everything that is behind. What comes under an old key meanwhile (it was sealed before the rotation began) makes another round.
+    fn renew(&mut self, trail: &Trail) -> Result<Flow, Refusal> {
+        let mut moved = usize::MAX;
+        while self.store.census().behind > 0 && moved > 0 {
+            moved = 0;
+            let mut rows = Vec::new();
+            for part in self.store.parts()? {
+                rows.extend(self.store.behind(&part)?);
+                if rows.len() < limits::ROTATION_ROWS {
+                    continue;
+                }
+                moved += rows.len();
+                if self.bring_up(&std::mem::take(&mut rows), trail)?.is_break() {
+                    return Ok(Flow::Break(()));
+                }
+            }
+            moved += rows.len();
+            if self.bring_up(&rows, trail)?.is_break() {
+                return Ok(Flow::Break(()));
+            }
+        }
+        self.renew_wraps(trail)
+    }
+
+    fn bring_up(&mut self, mut rows: &[RowKey], trail: &Trail) -> Result<Flow, Refusal> {
+        while !rows.is_empty() {
+            let (began, served) = (Instant::now(), self.journal.served());
+            let writing = self.writing.lock();
+            let resealed = self.store.bring_up(rows, self.clock.now())?;
+            rows = rows.get(resealed.taken..).unwrap_or_default();
+            if let Some(change) = resealed.change {
+                self.commit(change, trail, resealed.taken)?;
+            }
+            drop(writing);
+            if self.pause(began.elapsed(), served).is_break() {
+                return Ok(Flow::Break(()));
+            }
+        }
+        Ok(Flow::Continue(()))
+    }
+
+    fn renew_wraps(&mut self, trail: &Trail) -> Result<Flow, Refusal> {
+        loop {
+            let (began, served) = (Instant::now(), self.journal.served());
+            let writing = self.writing.lock();
+            let Some(change) = self.store.renew_wraps(self.clock.now()) else { return Ok(Flow::Continue(())) };
+            self.commit(change, trail, 0)?;
+            drop(writing);
+            if self.pause(began.elapsed(), served).is_break() {
+                return Ok(Flow::Break(()));
+            }
+        }
+    }
+
+    fn commit(&self, change: Change, trail: &Trail, rows: usize) -> Result<(), Refusal> {
+        let intent = Intent { changes: vec![change], effect: Box::new(|_| ()) };
+        self.journal.change(intent, trail.clone().at(self.clock.now()).done(rows)).map(drop)
+    }
+
+    /// Lets others go first, if there are any.
+    fn pause(&mut self, took: Duration, served: u64) -> Flow {
+        let others = self.journal.served().saturating_sub(served) > 1;
+        let pause = if others && self.awaiting.is_empty() { took.saturating_mul(PAUSES) } else { Duration::ZERO };
+        match self.inbox.recv_timeout(pause) {
+            Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => Flow::Break(()),
+            Ok(Message::Settle(_, done)) => {
+                self.awaiting.push(done);
+                Flow::Continue(())
+            }
+            Ok(Message::Tend(_)) | Err(RecvTimeoutError::Timeout) => Flow::Continue(()),
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! Backups: what a store holds at one moment, written while it is written to; and a store made anew from them. Knows nothing of what is
+//! in a row.
+//!
+//! A backup set is a directory of files `00000000.wkb`, `00000001.wkb`, …: the first is whole, each later one holds what changed since.
+//!
+//! ```text
+//! "WKBACK\0" 1 | store id 16 | set id 16 | number u32 | link 32          the link is the SHA-256 of the file before, zero for the first
+//! then chunks: length u32, sealed; each bound to all of the header, to its own number, and to whether it is the last
+//! ```
+//! A chunk holds items ([`Item`]): rows as they lie in the engine, still sealed under their data keys; rows that went; parts of the audit
+//! log; the engine's account of itself; and at the end an index of every row, so that the next file knows what changed. The chunks are
+//! sealed once more under a key of their own class, so that a backup shows sizes and nothing else.
+//!
+//! **No key is in a backup.** Data keys lie in an [`Escrow`](crate::crypto::Escrow), taken apart and often: a patient whose key was
+//! destroyed is noise in every backup as soon as the escrows from before are gone. What derives from records (columns, snapshots of an
+//! index) is in no backup either.
+
+mod deposit;
+mod restore;
+mod stream;
+mod take;
+
+#[cfg(test)]
+mod tests;
+
+use std::{collections::BTreeMap, io};
+
+use serde::{Deserialize, Serialize};
+
+use super::{StoreError, codec::Bytes};
+use crate::{clock::Instant, model::limits};
+pub use restore::{Plan, Restored, restore};
+pub use take::{Copying, LogCut, Taken};
+
+/// What one chunk holds, in order.
+#[derive(Serialize, Deserialize)]
+enum Item {
+    /// A row is this now.
+    Put { key: Bytes, value: Bytes },
+    /// A row is gone.
+    Gone { key: Bytes },
+    /// A part of a file of the audit log.
+    Log { file: Box<str>, offset: u64, bytes: Bytes },
+    /// How long a file of the audit log is after this file.
+    LogEnd { file: Box<str>, length: u64 },
+    /// How far the audit log is: entries, Merkle root, last group.
+    Head { size: u64, root: [u8; 32], group: u64 },
+    /// The engine's account of itself, sealed, and when this was.
+    Account { sealed: Bytes, at: Instant },
+    /// What some of the rows are after this file.
+    Index(Vec<(Bytes, Digest)>),
+}
+
+/// What every row is, by its key.
+type Index = BTreeMap<Vec<u8>, Digest>;
+
+/// The start of a SHA-256 of a row's value.
+type Digest = [u8; 16];
+
+/// Why a backup could not be made or used.
+#[derive(Debug, thiserror::Error)]
+pub enum BackupError {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The directory of the backup.
+    #[error("the backup cannot be read or written: {0}")]
+    Io(io::ErrorKind),
+    /// Another one is being made.
+    #[error("another backup of this store is being made: wait for it")]
+    Busy,
+    /// There is none, or not the file that was asked for.
+    #[error("there is no backup in this directory, or no file of that number")]
+    Missing,
+    /// Another store's.
+    #[error("the backup is of another store than the escrow")]
+    Foreign,
+    /// A file is not what was written, or not the one after the file before it.
+    #[error(
+        "file {0} of the backup is damaged or does not follow the one before it: use an earlier file with `--until`, or another backup"
+    )]
+    Damaged(u32),
+    /// The rows are not those that the store counted.
+    #[error("the backup does not add up: rows are missing, added or changed")]
+    DoesNotAddUp,
+    /// The keys of the escrow are older than the backup.
+    #[error(
+        "the escrow is older than the backup: keys of what came later are missing, and what was erased since would come back; use one that was taken after the backup, or an earlier file with `--until`"
+    )]
+    OlderEscrow,
+    /// Too long ago that anybody can say what was erased since.
+    #[error(
+        "the escrow is more than {} days old: what was erased or revoked since would come back; pass `--accept-old-escrow` if nothing was",
+        limits::ESCROW_DAYS
+    )]
+    OldEscrow,
+    /// Permissions would be those of an earlier time.
+    #[error(
+        "since this backup {0} entities, policies or keys were changed or came that it does not know, so permissions that were revoked would come back; use a later backup, or pass `--accept-older-permissions` and set them right before anybody asks"
+    )]
+    OlderPermissions(u64),
+}
+
+impl BackupError {
+    fn io(error: io::Error) -> Self {
+        Self::Io(error.kind())
+    }
+}
+
+fn digest(value: &[u8]) -> Digest {
+    use sha2::{Digest as _, Sha256};
+    crate::crypto::short(Sha256::digest(value).into())
+}
+
+fn file_name(number: u32) -> String {
+    format!("{number:08}.wkb")
+}

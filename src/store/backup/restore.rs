@@ -1,0 +1,339 @@
+//! A store made anew from a backup and an escrow: what was erased or removed before the escrow was taken stays so.
+
+use std::{
+    collections::{HashMap, HashSet},
+    fs::{self, File, OpenOptions},
+    io::BufReader,
+    os::unix::fs::{FileExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use super::{
+    BackupError, Item,
+    deposit::Deposit,
+    digest,
+    stream::{Header, Inlet},
+    take::files,
+};
+use crate::{
+    clock::Instant,
+    crypto::{self, Escrow, KeyTag, Unlock},
+    model::{Sealer, limits},
+    store::{Change, Kind, OpenOptions as StoreOptions, Row, Store, StoreError, keychain::Carried, ledger::Account},
+};
+
+/// Bytes of rows in one commit.
+const COMMIT_BYTES: usize = 16 << 20;
+
+/// What is restored, from what, and what its operator knows.
+pub struct Plan<'a> {
+    /// The directory of the backup.
+    pub from: &'a Path,
+    /// The number of the last file to use; all of them without it.
+    pub until: Option<u32>,
+    /// An escrow that was taken after the backup.
+    pub escrow: &'a [u8],
+    /// Whoever can open it.
+    pub unlock: &'a dyn Unlock,
+    /// The data directory to make; new or empty.
+    pub to: &'a Path,
+    /// When it is.
+    pub now: Instant,
+    /// Nothing was erased or revoked since the escrow was taken.
+    pub accept_old_escrow: bool,
+    /// Permissions of an earlier time are set right before anybody asks.
+    pub accept_older_permissions: bool,
+}
+
+/// What came back, and what did not.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Restored {
+    /// Files of the backup that were read.
+    pub files: u32,
+    /// The moment that the backup is of, in milliseconds since 1970.
+    pub at: Instant,
+    /// When the escrow was taken.
+    pub escrow_at: Instant,
+    /// Objects that came back.
+    pub objects: u64,
+    /// Those that were erased, removed or revoked between backup and escrow: they did not come back.
+    pub gone_since: u64,
+    /// Those that came back as they were before they were last changed.
+    pub older: u64,
+    /// Those that are lost: they came after the backup, or were sealed under a new key since (a neighbour was erased, keys were rotated).
+    pub lost: u64,
+    /// Entries of the audit log.
+    pub entries: u64,
+}
+
+/// Makes a store in `plan.to`. If it cannot be made whole, nothing is left there.
+///
+/// # Errors
+/// The backup or the escrow is damaged, of another store, or older than what permissions and erasures need.
+pub fn restore(plan: &Plan<'_>, options: &StoreOptions, progress: &dyn Fn(u64)) -> Result<Restored, BackupError> {
+    let escrow = Escrow::open(plan.escrow, plan.unlock).map_err(StoreError::from)?;
+    let deposit = Deposit::read(&escrow.body).ok_or(StoreError::DamagedPart("the escrow"))?;
+    let escrow_at = deposit.at.unwrap_or(plan.now);
+    let age = plan.now.millis().saturating_sub(escrow_at.millis());
+    if age > i64::try_from(limits::ESCROW_DAYS * 86_400_000).unwrap_or(i64::MAX) && !plan.accept_old_escrow {
+        return Err(BackupError::OldEscrow);
+    }
+    let mut files = match fs::exists(plan.from) {
+        Ok(false) => Vec::new(),
+        Ok(true) | Err(_) => files(plan.from)?,
+    };
+    files.retain(|(number, _)| plan.until.is_none_or(|until| *number <= until));
+    if files.is_empty() || plan.until.is_some_and(|until| files.last().is_none_or(|(last, _)| *last != until)) {
+        return Err(BackupError::Missing);
+    }
+    let store = Store::create_around(plan.to, |keyring| escrow.revive(keyring, &*options.entropy), options)?;
+    let restoring = Restoring { plan, store: &store, sealer: store.ring().sealer("backup"), deposit, files };
+    let restored = restoring.run(escrow.store_id, escrow_at, progress);
+    if restored.is_err() {
+        drop(restoring);
+        drop(store);
+        empty(plan.to);
+    }
+    restored
+}
+
+struct Restoring<'a> {
+    plan: &'a Plan<'a>,
+    store: &'a Store,
+    sealer: Arc<dyn Sealer>,
+    deposit: Deposit,
+    files: Vec<(u32, PathBuf)>,
+}
+
+/// What a first reading of the files says of all of them.
+#[derive(Default)]
+struct Overview {
+    /// Where the last word on each row stands: file, and place in it.
+    last: HashMap<Vec<u8>, (u32, u64)>,
+    account: Option<(Vec<u8>, Instant)>,
+    head: Option<(u64, [u8; 32], u64)>,
+}
+
+impl Restoring<'_> {
+    fn run(&self, store_id: [u8; 16], escrow_at: Instant, progress: &dyn Fn(u64)) -> Result<Restored, BackupError> {
+        let overview = self.overview(store_id)?;
+        let (sealed, at) = overview.account.as_ref().ok_or(BackupError::DoesNotAddUp)?;
+        let account = Account::open(self.store.ring(), sealed)?;
+        if self.deposit.sequence < account.sequence {
+            return Err(BackupError::OlderEscrow);
+        }
+        let (size, root, group) = overview.head.ok_or(BackupError::DoesNotAddUp)?;
+        let mut filling = Filling::new(self, progress);
+        self.each(|number, place, item| match item {
+            Item::Put { key, value } if overview.last.get(&*key.0) == Some(&(number, place)) => {
+                filling.row(&key.0, &value.0)
+            }
+            _ => Ok(()),
+        })?;
+        let missing = self.missing(&overview);
+        let older_permissions = filling.older_permissions + missing.permissions;
+        if older_permissions > 0 && !self.plan.accept_older_permissions {
+            return Err(BackupError::OlderPermissions(older_permissions));
+        }
+        filling.end(&account)?;
+        self.store.write_manifest(size, root, group)?;
+        Ok(Restored {
+            files: u32::try_from(self.files.len()).unwrap_or(u32::MAX),
+            at: *at,
+            escrow_at,
+            objects: filling.objects,
+            gone_since: filling.gone_since,
+            older: filling.older,
+            lost: missing.all + filling.unreadable,
+            entries: size,
+        })
+    }
+
+    /// Reads every file once: whether they follow one another, where the last word on each row stands; and puts the log in its place.
+    fn overview(&self, store_id: [u8; 16]) -> Result<Overview, BackupError> {
+        let mut overview = Overview::default();
+        let (mut link, mut set) = ([0; 32], None);
+        for (number, path) in &self.files {
+            let inlet = self.open(*number, path)?;
+            let Header { store_id: of, set: in_set, link: after, .. } = inlet.header;
+            if of != store_id {
+                return Err(BackupError::Foreign);
+            }
+            if after != link || *set.get_or_insert(in_set) != in_set {
+                return Err(BackupError::Damaged(*number));
+            }
+            let mut place = 0;
+            link = inlet.read(&mut |item| {
+                place += 1;
+                overview.note(*number, place, item, &self.store.audit_dir())
+            })?;
+        }
+        Ok(overview)
+    }
+
+    /// Hands on every item of every file, with its place.
+    fn each(&self, mut each: impl FnMut(u32, u64, Item) -> Result<(), BackupError>) -> Result<(), BackupError> {
+        for (number, path) in &self.files {
+            let mut place = 0;
+            self.open(*number, path)?.read(&mut |item| {
+                place += 1;
+                each(*number, place, item)
+            })?;
+        }
+        Ok(())
+    }
+
+    fn open(&self, number: u32, path: &Path) -> Result<Inlet<BufReader<File>>, BackupError> {
+        let file = File::open(path).map_err(BackupError::io)?;
+        Inlet::begin(BufReader::with_capacity(1 << 20, file), self.sealer.clone(), number)
+    }
+
+    /// What the escrow knows of and the backup does not. An entity that is missing denies; a bundle that is missing may have forbidden
+    /// what the restored one permits.
+    fn missing(&self, overview: &Overview) -> Missing {
+        let known: HashSet<_> = overview.last.keys().map(|key| digest(key)).collect();
+        let rows = self.deposit.rows.iter().filter(|(row, _)| !known.contains(*row));
+        let mut missing = Missing { all: 0, permissions: 0 };
+        for (_, row) in rows.filter(|(_, row)| Kind::of(&[row.kind]) != Some(Kind::Outbox)) {
+            missing.all += 1;
+            missing.permissions += u64::from(Kind::of(&[row.kind]) == Some(Kind::Bundle));
+        }
+        missing
+    }
+}
+
+struct Missing {
+    all: u64,
+    permissions: u64,
+}
+
+impl Overview {
+    fn note(&mut self, number: u32, place: u64, item: Item, audit: &Path) -> Result<(), BackupError> {
+        match item {
+            Item::Put { key, .. } => drop(self.last.insert(key.0.to_vec(), (number, place))),
+            Item::Gone { key } => drop(self.last.remove(&*key.0)),
+            Item::Log { file, offset, bytes } => write_log(audit, &file, offset, &bytes.0)?,
+            Item::Head { size, root, group } => self.head = Some((size, root, group)),
+            Item::Account { sealed, at } => self.account = Some((sealed.0.to_vec(), at)),
+            Item::LogEnd { .. } | Item::Index(_) => {}
+        }
+        Ok(())
+    }
+}
+
+/// The restored store being filled.
+struct Filling<'a> {
+    restoring: &'a Restoring<'a>,
+    progress: &'a dyn Fn(u64),
+    /// What was counted of the backup, to be held against its account.
+    found: Account,
+    rows: Vec<Row>,
+    keys: HashMap<KeyTag, Vec<u8>>,
+    bytes: usize,
+    outbox: Vec<(u64, Vec<u8>)>,
+    objects: u64,
+    gone_since: u64,
+    /// Sealed anew since, because a neighbour under the same key was erased or keys were rotated: the key of this copy is destroyed.
+    unreadable: u64,
+    older: u64,
+    older_permissions: u64,
+}
+
+impl<'a> Filling<'a> {
+    fn new(restoring: &'a Restoring<'a>, progress: &'a dyn Fn(u64)) -> Self {
+        Self {
+            restoring,
+            progress,
+            found: Account::default(),
+            rows: Vec::new(),
+            keys: HashMap::new(),
+            bytes: 0,
+            outbox: Vec::new(),
+            objects: 0,
+            gone_since: 0,
+            unreadable: 0,
+            older: 0,
+            older_permissions: 0,
+        }
+    }
+
+    fn row(&mut self, key: &[u8], value: &[u8]) -> Result<(), BackupError> {
+        let kind = Kind::of(key).ok_or(BackupError::DoesNotAddUp)?;
+        self.found.tally(kind).add(self.restoring.store.ring().row(key, value));
+        if kind == Kind::Outbox {
+            let number = key.get(1..).and_then(|n| <[u8; 8]>::try_from(n).ok()).ok_or(BackupError::DoesNotAddUp)?;
+            self.outbox.push((u64::from_be_bytes(number), value.to_vec()));
+            return Ok(());
+        }
+        let deposit = &self.restoring.deposit;
+        let under = crypto::key_of(value).ok_or(BackupError::DoesNotAddUp)?;
+        let Some(is) = deposit.rows.get(&digest(key)) else {
+            self.gone_since += 1;
+            return Ok(());
+        };
+        let Some(carried) = deposit.keys.get(&under) else {
+            self.unreadable += 1;
+            return Ok(());
+        };
+        if is.value != digest(value) {
+            self.older += 1;
+            self.older_permissions += u64::from(is_permission(kind));
+        }
+        self.objects += 1;
+        self.keys.entry(under).or_insert_with(|| carried.clone());
+        self.bytes += key.len() + value.len();
+        self.rows.push(Row::new(key.to_vec(), value.to_vec()));
+        if self.rows.len() >= limits::COMMIT_LINES || self.bytes >= COMMIT_BYTES { self.commit() } else { Ok(()) }
+    }
+
+    fn commit(&mut self) -> Result<(), BackupError> {
+        let keys: Carried = std::mem::take(&mut self.keys).into_iter().collect();
+        let rows = std::mem::take(&mut self.rows);
+        self.bytes = 0;
+        let change = Change::Restore { at: self.restoring.plan.now, keys, rows };
+        self.restoring.store.commit(&[change], &[], 0)?;
+        (self.progress)(self.objects);
+        Ok(())
+    }
+
+    /// Commits the rest, and holds what was found against what the store counted when it was backed up.
+    fn end(&mut self, account: &Account) -> Result<(), BackupError> {
+        let differs = |kind: Kind| match kind {
+            Kind::DataKey | Kind::KeyBucket => false,
+            Kind::Collection | Kind::Record | Kind::Entity | Kind::Bundle | Kind::ApiKey | Kind::Outbox => true,
+        };
+        if account.differences(&self.found).iter().any(|(kind, _, _)| differs(*kind)) {
+            return Err(BackupError::DoesNotAddUp);
+        }
+        self.commit()?;
+        Ok(self.restoring.store.commit(&[], &std::mem::take(&mut self.outbox), 0)?)
+    }
+}
+
+/// Whether who may see what hangs on rows of this kind.
+fn is_permission(kind: Kind) -> bool {
+    match kind {
+        Kind::Entity | Kind::Bundle | Kind::ApiKey => true,
+        Kind::Collection | Kind::Record | Kind::DataKey | Kind::KeyBucket | Kind::Outbox => false,
+    }
+}
+
+fn write_log(dir: &Path, name: &str, offset: u64, bytes: &[u8]) -> Result<(), BackupError> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    if name.starts_with('.') || name.is_empty() || !name.chars().all(plain) {
+        return Err(BackupError::DoesNotAddUp);
+    }
+    let mut options = OpenOptions::new();
+    let file = options.write(true).create(true).truncate(false).mode(0o600).open(dir.join(name));
+    let file = file.map_err(BackupError::io)?;
+    file.write_all_at(bytes, offset).and_then(|()| file.sync_data()).map_err(BackupError::io)
+}
+
+/// Takes away what an attempt left.
+fn empty(dir: &Path) {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let _ = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+    }
+}

@@ -1,0 +1,340 @@
+use std::{
+    cell::Cell,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use super::*;
+use crate::store::{
+    Change, Store,
+    fixture::{
+        self, api_key, at, bundle, collection, entity, everything, fill, options, patient, phrase, record, records,
+    },
+};
+
+const LATER: u64 = 3_600;
+
+/// A store with something of everything, a place for backups, and a place to restore to.
+struct Scene {
+    room: tempfile::TempDir,
+    store: Store,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let room = tempfile::tempdir().unwrap();
+        let store = fixture::create(&room.path().join("data"));
+        fill(&store);
+        fs::write(store.audit_dir().join("00000001.log"), b"the first four entries").unwrap();
+        Self { room, store }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.room.path().join(name)
+    }
+
+    fn commit(&self, change: Result<Change, StoreError>) {
+        self.store.commit(&[change.unwrap()], &[], 0).unwrap();
+    }
+
+    fn back_up(&self) -> Taken {
+        self.back_up_meanwhile(|| ())
+    }
+
+    fn back_up_meanwhile(&self, meanwhile: impl FnOnce()) -> Taken {
+        let mut copying = self.store.back_up_to(&self.path("backup")).unwrap();
+        copying.rows(&|_| ()).unwrap();
+        meanwhile();
+        let log = self.store.audit_dir().join("00000001.log");
+        let length = fs::metadata(&log).unwrap().len();
+        copying.settle(LogCut { size: 4, root: [4; 32], group: 2, files: vec![(log, length)] }, at()).unwrap();
+        copying.finish().unwrap()
+    }
+
+    fn escrow(&self) -> Vec<u8> {
+        self.store.escrow(at()).unwrap()
+    }
+
+    fn restore(&self, escrow: &[u8], to: &str) -> Result<Restored, BackupError> {
+        self.restore_with(escrow, to, |plan| plan)
+    }
+
+    fn restore_with<'a>(
+        &self,
+        escrow: &'a [u8],
+        to: &str,
+        with: impl FnOnce(Plan<'a>) -> Plan<'a>,
+    ) -> Result<Restored, BackupError> {
+        let plan = Plan { now: at().plus_seconds(LATER), ..plan_of(self, escrow, to) };
+        restore(&with(plan), &options(), &|_| ())
+    }
+}
+
+/// For as long as the test's process: a plan borrows its paths.
+fn leak(path: &Path) -> &'static Path {
+    Box::leak(path.to_owned().into_boxed_path())
+}
+
+fn said(error: &BackupError) -> String {
+    format!("{error:?}")
+}
+
+#[test]
+fn a_restored_store_holds_what_the_first_one_held_and_opens_under_the_same_passphrase() {
+    let scene = Scene::new();
+    let taken = scene.back_up();
+    let restored = scene.restore(&scene.escrow(), "restored").unwrap();
+    assert_eq!((taken.number, restored.files), (0, 1));
+    assert_eq!((restored.gone_since, restored.older, restored.lost, restored.entries), (0, 0, 0, 4));
+    let again = fixture::open(&scene.path("restored"));
+    assert_eq!(everything(&again).unwrap(), everything(&scene.store).unwrap());
+    assert_eq!(again.ring().store_id(), scene.store.ring().store_id());
+    assert_eq!(again.ring().epoch(), scene.store.ring().epoch() + 1);
+    assert!(again.verify().unwrap().is_sound());
+    assert_eq!(fs::read(again.audit_dir().join("00000001.log")).unwrap(), b"the first four entries");
+    assert_eq!((again.manifest().audit_size, again.manifest().audit_root), (4, [4; 32]));
+    // and goes on
+    again.commit(&[again.put_records(&collection(), &records(40..50), at()).unwrap()], &[], 0).unwrap();
+}
+
+#[test]
+fn what_is_committed_while_rows_are_copied_is_in_the_backup_as_it_is_at_its_moment() {
+    let scene = Scene::new();
+    scene.back_up_meanwhile(|| {
+        scene.commit(scene.store.put_records(&collection(), &[record(3, 2), record(90, 1)], at()));
+        scene.commit(Ok(scene.store.erase_records(&collection().name, &[record(4, 1).record.id], at())));
+        scene.commit(scene.store.put_entities(&[entity(9)], at()));
+        scene.commit(Ok(scene.store.remove_entities(&[patient(2)], at())));
+    });
+    scene.restore(&scene.escrow(), "restored").unwrap();
+    assert_eq!(everything(&fixture::open(&scene.path("restored"))).unwrap(), everything(&scene.store).unwrap());
+}
+
+#[test]
+fn a_later_file_holds_what_changed_and_any_of_them_can_be_gone_back_to() {
+    let scene = Scene::new();
+    let whole = scene.back_up();
+    let first = everything(&scene.store).unwrap();
+    let nothing = scene.back_up();
+    assert_eq!((nothing.number, nothing.changed, nothing.gone), (1, 0, 0));
+    scene.commit(scene.store.put_records(&collection(), &[record(3, 2)], at()));
+    scene.commit(Ok(scene.store.erase_records(&collection().name, &[record(4, 1).record.id], at())));
+    fs::write(scene.store.audit_dir().join("00000001.log"), b"the first four entries and two more").unwrap();
+    let some = scene.back_up();
+    assert_eq!((some.number, some.gone), (2, 1));
+    assert!(some.changed < 5 && some.bytes < whole.bytes / 2, "{some:?} {whole:?}");
+    let escrow = scene.escrow();
+    scene.restore(&escrow, "last").unwrap();
+    let last = fixture::open(&scene.path("last"));
+    assert_eq!(everything(&last).unwrap(), everything(&scene.store).unwrap());
+    assert_eq!(fs::read(last.audit_dir().join("00000001.log")).unwrap(), b"the first four entries and two more");
+    let earlier = scene.restore_with(&escrow, "earlier", |plan| Plan { until: Some(1), ..plan }).unwrap();
+    assert_eq!((earlier.files, earlier.gone_since, earlier.older), (2, 1, 1));
+    let earlier = everything(&fixture::open(&scene.path("earlier"))).unwrap();
+    let without_erased: Vec<_> = first.lines().filter(|line| earlier.contains(*line)).collect();
+    assert_eq!(without_erased.len(), first.lines().count() - 1, "all but the record that was erased since");
+}
+
+#[test]
+fn what_was_erased_and_revoked_after_the_backup_does_not_come_back() {
+    let scene = Scene::new();
+    scene.back_up();
+    let of_patient: Vec<_> = (0..40).filter(|n| n % 10 == 1).map(|n| record(n, 1).record.id).collect();
+    scene.commit(Ok(scene.store.erase_records(&collection().name, &of_patient, at())));
+    scene.commit(Ok(scene.store.remove_entities(&[patient(1)], at())));
+    scene.commit(Ok(scene.store.remove_api_key(&api_key(7).key_id, at())));
+    let restored = scene.restore(&scene.escrow(), "restored").unwrap();
+    assert_eq!(restored.gone_since, of_patient.len() as u64 + 2);
+    assert_eq!(everything(&fixture::open(&scene.path("restored"))).unwrap(), everything(&scene.store).unwrap());
+}
+
+#[test]
+fn a_copy_whose_key_was_destroyed_with_a_neighbour_is_lost_until_the_next_file() {
+    let scene = Scene::new();
+    scene.back_up();
+    // all but one record of a patient are sealed anew, and the one goes: the patient's key is rolled
+    let name = collection().name;
+    let others: Vec<_> = [11, 21, 31].map(|n| record(n, 1).record.id).into();
+    scene.store.roll_keys(&name, &others).unwrap();
+    scene.commit(Ok(scene.store.reseal_records(&name, &others, at()).unwrap().change.unwrap()));
+    scene.commit(Ok(scene.store.erase_records(&name, &[record(1, 1).record.id], at())));
+    let escrow = scene.escrow();
+    let early = scene.restore(&escrow, "early").unwrap();
+    assert_eq!((early.gone_since, early.lost), (1, 3), "{early:?}");
+    scene.back_up();
+    let restored = scene.restore(&scene.escrow(), "restored").unwrap();
+    assert_eq!((restored.gone_since, restored.lost), (0, 0), "{restored:?}");
+    assert_eq!(everything(&fixture::open(&scene.path("restored"))).unwrap(), everything(&scene.store).unwrap());
+}
+
+#[test]
+fn the_key_of_an_erased_patient_is_in_no_backup_and_no_later_escrow() {
+    let scene = Scene::new();
+    scene.back_up();
+    let of_patient: Vec<_> = (0..40).filter(|n| n % 10 == 1).map(|n| record(n, 1).record.id).collect();
+    let before = scene.escrow();
+    scene.commit(Ok(scene.store.erase_records(&collection().name, &of_patient, at())));
+    let opened = |escrow: &[u8]| {
+        let escrow = crate::crypto::Escrow::open(escrow, &phrase()).unwrap();
+        deposit::Deposit::read(&escrow.body).unwrap()
+    };
+    let (before, after) = (opened(&before), opened(&scene.escrow()));
+    assert_eq!(before.keys.len(), after.keys.len() + 1, "one key went, that of the patient");
+    assert!(after.keys.keys().all(|id| before.keys.contains_key(id)));
+}
+
+#[test]
+fn permissions_of_an_earlier_time_come_back_only_if_they_are_accepted() {
+    for newer in ["entity", "bundle"] {
+        let scene = Scene::new();
+        scene.back_up();
+        match newer {
+            "entity" => {
+                let mut changed = entity(1);
+                changed.attrs.clear();
+                scene.commit(scene.store.put_entities(&[changed], at()));
+            }
+            _ => scene.commit(scene.store.put_bundle(3, &bundle("third"), at())),
+        }
+        let escrow = scene.escrow();
+        let refused = scene.restore(&escrow, "restored").unwrap_err();
+        assert!(matches!(refused, BackupError::OlderPermissions(1)), "{newer}: {refused:?}");
+        assert_eq!(fs::read_dir(scene.path("restored")).unwrap().count(), 0, "nothing is left of it");
+        scene.restore_with(&escrow, "restored", |plan| Plan { accept_older_permissions: true, ..plan }).unwrap();
+    }
+}
+
+#[test]
+fn an_escrow_that_is_older_than_the_backup_or_than_a_week_or_of_another_store_or_damaged_is_refused() {
+    let scene = Scene::new();
+    let early = scene.escrow();
+    scene.commit(scene.store.put_records(&collection(), &[record(77, 1)], at()));
+    scene.back_up();
+    assert!(matches!(scene.restore(&early, "a"), Err(BackupError::OlderEscrow)));
+    let escrow = scene.escrow();
+    let week = limits::ESCROW_DAYS * 86_400;
+    let at_age = |age| Plan { now: at().plus_seconds(age), ..plan_of(&scene, &escrow, "b") };
+    assert!(matches!(restore(&at_age(week + 1), &options(), &|_| ()), Err(BackupError::OldEscrow)));
+    restore(&at_age(week), &options(), &|_| ()).unwrap();
+    scene
+        .restore_with(&escrow, "c", |plan| Plan { now: at().plus_seconds(week + 1), accept_old_escrow: true, ..plan })
+        .unwrap();
+    let other = Scene::new();
+    assert!(matches!(scene.restore(&other.escrow(), "d"), Err(BackupError::Damaged(0) | BackupError::Foreign)));
+    let mut damaged = escrow.clone();
+    *damaged.last_mut().unwrap() ^= 1;
+    assert!(matches!(scene.restore(&damaged, "e"), Err(BackupError::Store(StoreError::Key(_)))));
+    let nowhere = scene.path("nowhere");
+    let missing = [
+        Plan { from: &nowhere, ..plan_of(&scene, &escrow, "g") },
+        Plan { until: Some(7), ..plan_of(&scene, &escrow, "g") },
+    ];
+    assert!(missing.iter().all(|plan| matches!(restore(plan, &options(), &|_| ()), Err(BackupError::Missing))));
+    let occupied = scene.path("f");
+    fs::create_dir(&occupied).unwrap();
+    fs::write(occupied.join("mine"), b"x").unwrap();
+    assert!(matches!(scene.restore(&escrow, "f"), Err(BackupError::Store(StoreError::Occupied))));
+    assert!(occupied.join("mine").exists());
+}
+
+fn plan_of<'a>(scene: &Scene, escrow: &'a [u8], to: &str) -> Plan<'a> {
+    Plan {
+        from: leak(&scene.path("backup")),
+        until: None,
+        escrow,
+        unlock: Box::leak(Box::new(phrase())),
+        to: leak(&scene.path(to)),
+        now: at(),
+        accept_old_escrow: false,
+        accept_older_permissions: false,
+    }
+}
+
+#[test]
+fn a_changed_cut_swapped_or_missing_file_is_refused_by_its_number_and_leaves_nothing() {
+    let scene = Scene::new();
+    scene.back_up();
+    scene.commit(scene.store.put_records(&collection(), &[record(3, 2)], at()));
+    scene.back_up();
+    scene.back_up();
+    let escrow = scene.escrow();
+    let file = |n: u32| scene.path("backup").join(file_name(n));
+    let good: Vec<_> = (0..3).map(|n| fs::read(file(n)).unwrap()).collect();
+    let refused = |what: &str, number: u32| {
+        let error = scene.restore(&escrow, "restored").err().unwrap_or_else(|| panic!("{what}: was taken"));
+        assert!(
+            matches!(error, BackupError::Damaged(n) if n == number) || matches!(error, BackupError::Foreign),
+            "{what}: {}",
+            said(&error)
+        );
+        assert_eq!(fs::read_dir(scene.path("restored")).map_or(0, Iterator::count), 0, "{what}");
+    };
+    for n in 0..3_u32 {
+        let bytes = &good[n as usize];
+        for at in [0, 9, 30, 42, 50, 77, 80, bytes.len() / 2, bytes.len() - 1] {
+            let mut bad = bytes.clone();
+            bad[at] ^= 0x10;
+            fs::write(file(n), &bad).unwrap();
+            refused(&format!("byte {at} of file {n}"), n);
+        }
+        for end in [0, 60, 79, bytes.len() / 2, bytes.len() - 1] {
+            fs::write(file(n), &bytes[..end]).unwrap();
+            refused(&format!("file {n} cut at {end}"), n);
+        }
+        fs::write(file(n), [bytes.as_slice(), b"x"].concat()).unwrap();
+        refused(&format!("file {n} with a byte more"), n);
+        fs::write(file(n), bytes).unwrap();
+    }
+    fs::write(file(1), &good[2]).unwrap();
+    refused("a file in another's place", 1);
+    fs::remove_file(file(1)).unwrap();
+    refused("a file missing", 1);
+    fs::write(file(1), &good[1]).unwrap();
+    fs::remove_file(file(0)).unwrap();
+    refused("the first missing", 0);
+    fs::write(file(0), &good[0]).unwrap();
+    scene.restore(&escrow, "restored").unwrap();
+}
+
+#[test]
+fn nothing_can_be_read_in_a_backup_or_an_escrow_and_no_wrapped_key_is_in_a_backup() {
+    let scene = Scene::new();
+    scene.back_up();
+    let backup = fs::read(scene.path("backup").join(file_name(0))).unwrap();
+    let escrow = scene.escrow();
+    let planted =
+        ["identifier", "narrative", "cardiology", "psychotherapy", "family name", "treatment", "the whole schema"];
+    for bytes in [&backup, &escrow] {
+        for word in planted {
+            assert!(!bytes.windows(word.len()).any(|w| w == word.as_bytes()), "{word}");
+        }
+    }
+    let wraps = Cell::new(0);
+    let inlet = stream::Inlet::begin(backup.as_slice(), scene.store.ring().sealer("backup"), 0).unwrap();
+    inlet
+        .read(&mut |item| {
+            if let Item::Put { key, .. } = item {
+                wraps.set(wraps.get() + u32::from(matches!(key.0.first(), Some(b'K' | b'W'))));
+            }
+            Ok(())
+        })
+        .unwrap();
+    assert_eq!(wraps.get(), 0);
+}
+
+#[test]
+fn one_backup_at_a_time_and_one_that_is_broken_off_leaves_nothing_and_bars_no_other() {
+    let scene = Scene::new();
+    let mut first = scene.store.back_up_to(&scene.path("backup")).unwrap();
+    first.rows(&|_| ()).unwrap();
+    assert!(matches!(scene.store.back_up_to(&scene.path("elsewhere")), Err(BackupError::Busy)));
+    assert!(matches!(scene.store.escrow(at()), Err(BackupError::Busy)));
+    drop(first);
+    assert_eq!(fs::read_dir(scene.path("backup")).unwrap().count(), 0);
+    scene.back_up();
+    let other = Scene::new();
+    assert!(matches!(
+        other.store.back_up_to(&scene.path("backup")),
+        Err(BackupError::Foreign | BackupError::Damaged(0))
+    ));
+}

@@ -1,0 +1,356 @@
+//! Keys that are destroyed: what is left on the disk opens nothing, whatever was copied before, and a crash on the way loses nothing
+//! and brings nothing back.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::SeqCst},
+    },
+    time::Instant,
+};
+
+use super::{Disk, Kind, OpenOptions, RealDisk, Store, StoredRecord, codec, fixture::*, load, names::Names};
+use crate::{
+    crypto::{self, DataKey, KEY_ID_BYTES, KeyRing, KeyTag, OVERHEAD_BYTES},
+    model::{CollectionName, Entity, EntityUid, Value},
+};
+
+const FIXTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/store/fixtures/sled-0.1");
+
+/// A store as version 0.1 left it: data keys wrapped by the ring key itself, the account without a length, the first form of ring file.
+fn store_of_0_1(dir: &Path) -> String {
+    copy(FIXTURE.as_ref(), dir);
+    for room in ["audit", "engine/blobs"] {
+        fs::create_dir_all(dir.join(room)).unwrap();
+    }
+    // its zeros at the end are not kept in the repository
+    fs::File::options().write(true).open(dir.join("engine/db")).unwrap().set_len((2 << 20) - 1).unwrap();
+    let everything = fs::read_to_string(dir.join("everything")).unwrap();
+    fs::remove_file(dir.join("everything")).unwrap();
+    everything
+}
+
+#[test]
+fn a_store_of_0_1_opens_reads_the_same_and_leaves_the_ring_key_with_its_first_erasure() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("data");
+    let expected = store_of_0_1(&path);
+    let before = dir.path().join("before");
+    copy(&path, &before);
+    let store = open(&path);
+    assert_eq!(everything(&store).unwrap(), expected);
+    assert_eq!((store.ring().generation(), store.ring().epoch()), (1, 0));
+    store.commit(&[store.put_records(&collection(), &[record(50, 1)], at()).unwrap()], &[], 0).unwrap();
+    let gone = record(1, 1);
+    erase(&store, &all_of(&gone));
+    let sound = |store: &Store| {
+        let report = store.verify().unwrap();
+        assert!(report.is_sound(), "{report:?}");
+        store.record(&collection().name, &record(2, 1).record.id).unwrap().unwrap()
+    };
+    assert_eq!(sound(&store), record(2, 1));
+    let ring = store.ring().clone();
+    drop(store);
+    assert_eq!(sound(&open(&path)), record(2, 1));
+    assert!(!Forensics::of(&ring, &[&before, &path]).reads(&gone));
+    assert!(Forensics::of(&KeyRing::open(&before.join("keyring"), &phrase()).unwrap(), &[&before]).reads(&gone));
+}
+
+#[test]
+fn what_was_erased_opens_from_no_old_copy_and_no_old_page_with_any_key_that_is_left() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("data");
+    let store = create(&path);
+    fill(&store);
+    let before = dir.path().join("before");
+    copy(&path, &before);
+    let old_ring = KeyRing::open(&before.join("keyring"), &phrase()).unwrap();
+    let gone = record(1, 1);
+    assert!(Forensics::of(store.ring(), &[&before]).reads(&gone), "the control: until it is erased it is found");
+    erase(&store, &all_of(&gone));
+    store.commit(&[store.remove_entities(&[patient(1)], at())], &[], 0).unwrap();
+    let left = KeyRing::open(&path.join("keyring"), &phrase()).unwrap();
+    for ring in [store.ring(), &left] {
+        let forensics = Forensics::of(ring, &[&before, &path]);
+        assert!(!forensics.reads(&gone));
+        assert!(!forensics.reads_entity(&patient(1)));
+        assert!(forensics.reads(&record(2, 1)) && forensics.reads_entity(&patient(2)), "the others are still found");
+    }
+    // as it would be if the ring key were not renewed: what was erased is found again
+    let unrenewed = Forensics::of(&old_ring, &[&before, &path]);
+    assert!(unrenewed.reads(&gone) && unrenewed.reads_entity(&patient(1)));
+    // the old ring file's name was given up, and so were its bytes: nothing on this disk holds the old ring key
+    let rings = fs::read_dir(&path).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+    assert_eq!(rings.filter(|name| name.starts_with("keyring")).collect::<Vec<_>>(), ["keyring"]);
+}
+
+#[test]
+fn one_record_of_a_patient_goes_for_good_and_the_others_lie_under_a_fresh_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("data");
+    let store = create(&path);
+    fill(&store);
+    let before = dir.path().join("before");
+    copy(&path, &before);
+    let gone = record(1, 1);
+    let others: Vec<_> = all_of(&gone).into_iter().filter(|r| *r != gone).collect();
+    let stay: Vec<_> =
+        others.iter().filter(|r| store.record(&collection().name, &r.record.id).unwrap().is_some()).collect();
+    let ids: Vec<_> = stay.iter().map(|r| r.record.id.clone()).collect();
+    store.roll_keys(&collection().name, std::slice::from_ref(&gone.record.id)).unwrap();
+    let resealed = store.reseal_records(&collection().name, &ids, at()).unwrap();
+    assert!(resealed.taken == ids.len() && ids.len() >= 2);
+    let changes = [
+        resealed.change.unwrap(),
+        store.erase_records(&collection().name, std::slice::from_ref(&gone.record.id), at()),
+    ];
+    store.commit(&changes, &[], 0).unwrap();
+    assert!(store.verify().unwrap().is_sound());
+    let old = Forensics::of(store.ring(), &[&before]);
+    assert!(!old.reads(&gone) && stay.iter().all(|r| !old.reads(r)), "their old forms went with the old key");
+    let now = Forensics::of(store.ring(), &[&path]);
+    assert!(!now.reads(&gone) && stay.iter().all(|r| now.reads(r)));
+    assert!(store.reseal_records(&collection().name, &ids, at()).unwrap().change.is_none(), "nothing is left to seal");
+}
+
+#[test]
+fn a_row_that_was_written_again_is_not_put_back_by_what_was_sealed_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = create(&dir.path().join("data"));
+    fill(&store);
+    let id = record(1, 1).record.id;
+    store.roll_keys(&collection().name, std::slice::from_ref(&id)).unwrap();
+    let late = store.reseal_records(&collection().name, std::slice::from_ref(&id), at()).unwrap().change.unwrap();
+    store.commit(&[store.put_records(&collection(), &[record(1, 2)], at()).unwrap()], &[], 0).unwrap();
+    assert_eq!(store.commit(&[late], &[], 0), Err(super::StoreError::Stale));
+    assert_eq!(store.record(&collection().name, &id).unwrap(), Some(record(1, 2)));
+    assert!(store.verify().unwrap().is_sound());
+}
+
+#[test]
+fn a_crash_at_any_step_of_a_destruction_leaves_the_key_whole_or_gone_and_one_ring_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("data");
+    drop(create(&path));
+    let camera = Arc::new(Camera { of: path.clone(), into: dir.path().join("film"), frames: AtomicU64::new(0) });
+    let store = Store::open(&path, &phrase(), &OpenOptions { disk: camera.clone(), ..options() }).unwrap();
+    fill(&store);
+    let before = dir.path().join("before");
+    copy(&path, &before);
+    let gone = record(1, 1);
+    let first = camera.frames.load(SeqCst);
+    erase(&store, &all_of(&gone));
+    let mut frames: Vec<PathBuf> = (first..camera.frames.load(SeqCst)).map(|n| camera.frame(n)).collect();
+    // the moment after the ring file and before the engine: both ring keys in the file, the old rows in the engine
+    let between = dir.path().join("between");
+    copy(&before, &between);
+    fs::copy(frames[0].join("keyring"), between.join("keyring")).unwrap();
+    frames.push(between.clone());
+    frames.push(path.clone());
+    drop(store);
+    let mut seen = BTreeSet::new();
+    for frame in frames {
+        let store = open(&frame);
+        assert!(store.verify().unwrap().is_sound());
+        let there = store.record(&collection().name, &gone.record.id).unwrap().is_some();
+        assert_eq!(there, frame == between);
+        assert_eq!(store.record(&collection().name, &record(2, 1).record.id).unwrap(), Some(record(2, 1)));
+        let forensics = Forensics::of(store.ring(), &[&before]);
+        assert_eq!(forensics.reads(&gone), there, "what is acknowledged as gone is gone");
+        assert_eq!(forensics.ring_keys, usize::from(there), "the other ring key is forgotten");
+        // and it goes on from there
+        erase(&store, &all_of(&record(2, 1)));
+        drop(store);
+        assert!(open(&frame).verify().unwrap().is_sound());
+        seen.insert(there);
+    }
+    assert_eq!(seen.len(), 2);
+}
+
+#[test]
+fn an_older_ring_file_is_refused_even_where_no_manifest_was_written_since() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("data");
+    let store = create(&path);
+    fill(&store);
+    let old = fs::read(path.join("keyring")).unwrap();
+    erase(&store, &all_of(&record(1, 1)));
+    drop(store);
+    fs::write(path.join("keyring"), old).unwrap();
+    assert!(Store::open(&path, &phrase(), &options()).is_err());
+    assert!(!Store::examine(&path, &phrase(), &options()).unwrap().is_sound());
+}
+
+#[test]
+fn a_new_patient_costs_one_row_and_a_destruction_what_its_bucket_holds() {
+    let full = std::env::var("WARDKEEP_TESTS").is_ok_and(|v| v == "full");
+    let (owners, batch) = if full { (100_000, 10_000) } else { (600, 600) };
+    let dir = tempfile::tempdir().unwrap();
+    let store = create(&dir.path().join("data"));
+    let one = |n: usize| {
+        let mut stored = record(1, 1);
+        stored.record.id = format!("record-{n}").parse().unwrap();
+        stored.record.attrs.insert("patient".into(), Value::Entity(EntityUid::new("Patient", format!("{n}"))));
+        stored
+    };
+    for from in (0..owners).step_by(batch) {
+        let rows: Vec<_> = (from..from + batch).map(one).collect();
+        store.commit(&[store.put_records(&collection(), &rows, at()).unwrap()], &[], 0).unwrap();
+    }
+    let touched = |change| {
+        let ledger = store.ledger.lock();
+        let before = ledger.account;
+        drop(ledger);
+        let began = Instant::now();
+        store.commit(&[change], &[], 0).unwrap();
+        let took = began.elapsed();
+        let count = |account: &mut super::ledger::Account, kind| account.tally(kind).count;
+        let (mut before, mut after) = (before, store.ledger.lock().account);
+        let keys = [Kind::DataKey, Kind::KeyBucket].map(|k| (count(&mut before, k), count(&mut after, k)));
+        (keys, took)
+    };
+    let ([(before, after), buckets], took) = touched(store.put_records(&collection(), &[one(owners)], at()).unwrap());
+    assert!(after == before + 1 && buckets.1 <= buckets.0 + 1, "one key, and its bucket's if it is the first there");
+    println!("{owners} data keys: a new owner in {took:?}");
+    for n in 0..5 {
+        let ([(before, after), _], took) = touched(store.erase_records(&collection().name, &[one(n).record.id], at()));
+        assert_eq!(after + 1, before);
+        println!("{owners} data keys: one destroyed in {took:?}");
+    }
+    assert!(store.verify().unwrap().is_sound());
+}
+
+/// All that is left of one record's patient, or of its document if it has none.
+fn all_of(one: &StoredRecord) -> Vec<StoredRecord> {
+    let patient = |stored: &StoredRecord| stored.record.patient("patient").cloned();
+    (0..60).map(|n| record(n, 1)).filter(|other| patient(other) == patient(one)).collect()
+}
+
+fn erase(store: &Store, records: &[StoredRecord]) {
+    let ids: Vec<_> = records.iter().map(|stored| stored.record.id.clone()).collect();
+    store.commit(&[store.erase_records(&collection().name, &ids, at())], &[], 0).unwrap();
+}
+
+/// What somebody finds who has the key ring of today, a copy of the directory from any time, and every byte of the disk: keys that are
+/// or ever were on it, and what they open.
+pub(crate) struct Forensics {
+    names: Names,
+    keys: Vec<DataKey>,
+    bytes: Vec<Vec<u8>>,
+    ring_keys: usize,
+}
+
+impl Forensics {
+    pub(crate) fn of(ring: &KeyRing, places: &[&Path]) -> Self {
+        let bytes: Vec<Vec<u8>> = places.iter().flat_map(|dir| files(dir)).map(|f| fs::read(f).unwrap()).collect();
+        let mut found = Self { names: Names(ring.clone()), keys: Vec::new(), bytes, ring_keys: 0 };
+        found.dig(ring);
+        found
+    }
+
+    fn dig(&mut self, ring: &KeyRing) {
+        let mut ring_keys = BTreeSet::new();
+        let (mut buckets, mut ids) = (Vec::new(), BTreeSet::new());
+        for bytes in &self.bytes {
+            for at in 0..bytes.len().saturating_sub(OVERHEAD_BYTES) {
+                let sealed = |length: usize| bytes.get(at..at + OVERHEAD_BYTES + length);
+                if bytes[at] != 1 {
+                    continue;
+                }
+                ids.extend(bytes.get(at + 1..at + 1 + KEY_ID_BYTES).map(|id| KeyTag::try_from(id).unwrap()));
+                if let Some(wrapped) = sealed(52).filter(|wrapped| ring.hangs_on(wrapped).is_some()) {
+                    ring_keys.insert(ring.hangs_on(wrapped));
+                    buckets.extend((0..=255).filter_map(|number| ring.unwrap_bucket(number, wrapped).ok()));
+                }
+            }
+        }
+        self.ring_keys = ring_keys.len();
+        let opened: Vec<DataKey> = {
+            let wraps = |length: usize| {
+                self.bytes.iter().flat_map(move |bytes| {
+                    let windows = bytes.windows(OVERHEAD_BYTES + length);
+                    windows.filter(|window| window[0] == 1)
+                })
+            };
+            let data_key = |wrapped: &[u8]| {
+                let under = crypto::key_of(wrapped)?;
+                let bucket = buckets.iter().map(|bucket| &*bucket.key).find(|bucket| bucket.id() == under);
+                if bucket.is_none() && ring.hangs_on(wrapped).is_none() {
+                    return None;
+                }
+                ids.iter()
+                    .find_map(|id| ring.unwrap(bucket, *id, wrapped).ok())
+                    .and_then(|data| Arc::into_inner(data.key))
+            };
+            wraps(48).chain(wraps(52)).filter_map(data_key).collect()
+        };
+        self.keys = opened;
+    }
+
+    fn reads(&self, stored: &StoredRecord) -> bool {
+        self.reads_in(&collection().name, stored)
+    }
+
+    /// Whether a record of a collection can be read, as it is known to have been.
+    pub(crate) fn reads_in(&self, collection: &CollectionName, stored: &StoredRecord) -> bool {
+        let name = self.names.record(collection, &stored.record.id);
+        let length = codec::encode_record(stored).unwrap().len();
+        self.opens(Kind::Record, &name, length)
+            .is_some_and(|plain| codec::decode_record(&plain).as_ref() == Some(stored))
+    }
+
+    fn reads_entity(&self, uid: &EntityUid) -> bool {
+        let n = (0..5).find(|n| patient(*n) == *uid).unwrap();
+        self.reads_entity_as(&entity(n))
+    }
+
+    pub(crate) fn reads_entity_as(&self, entity: &Entity) -> bool {
+        let length = codec::encode(entity, 0).unwrap().len();
+        self.opens(Kind::Entity, &self.names.entity(&entity.uid), length).is_some()
+    }
+
+    /// Tries every key at every offset: the length of the plain form is known to whoever looks for it.
+    fn opens(&self, kind: Kind, name: &[u8], length: usize) -> Option<Vec<u8>> {
+        let store_id = self.names.0.store_id();
+        let place = load::place(&store_id, kind, name);
+        let windows = self.bytes.iter().flat_map(|bytes| bytes.windows(length + OVERHEAD_BYTES));
+        windows.filter(|window| window[0] == 1).find_map(|window| {
+            let under = crypto::key_of(window)?;
+            let mut keys = self.keys.iter().filter(|key| key.id() == under);
+            keys.find_map(|key| key.open(&place, window).ok()).map(|plain| plain.to_vec())
+        })
+    }
+}
+
+fn files(dir: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir).unwrap().map(|e| e.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
+}
+
+/// A disk that takes a picture of the whole directory at each sync.
+struct Camera {
+    of: PathBuf,
+    into: PathBuf,
+    frames: AtomicU64,
+}
+
+impl Camera {
+    fn frame(&self, n: u64) -> PathBuf {
+        self.into.join(n.to_string())
+    }
+}
+
+impl Disk for Camera {
+    fn sync(&self, file: &fs::File) -> std::io::Result<()> {
+        file.sync_data()?;
+        copy(&self.of, &self.frame(self.frames.fetch_add(1, SeqCst)));
+        Ok(())
+    }
+
+    fn write_at(&self, file: &fs::File, bytes: &[u8], offset: u64) -> std::io::Result<()> {
+        RealDisk.write_at(file, bytes, offset)
+    }
+}

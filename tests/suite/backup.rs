@@ -1,0 +1,196 @@
+//! A backup taken while the store is written to, restored by the command line, serves what was acknowledged before it; what was erased
+//! since does not come back; and every step is in the log.
+
+use std::{
+    fs,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+use serde_json::{Value as Json, json};
+use tempfile::TempDir;
+
+use super::{
+    harness::Server,
+    plain::{self, Process, all_entries, all_records, closed, put_records, record, said, what},
+};
+
+/// Backs a running server up, with an escrow.
+fn back_up(server: &Server, escrow: &Path) -> Json {
+    let mut command = plain::bare_command(&["backup", "--json", "--url", &server.url, "--escrow"]);
+    command.arg(escrow).env("WARDKEEP_API_KEY", &server.root_key);
+    let (code, out, err) = said(command.output().unwrap());
+    assert_eq!(code, 0, "{out}{err}");
+    serde_json::from_str(&out).unwrap()
+}
+
+/// Restores into `to`; what was said.
+fn restore(home: &Path, escrow: &Path, to: &Path, more: &[&str]) -> (i32, String, String) {
+    let mut command = plain::command(&["restore", "--json", "--from"]);
+    command.arg(home.join("backups")).arg("--escrow").arg(escrow).arg("--data").arg(to).args(more);
+    said(command.output().unwrap())
+}
+
+fn restored(home: &Path, escrow: &Path, to: &Path) -> Json {
+    let (code, out, err) = restore(home, escrow, to, &["--verify"]);
+    assert_eq!(code, 0, "{out}{err}");
+    let report: Json = serde_json::from_str(&out).unwrap();
+    assert_eq!(report["verified"]["found"]["sound"], true, "{report}");
+    report["restored"].clone()
+}
+
+/// A server on a restored directory. The key of the first one's root opens it too.
+fn serve(home: &Arc<TempDir>, dir: &Path, key: &str) -> Server {
+    plain::serve(home, dir, key, Default::default())
+}
+
+fn revisions(records: &[Json]) -> Vec<(String, u64)> {
+    let of = |r: &Json| (r["id"].as_str().unwrap().to_owned(), r["attributes"]["rev"].as_u64().unwrap());
+    records.iter().map(of).collect()
+}
+
+#[test]
+fn a_backup_made_while_records_come_in_holds_all_that_was_acknowledged_before_it() {
+    let server = plain::server();
+    let (done, acknowledged) = (AtomicBool::new(false), AtomicU64::new(0));
+    let escrow = server.home.path().join("escrow");
+    let write = |rev: u64| {
+        let records: Vec<_> = (0..60).map(|n| record(&format!("r{n:03}"), &format!("d{}", n / 5), rev)).collect();
+        put_records(&server.root(), &records).ok();
+        acknowledged.store(rev, Ordering::SeqCst);
+    };
+    write(1);
+    let (before, after) = std::thread::scope(|scope| {
+        scope.spawn(|| (2..).take_while(|_| !done.load(Ordering::SeqCst)).for_each(write));
+        while acknowledged.load(Ordering::SeqCst) < 3 {
+            std::thread::yield_now();
+        }
+        let before = acknowledged.load(Ordering::SeqCst);
+        let made = back_up(&server, &escrow);
+        assert_eq!((made["backup"]["number"].as_u64(), made["backup"]["gone"].as_u64()), (Some(0), Some(0)), "{made}");
+        let after = acknowledged.load(Ordering::SeqCst) + 1;
+        done.store(true, Ordering::SeqCst);
+        (before, after)
+    });
+    let log = all_entries(&server.root(), 0);
+    assert_eq!(log.iter().filter(|e| matches!(what(e), "backup" | "escrow")).count(), 2);
+    let root_key = server.root_key.clone();
+    let (home, _) = closed(server);
+    let dir = home.path().join("restored");
+    restored(home.path(), &escrow, &dir);
+    plain::assert_sound(&dir);
+    let again = serve(&home, &dir, &root_key);
+    let records = revisions(&all_records(&again.root()));
+    assert_eq!(records.len(), 60);
+    // a body of records is whole or absent: all are of one revision, one of those around the backup
+    let (_, revision) = records[0];
+    assert!(records.iter().all(|(_, rev)| *rev == revision), "{records:?}");
+    assert!((before..=after).contains(&revision), "{before} {revision} {after}");
+    let restored: Vec<_> = all_entries(&again.root(), 0).into_iter().filter(|e| what(e) == "restore").collect();
+    assert_eq!(restored.len(), 1);
+    put_records(&again.root(), &[record("new", "d", 1)]).ok();
+}
+
+#[test]
+fn a_patient_who_was_erased_after_the_backup_and_a_key_that_was_revoked_do_not_come_back() {
+    let server = plain::server();
+    let records: Vec<_> = (0..30).map(|n| record(&format!("r{n:03}"), &format!("d{}", n / 10), 1)).collect();
+    put_records(&server.root(), &records).ok();
+    let made = server.root().post("/v1/callers", &json!({"type": "Administrator", "id": "root"})).ok();
+    let escrow = server.home.path().join("escrow");
+    back_up(&server, &escrow);
+    server.root().post("/v1/collections/notes/erase", &json!({"patient": "patient-of-d1"})).ok();
+    server.root().delete(&format!("/v1/callers/keys/{}", made["key_id"].as_str().unwrap())).ok();
+    // the escrow from before would bring them back: it is replaced, as the operator is told to
+    let later = plain::bare_command(&["backup", "--only-escrow", "--url", &server.url, "--escrow"])
+        .arg(&escrow)
+        .env("WARDKEEP_API_KEY", &server.root_key)
+        .output()
+        .unwrap();
+    assert!(later.status.success(), "{later:?}");
+    let root_key = server.root_key.clone();
+    let (home, _) = closed(server);
+    let dir = home.path().join("restored");
+    let report = restored(home.path(), &escrow, &dir);
+    assert_eq!(report["gone_since"], 11, "{report}");
+    let again = serve(&home, &dir, &root_key);
+    let ids: Vec<_> = revisions(&all_records(&again.root())).into_iter().map(|(id, _)| id).collect();
+    assert_eq!(ids.len(), 20);
+    assert!(ids.iter().all(|id| !("r010".."r020").contains(&id.as_str())), "{ids:?}");
+    again.client(made["api_key"].as_str().unwrap()).get("/v1/collections").expect(401);
+}
+
+#[test]
+fn a_store_is_backed_up_offline_added_to_and_gone_back_in() {
+    let home = Arc::new(TempDir::new().unwrap());
+    let dir = home.path().join("data");
+    let key = plain::found(&dir);
+    let (backups, escrow) = (home.path().join("backups"), home.path().join("escrow"));
+    for rev in 1..=3 {
+        let server = serve(&home, &dir, &key);
+        if rev == 1 {
+            plain::furnish(&server.root());
+        }
+        put_records(&server.root(), &[record("a", "d", rev), record(&format!("only-{rev}"), "e", rev)]).ok();
+        closed(server);
+        let mut command = plain::command(&["backup", "--json", "--to"]);
+        command.arg(&backups).arg("--escrow").arg(&escrow).arg("--data").arg(&dir);
+        let (code, out, err) = said(command.output().unwrap());
+        assert_eq!(code, 0, "{out}{err}");
+        let made: Json = serde_json::from_str(&out).unwrap();
+        assert_eq!(made["backup"]["number"], rev - 1);
+    }
+    let back = home.path().join("back");
+    let (code, out, err) = restore(home.path(), &escrow, &back, &["--until", "1"]);
+    assert_eq!(code, 0, "{out}{err}");
+    let server = serve(&home, &back, &key);
+    assert_eq!(revisions(&all_records(&server.root())), [("a".into(), 2), ("only-1".into(), 1), ("only-2".into(), 2)]);
+}
+
+#[test]
+fn whoever_asks_wrongly_is_told_what_to_mend_and_nothing_is_made() {
+    let server = plain::server();
+    put_records(&server.root(), &[record("a", "d", 1)]).ok();
+    let escrow = server.home.path().join("escrow");
+    back_up(&server, &escrow);
+    let root_key = server.root_key.clone();
+    let (home, data) = closed(server);
+    let dir = home.path().join("restored");
+    let nothing_there = |dir: &Path| !dir.exists() || fs::read_dir(dir).unwrap().next().is_none();
+    // the wrong passphrase
+    let mut command = plain::bare_command(&["restore", "--from"]);
+    command.arg(home.path().join("backups")).arg("--escrow").arg(&escrow).arg("--data").arg(&dir);
+    let (code, _, err) = said(command.env("WARDKEEP_PASSPHRASE", "another one").output().unwrap());
+    assert_eq!((code, err.contains("passphrase is wrong")), (1, true), "{err}");
+    assert!(nothing_there(&dir));
+    // an escrow that is none
+    fs::write(home.path().join("noise"), b"noise").unwrap();
+    let (code, _, err) = restore(home.path(), &home.path().join("noise"), &dir, &[]);
+    assert_eq!((code, err.contains("damaged")), (1, true), "{err}");
+    // a directory that is in use, or holds something
+    let (code, _, err) = restore(home.path(), &escrow, &data, &[]);
+    assert_eq!((code, err.contains("not empty")), (1, true), "{err}");
+    plain::assert_sound(&data);
+    // a byte of the backup
+    let file = home.path().join("backups/00000000.wkb");
+    let mut bytes = fs::read(&file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&file, &bytes).unwrap();
+    let (code, _, err) = restore(home.path(), &escrow, &dir, &[]);
+    assert_eq!((code, err.contains("file 0 of the backup is damaged")), (1, true), "{err}");
+    assert!(nothing_there(&dir));
+    // words that do not go together
+    for words in [&["backup", "--to", "x"][..], &["backup", "--only-escrow"], &["restore", "--from", "x"]] {
+        assert_eq!(said(plain::command(words).output().unwrap()).0, 2, "{words:?}");
+    }
+    // a server that was given no directory
+    let process = Process::serve(&data);
+    let (code, _, err) = said(
+        plain::bare_command(&["backup", "--url", &process.url]).env("WARDKEEP_API_KEY", &root_key).output().unwrap(),
+    );
+    assert_eq!((code, err.contains("backup.directory")), (1, true), "{err}");
+}
