@@ -19,6 +19,7 @@ mod hidden;
 mod immediacy;
 mod keys;
 mod law_firm;
+mod leaktest;
 mod lifecycle;
 mod outage;
 mod plain;
