@@ -77,6 +77,8 @@ class Chroma(Adapter):
         return [{"id": i, "score": 1 - d, "text": t, "attributes": dict(m)} for i, t, m, d in rows]
 
     def allowed(self, grant, ids=None, patient=None):
+        # it refuses an id that is named twice
+        ids = sorted(set(ids)) if ids is not None else None
         found = self.held.get(ids=ids, where=self.where(grant, patient), include=["documents", "metadatas"])
         rows = zip(found["ids"], found["documents"], found["metadatas"])
         return [{"id": i, "text": t, "attributes": dict(m)} for i, t, m in rows]
