@@ -6,19 +6,25 @@
 //! | `--dimension N` | components of a vector (384) |
 //! | `--questions N` | questions of each class and kind (150) |
 //! | `--class NAME` | only this class |
-//! | `--levels` | every level of processor, not only the best |
+//! | `--best` | only the best level of processor, not every one that this processor has |
 //! | `--fast` | a collection with a graph too; it takes minutes to build |
 //! | `--scattered` | records arrive in no order, not patient by patient |
+//! | `--cores N` | most cores of one search (all); where it matters, one core is shown beside them |
+//! | `--residue` | nothing but the test of two worlds: how many answers, and how much work, show what is hidden (minutes: it builds graphs) |
+//! | `--peers` | the same questions to other libraries too, which it installs under `target/peers` (Python, network) |
 //!
-//! Times are CPU time of the thread that searches. Each question is asked five times, in five rounds; `best` is the lowest of the
-//! rounds' medians, `median` the middle one. A hit counts for recall by its score, since copies tie.
+//! Times are CPU time of the thread that searches, but for those that say wall: a search on several cores shows in these alone. Each
+//! question is asked five times, in five rounds; `best` is the lowest of the rounds' medians, `median` the middle one. A hit counts for
+//! recall by its score, since copies tie.
 
-use std::{collections::BTreeSet, env, hint::black_box, time::Instant};
+use std::{
+    collections::BTreeSet, env, fs, hint::black_box, num::NonZero, path::Path, process::Command, thread, time::Instant,
+};
 
 use roaring::RoaringBitmap;
 use rustix::time::{ClockId, clock_gettime};
 use wardkeep::{
-    index::{Level, VectorIndex, Work},
+    index::{Found, Level, Path as How, VectorIndex, Work, use_cores},
     model::{Embedding, Isolation, Metric, Slot},
 };
 
@@ -26,15 +32,20 @@ use wardkeep::{
 const K: usize = 10;
 /// Rounds of all questions.
 const ROUNDS: usize = 5;
+/// Permitted rows from which a search uses several cores.
+const SHARED_ROWS_MIN: u64 = 400_000;
 
 struct Switches {
     rows: Vec<u32>,
     dimension: usize,
     questions: usize,
     class: Option<String>,
-    levels: bool,
+    best: bool,
     fast: bool,
     scattered: bool,
+    residue: bool,
+    peers: bool,
+    cores: NonZero<usize>,
 }
 
 impl Switches {
@@ -50,11 +61,18 @@ impl Switches {
             dimension: of("--dimension").map_or(384, |n| n.parse().expect("a dimension")),
             questions: of("--questions").map_or(if small { 5 } else { 150 }, |n| n.parse().expect("how many")),
             class: of("--class"),
-            levels: on("--levels"),
+            best: on("--best"),
             fast: on("--fast"),
             scattered: on("--scattered"),
+            residue: on("--residue"),
+            peers: on("--peers"),
+            cores: of("--cores").map_or_else(cores, |n| n.parse().expect("how many cores")),
         }
     }
+}
+
+fn cores() -> NonZero<usize> {
+    thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN)
 }
 
 /// A generator of its own: the same hospital every time.
@@ -231,6 +249,15 @@ fn ask(index: &VectorIndex, scope: &RoaringBitmap, questions: &[Embedding]) -> L
 }
 
 impl Line {
+    fn recall(&self) -> f64 {
+        self.recalls.iter().sum::<f64>() / self.asked.max(1) as f64
+    }
+
+    /// Searches a second on one core.
+    fn per_second(&self) -> f64 {
+        1e6 / self.means.iter().copied().fold(f64::INFINITY, f64::min)
+    }
+
     fn print(mut self, class: &str, scope: &RoaringBitmap, dimension: usize, bandwidth: f64) {
         let best = self.medians.iter().copied().fold(f64::INFINITY, f64::min);
         let median = quantile(&mut self.medians, 0.5);
@@ -238,15 +265,15 @@ impl Line {
         let mean = |sum: u64| sum as f64 / self.asked.max(1) as f64;
         let (bits, bytes, exact) = (mean(self.work.bits), mean(self.work.bytes), mean(self.work.exact));
         let bit_bytes = dimension.next_power_of_two().max(512) as f64 / 8.0;
-        let byte_bytes = (dimension.div_ceil(64) * 64 + 12) as f64;
+        let byte_bytes = (dimension.div_ceil(64) * 64 + 16) as f64;
         let read = bits * bit_bytes + bytes * byte_bytes + exact * dimension as f64 * 4.0;
-        let recall = self.recalls.iter().sum::<f64>() / self.asked.max(1) as f64;
+        let (recall, per_second) = (self.recall(), self.per_second());
         let worst = self.recalls.iter().copied().fold(1.0, f64::min);
         let poor = self.recalls.iter().filter(|r| **r < 0.8).count();
         println!(
             "| {class} | {} | {best:.1} | {median:.1} | {p50:.0} / {p99:.0} | {:.0} | {recall:.4} / {worst:.1} / {poor} | {} / {} | {bits:.0} / {bytes:.0} / {exact:.0} | {:.0} KB | {:.0} % |",
             scope.len(),
-            1e6 / self.means.iter().copied().fold(f64::INFINITY, f64::min),
+            per_second,
             self.short,
             self.forbidden,
             read / 1e3,
@@ -271,6 +298,11 @@ fn table(switches: &Switches, index: &VectorIndex, hospital: &mut Hospital, rows
             continue;
         }
         let normal: Vec<_> = (0..questions).map(|_| hospital.question(index, &scope)).collect();
+        if scope.len() >= SHARED_ROWS_MIN && switches.cores > NonZero::<usize>::MIN {
+            use_cores(NonZero::<usize>::MIN);
+            ask(index, &scope, &normal).print(&format!("{class}, one core"), &scope, hospital.dimension, bandwidth);
+        }
+        use_cores(switches.cores);
         ask(index, &scope, &normal).print(class, &scope, hospital.dimension, bandwidth);
         let hidden = &everything - &scope;
         if hidden.is_empty() {
@@ -283,6 +315,9 @@ fn table(switches: &Switches, index: &VectorIndex, hospital: &mut Hospital, rows
 
 fn main() {
     let switches = Switches::read();
+    if switches.residue {
+        return switches.rows.iter().for_each(|rows| residue(*rows, switches.dimension));
+    }
     let bandwidth = bandwidth();
     println!("One core reads {bandwidth:.1} GB/s from memory.");
     for rows in &switches.rows {
@@ -291,12 +326,15 @@ fn main() {
             levels.into_iter().filter_map(|l| VectorIndex::at_level(l, 2, Metric::Cosine, Isolation::Strict));
         let best = levels.next().expect("one level at least").level();
         let levels: Vec<Level> =
-            if switches.levels { std::iter::once(best).chain(levels.map(|i| i.level())).collect() } else { vec![best] };
+            if switches.best { vec![best] } else { std::iter::once(best).chain(levels.map(|i| i.level())).collect() };
         for level in levels {
             measure(&switches, *rows, level, Isolation::Strict, bandwidth);
         }
         if switches.fast {
             measure(&switches, *rows, best, Isolation::Fast, bandwidth);
+        }
+        if switches.peers {
+            peers(&switches, *rows);
         }
     }
 }
@@ -314,6 +352,95 @@ fn measure(switches: &Switches, rows: u32, level: Level, isolation: Isolation, b
     table(switches, &index, &mut hospital, rows, bandwidth);
     rewrite(&mut index, &mut hospital);
     println!("{:.0} bytes a record in memory.", index.memory_bytes() as f64 / index.live().len() as f64);
+}
+
+/// The same questions of callers who may see none of some clusters, where these are stored and where they are not: prints how many
+/// answers differ, and how much work. Strict collections promise none; what a fast one gives away is what this counts.
+fn residue(rows: u32, dimension: usize) {
+    const PROBES: usize = 1_000;
+    const CLUSTERS: usize = 10;
+    let mut dice = Dice(0x2_0051D);
+    let topics: Vec<_> = (0..200).map(|_| dice.direction(dimension)).collect();
+    let hearts: Vec<_> = (0..CLUSTERS).map(|_| dice.direction(dimension)).collect();
+    let near = |dice: &mut Dice, of: &[Vec<f32>], noise| {
+        let heart = dice.below(of.len());
+        mix(dice, &[(&of[heart], 1.0)], noise)
+    };
+    let seen: Vec<_> = (0..rows).map(|_| near(&mut dice, &topics, 0.8)).collect();
+    let hidden: Vec<_> = (0..rows / 13).map(|_| near(&mut dice, &hearts, 0.3)).collect();
+    let probes: Vec<_> = (0..PROBES).map(|_| near(&mut dice, &hearts, 0.5)).collect();
+    println!("{rows} records that are seen, {} that are hidden, {PROBES} probes near these.\n", hidden.len());
+    println!(
+        "| isolation | permitted | walked | answers differ | work differs | by, on average |\n|---|---|---|---|---|---|"
+    );
+    for isolation in [Isolation::Strict, Isolation::Fast] {
+        let mut worlds = [seen.iter().chain(&[]), seen.iter().chain(&hidden)].map(|records| {
+            let mut index = VectorIndex::new(dimension, Metric::Cosine, isolation);
+            records.for_each(|record| _ = index.push(record));
+            index
+        });
+        for world in &mut worlds {
+            if let Some(job) = world.graph_job() {
+                world.install(job.build());
+            }
+        }
+        for permitted in [rows, rows / 10 * 7, rows / 20, rows / 100] {
+            let permitted: RoaringBitmap = (0..permitted).collect();
+            told_apart(&worlds, &permitted, &probes, isolation);
+        }
+    }
+}
+
+fn told_apart(worlds: &[VectorIndex; 2], permitted: &RoaringBitmap, probes: &[Embedding], isolation: Isolation) {
+    let (mut walked, mut answers, mut work, mut by) = (0, 0, 0, 0);
+    for probe in probes {
+        let [a, b] = worlds.each_ref().map(|world| world.search(probe, permitted, K, &|a, b| a.cmp(&b)));
+        walked += usize::from(!matches!((a.path, b.path), (How::Scan(_), How::Scan(_))));
+        answers += usize::from(a.hits != b.hits);
+        let effort = |found: &Found| (found.path, found.scored, found.work);
+        work += usize::from(effort(&a) != effort(&b));
+        by += a.scored.abs_diff(b.scored);
+    }
+    let by = by as f64 / probes.len() as f64;
+    println!("| {isolation:?} | {} | {walked} | {answers} | {work} | {by:.1} rows |", permitted.len());
+}
+
+/// Writes one hospital and its questions for `benches/peers/search.py`, and runs it.
+fn peers(switches: &Switches, rows: u32) {
+    let dimension = switches.dimension;
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/peers");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/peers");
+    let data = folder.join(rows.to_string());
+    fs::create_dir_all(&data).expect("a folder");
+    let mut index = VectorIndex::new(dimension, Metric::Cosine, Isolation::Strict);
+    let mut hospital = Hospital::fill(&mut index, rows, dimension, switches.scattered);
+    let all = (0..rows).filter_map(|slot| index.vector(Slot(slot))).flatten();
+    write(&data.join("vectors.f32"), all.flat_map(|x| x.to_le_bytes()));
+    let mut about = Vec::new();
+    for (class, scope) in classes(&mut hospital, rows) {
+        let questions: Vec<_> = (0..switches.questions).map(|_| hospital.question(&index, &scope)).collect();
+        let file = class.replace(' ', "-");
+        write(&data.join(format!("{file}.ids")), scope.iter().flat_map(u32::to_le_bytes));
+        let components = questions.iter().flat_map(|question| question.components());
+        write(&data.join(format!("{file}.f32")), components.flat_map(|x| x.to_le_bytes()));
+        let line = ask(&index, &scope, &questions);
+        let ours = format!("{:.0} (recall {:.3})", line.per_second(), line.recall());
+        about.push(format!(r#"{{"name": "{class}", "file": "{file}", "ours": "{ours}"}}"#));
+    }
+    let about = format!(r#"{{"dimension": {dimension}, "classes": [{}]}}"#, about.join(", "));
+    fs::write(data.join("about.json"), about).expect("a file");
+    let venv = folder.join("venv");
+    let run = |command: &mut Command| assert!(command.status().is_ok_and(|s| s.success()), "{command:?}");
+    if !venv.exists() {
+        run(Command::new("python3").args(["-m", "venv"]).arg(&venv));
+        run(Command::new(venv.join("bin/pip")).args(["install", "--quiet", "-r"]).arg(script.join("requirements.txt")));
+    }
+    println!("\n### {rows} records, other libraries: searches a second at a recall of {:.2} (wall p99, ms)\n", 0.99);
+    run(Command::new(venv.join("bin/python")).arg(script.join("search.py")).arg(&data).env("OMP_NUM_THREADS", "1"));
+}
+
+fn write(path: &Path, bytes: impl Iterator<Item = u8>) {
+    fs::write(path, bytes.collect::<Vec<u8>>()).expect("a file");
 }
 
 /// What it costs to put a row in and to take one out.

@@ -175,6 +175,14 @@ pub enum What {
     RevokeKey,
     /// API keys listed.
     ReadKeys,
+    /// Records that have outlived their time erased; `detail` says after how many days.
+    Expire,
+    /// A legal hold put on a patient, who is `target`.
+    PutHold,
+    /// A legal hold lifted.
+    LiftHold,
+    /// Legal holds listed.
+    ReadHolds,
     /// How the keys that seal what is stored are.
     KeyStatus,
     /// A rotation of those keys begun.

@@ -1,6 +1,7 @@
 //! Configuration: a TOML file, then `WARDKEEP_*` from the environment. Unknown names are refused.
 
 use std::{
+    collections::BTreeMap,
     env, fs,
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
@@ -12,7 +13,7 @@ use zeroize::Zeroizing;
 use super::Failure;
 use crate::{
     crypto::{KdfCost, Keeper, TokenAccess, TokenKey, VaultAccess, VaultKey},
-    engine::{Limits, Settings},
+    engine::{Limits, Retention, Settings},
 };
 
 #[derive(Debug, Default, Deserialize)]
@@ -22,7 +23,21 @@ pub(super) struct Config {
     limits: LimitsTable,
     storage: Storage,
     keys: KeySettings,
+    retention: BTreeMap<String, RetentionTable>,
     backup: Backup,
+}
+
+/// How long a collection's records live.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RetentionTable {
+    days: u32,
+    #[serde(default = "ingested_at")]
+    attribute: String,
+}
+
+fn ingested_at() -> String {
+    "ingested_at".to_owned()
 }
 
 /// What keeps the key file, and how that is reached.
@@ -202,6 +217,19 @@ impl Config {
     /// What keeps the key file.
     pub(super) fn keys(&self) -> &KeySettings {
         &self.keys
+    }
+
+    /// How long records live, by collection.
+    pub(super) fn retention(&self) -> Result<Vec<Retention>, Failure> {
+        let rule = |(name, table): (&String, &RetentionTable)| {
+            let collection =
+                name.parse().map_err(|e| Failure::Usage(format!("`retention.{name}`: a collection's name {e}")))?;
+            if table.days == 0 {
+                return Err(Failure::Usage(format!("`retention.{name}.days` must be 1 or more")));
+            }
+            Ok(Retention { collection, attribute: table.attribute.clone(), days: table.days })
+        };
+        self.retention.iter().map(rule).collect()
     }
 
     /// Where to listen, unless the command line says.

@@ -15,6 +15,7 @@ mod leaktest;
 mod offline;
 mod passphrase;
 mod policy;
+mod private;
 mod progress;
 mod restore;
 mod search;
@@ -101,6 +102,10 @@ pub fn main() -> ExitCode {
     };
     // Whatever is written from here on is the operator's alone.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    if let Err(error) = private::keep_memory_private() {
+        eprintln!("error: this process cannot keep its memory to itself: {error}");
+        return ExitCode::from(1);
+    }
     let outcome = match arguments.verb {
         Verb::Demo(verb) => verb.run(),
         Verb::Init(verb) => verb.run(),

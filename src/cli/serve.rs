@@ -29,9 +29,9 @@ pub(super) struct Serve {
 impl Serve {
     pub(super) fn run(self) -> Outcome {
         log_to_stderr();
-        keep_memory_private()?;
         let config = Config::load(self.config.as_deref())?;
         let engine = offline::open_with(&self.data, &self.passphrase.read_with(config.keys())?, config.settings())?;
+        engine.retain(config.retention()?);
         let listen = self.listen.unwrap_or_else(|| config.listen());
         let app = App::backing_up_to(config.backups(), Arc::new(engine), config.trusted_proxies());
         let runtime =
@@ -43,13 +43,6 @@ impl Serve {
         })?;
         Ok(())
     }
-}
-
-/// No core dumps, and no reading of this process's memory by others of its user: keys and records lie in it.
-fn keep_memory_private() -> std::io::Result<()> {
-    use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
-    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
-    Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
 }
 
 fn log_to_stderr() {

@@ -18,8 +18,8 @@ use super::{
     provider::{KeyProvider, ProviderKind},
 };
 
-/// After so long Vault counts as unreachable.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// After so long Vault counts as unreachable. An erasure waits for it, and all other changes for the erasure.
+const PATIENCE: Duration = Duration::from_secs(4);
 /// Bytes of an answer, most.
 const ANSWER_BYTES: u64 = 64 << 10;
 

@@ -75,9 +75,12 @@ impl Wardkeep {
         let trail = grant.trail(self, What::DropCollection).collection(&name);
         let writing = self.writing.lock();
         let world = self.world.read();
-        let there = world.holding(&name).map(|holding| holding.ids(holding.index.live()));
+        let there = world.holding(&name).ok_or(Refusal::Absent).and_then(|holding| {
+            world.refuse_held(holding.patients())?;
+            Ok(holding.ids(holding.index.live()))
+        });
         drop(world);
-        let ids: Vec<RecordId> = self.told(trail.clone(), there.ok_or(Refusal::Absent))?;
+        let ids: Vec<RecordId> = self.told(trail.clone(), there)?;
         let trail = trail.done(ids.len());
         let change = self.store.drop_collection(&name, self.clock.now());
         let dropped = ids.len();

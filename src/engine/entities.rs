@@ -88,6 +88,7 @@ impl Wardkeep {
         if world.written(uid).is_none() {
             return Err(Refusal::Absent);
         }
+        world.refuse_held(std::iter::once(uid))?;
         let referrers = world.referrers(uid);
         if referrers > 0 && !force {
             return Err(Refusal::Conflict {

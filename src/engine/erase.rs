@@ -79,7 +79,7 @@ pub struct StillNamed {
 }
 
 /// What an erasure comes to, before anything is done.
-struct Plan {
+pub(super) struct Plan {
     ids: Vec<RecordId>,
     missing: usize,
     patients: Vec<EntityUid>,
@@ -87,6 +87,22 @@ struct Plan {
     others: Vec<RecordId>,
     /// The patient that is erased whole.
     whole: Option<EntityUid>,
+}
+
+impl Plan {
+    /// What the audit log says of it.
+    pub(super) fn told_by(&self, trail: Trail) -> Trail {
+        trail
+            .asked(self.ids.len() + self.missing)
+            .done(self.ids.len())
+            .records(self.ids.iter())
+            .patients(self.patients.iter().chain(&self.whole))
+    }
+
+    /// How many records go.
+    pub(super) fn erased(&self) -> usize {
+        self.ids.len()
+    }
 }
 
 impl Wardkeep {
@@ -108,12 +124,8 @@ impl Wardkeep {
         let writing = self.writing.lock();
         let plan = self.told(trail.clone(), self.planned(&name, erasure))?;
         let removed = self.own_entity(grant, &name, &plan, erasure)?;
-        let trail = trail
-            .asked(plan.ids.len() + plan.missing)
-            .done(plan.ids.len())
-            .records(plan.ids.iter())
-            .patients(plan.patients.iter().chain(&plan.whole));
-        let changes = self.sealed_apart(grant, &name, &plan)?;
+        let changes = self.sealed_apart(&trail, &name, &plan)?;
+        let trail = plan.told_by(trail);
         let receipt = self.carry_out(&name, &plan, changes, removed.as_ref(), trail)?;
         let still_named = plan.whole.as_ref().map(|patient| self.world.read().still_named(patient));
         let erased = Erased {
@@ -127,10 +139,11 @@ impl Wardkeep {
         Ok((erased, receipt))
     }
 
-    fn planned(&self, name: &CollectionName, erasure: &Erasure) -> Result<Plan, Refusal> {
+    pub(super) fn planned(&self, name: &CollectionName, erasure: &Erasure) -> Result<Plan, Refusal> {
         let world = self.world.read();
         let holding = world.holding(name).ok_or(Refusal::Absent)?;
         let plan = plan(&world, holding, erasure);
+        world.refuse_held(plan.patients.iter().chain(&plan.whole))?;
         if plan.others.len() > limits::RESEALED_RECORDS {
             return Err(Refusal::Conflict {
                 code: "too_many_under_one_key",
@@ -176,7 +189,12 @@ impl Wardkeep {
 
     /// Seals what stays under fresh keys. What does not fit one commit goes before in commits of its own, which change nothing that can
     /// be seen; the last part is handed back, for the commit that erases.
-    fn sealed_apart(&self, grant: &Grant<Erase>, name: &CollectionName, plan: &Plan) -> Result<Vec<Change>, Refusal> {
+    pub(super) fn sealed_apart(
+        &self,
+        trail: &Trail,
+        name: &CollectionName,
+        plan: &Plan,
+    ) -> Result<Vec<Change>, Refusal> {
         let mut rest = plan.others.as_slice();
         if rest.is_empty() {
             return Ok(Vec::new());
@@ -188,7 +206,7 @@ impl Wardkeep {
             match (resealed.change, rest.is_empty()) {
                 (last, true) => return Ok(last.into_iter().collect()),
                 (Some(change), false) => {
-                    let trail = grant.trail(self, What::RenewKeys).done(resealed.taken).detail("erasure");
+                    let trail = trail.clone().what(What::RenewKeys).done(resealed.taken).detail("erasure");
                     self.journal.change(Intent { changes: vec![change], effect: Box::new(|_| ()) }, trail)?;
                 }
                 (None, false) => {}
@@ -196,7 +214,7 @@ impl Wardkeep {
         }
     }
 
-    fn carry_out(
+    pub(super) fn carry_out(
         &self,
         name: &CollectionName,
         plan: &Plan,

@@ -15,6 +15,7 @@ mod gate;
 mod grant;
 mod graphs;
 mod history;
+mod holds;
 mod ingest;
 mod journal;
 mod keys;
@@ -22,6 +23,7 @@ mod log;
 mod policies;
 mod recover;
 mod refusal;
+mod retention;
 mod retrieve;
 mod rotation;
 mod sign_in;
@@ -61,6 +63,7 @@ pub use log::{Page, Sieve};
 pub use policies::{Activated, Allow};
 pub use recover::{Environment, Founding, OpenError, Progress, origin_of};
 pub use refusal::{Fault, Refusal};
+pub use retention::Retention;
 pub use retrieve::{Listing, Question, Reading, Which};
 
 use crate::{
@@ -102,6 +105,7 @@ pub struct Wardkeep {
     journal: Arc<Journal>,
     graphs: graphs::Graphs,
     rotation: rotation::Rotation,
+    retaining: retention::Retaining,
     /// One change at a time is checked and written, so that what was checked still holds when it is written.
     writing: Arc<Mutex<()>>,
     failures: sign_in::Failures,

@@ -9,6 +9,7 @@ use super::{
     Settings, Wardkeep,
     graphs::Graphs,
     journal::{Intent, Journal},
+    retention::Retaining,
     rotation::Rotation,
     sign_in::Failures,
     trail::Trail,
@@ -201,6 +202,7 @@ impl Wardkeep {
             keys,
             world,
             rotation,
+            retaining: Retaining::default(),
             writing,
             failures: Failures::default(),
             limits: settings.limits,
@@ -269,6 +271,7 @@ fn load(store: &Store, progress: Progress<'_>) -> Result<World, OpenError> {
     let in_force = InForce { version, bundle: Arc::new(bundle) };
     let mut world = World::new(in_force, Directory::new(), Keys::new(store.api_keys()?));
     store.entities()?.into_iter().for_each(|entity| world.load_entity(entity));
+    world.holds = store.holds()?.into_iter().map(|hold| (hold.patient.clone(), hold)).collect();
     let mut loaded = 0;
     for spec in store.collections()? {
         world.collections.insert(spec.name.clone(), Holding::new(spec.clone()));

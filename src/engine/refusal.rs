@@ -122,11 +122,13 @@ impl From<crate::store::StoreError> for Refusal {
             StoreError::Halted | StoreError::Engine(_) | StoreError::Io(_) | StoreError::Seal => {
                 Self::Unavailable("the store cannot read or write at the moment")
             }
+            StoreError::Key(_) => Self::Unavailable(
+                "the key file cannot be written: its provider does not answer, or the disk; the operator's log says which",
+            ),
             StoreError::TooLarge => Self::invalid("too_large", "a value is too large to store"),
             StoreError::Locked
             | StoreError::Missing
             | StoreError::Occupied
-            | StoreError::Key(_)
             | StoreError::RolledBack(_)
             | StoreError::Damaged { .. }
             | StoreError::Lost(_)

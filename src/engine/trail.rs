@@ -43,6 +43,12 @@ impl Trail {
         self.entry
     }
 
+    /// The same of something else that is done on the way.
+    pub(super) fn what(mut self, what: What) -> Self {
+        self.entry.what = what;
+        self
+    }
+
     /// The same at another time.
     pub(super) fn at(mut self, now: crate::clock::Instant) -> Self {
         self.entry.at = now;

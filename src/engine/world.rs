@@ -12,7 +12,7 @@ use super::policies::Misfits;
 use crate::{
     authn::Keys,
     index::VectorIndex,
-    model::{Collection, CollectionName, DocumentId, Embedding, Entity, EntityUid, RecordId, Slot},
+    model::{Collection, CollectionName, DocumentId, Embedding, Entity, EntityUid, Hold, RecordId, Slot},
     policy::{Bundle, Columns, Directory},
 };
 
@@ -29,6 +29,8 @@ pub(super) struct World {
     pub(super) directory: Directory,
     pub(super) keys: Arc<RwLock<Keys>>,
     pub(super) collections: BTreeMap<CollectionName, Holding>,
+    /// Legal holds, by patient.
+    pub(super) holds: BTreeMap<EntityUid, Hold>,
     /// How many changes were put in force since the store was opened.
     pub(super) changes: u64,
     /// How many records refer to an entity: what must not be deleted without force.
@@ -80,6 +82,7 @@ impl World {
             directory,
             keys: Arc::new(RwLock::new(keys)),
             collections: BTreeMap::new(),
+            holds: BTreeMap::new(),
             changes: 0,
             referred: HashMap::new(),
             set_aside: Directory::new(),
@@ -272,8 +275,11 @@ impl World {
     }
 
     /// Puts records into a collection; one with an id already there replaces it.
-    pub(super) fn arrive(&mut self, name: &CollectionName, arrivals: Vec<Arrival>) {
+    pub(super) fn arrive(&mut self, name: &CollectionName, mut arrivals: Vec<Arrival>) {
         let Some(holding) = self.collections.get_mut(name) else { return };
+        // What comes together lies together by patient and document, in whatever order it was sent: slots are given in turn, and a scope
+        // of whole charts is read in runs. Of one id the last still counts: its patient and document are the same.
+        arrivals.sort_by(|a, b| (&a.patient, &a.document).cmp(&(&b.patient, &b.document)));
         let mut implied = HashSet::from([EntityUid::collection(name)]);
         for arrival in arrivals {
             if let Some(old) = holding.forget(&arrival.id) {
@@ -352,6 +358,11 @@ impl Holding {
 
     pub(super) fn of_patient(&self, patient: &EntityUid) -> RoaringBitmap {
         self.by_patient.get(patient).cloned().unwrap_or_default()
+    }
+
+    /// The patients whose records are there.
+    pub(super) fn patients(&self) -> impl Iterator<Item = &EntityUid> {
+        self.by_patient.keys()
     }
 
     /// Records without a patient.

@@ -9,6 +9,7 @@ mod entities;
 mod foresight;
 mod forms;
 mod health;
+mod holds;
 mod intake;
 mod keys;
 mod policies;
@@ -71,6 +72,9 @@ pub const ROUTES: &[(&str, &str, &str)] = &[
     ("GET", "/v1/entities/{type}", "ManageEntities"),
     ("GET", "/v1/entities/{type}/{id}", "ManageEntities"),
     ("DELETE", "/v1/entities/{type}/{id}", "ManageEntities"),
+    ("GET", "/v1/holds", "ManageEntities"),
+    ("PUT", "/v1/holds/{type}/{id}", "ManageEntities"),
+    ("DELETE", "/v1/holds/{type}/{id}", "ManageEntities"),
     ("GET", "/v1/policies", "ManagePolicies"),
     ("PUT", "/v1/policies", "ManagePolicies"),
     ("GET", "/v1/policies/history", "ManagePolicies"),
@@ -105,6 +109,8 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/entities", put(entities::put))
         .route("/v1/entities/{type}", get(entities::list))
         .route("/v1/entities/{type}/{id}", get(entities::show).delete(entities::remove))
+        .route("/v1/holds", get(holds::list))
+        .route("/v1/holds/{type}/{id}", put(holds::put).delete(holds::lift))
         .route("/v1/policies", put(policies::put).get(policies::show))
         .route("/v1/policies/history", get(policies::history))
         .route("/v1/policies/rollback", post(policies::rollback))

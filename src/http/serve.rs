@@ -40,6 +40,7 @@ impl Running {
     /// Serves until `stop` is done, finishes the requests under way, and closes the store.
     pub async fn until(self, stop: impl Future<Output = ()> + Send + 'static) -> std::io::Result<()> {
         let ticking = tokio::spawn(tick(Arc::clone(&self.app)));
+        let expiring = tokio::spawn(expire(Arc::clone(&self.app)));
         let service = router(Arc::clone(&self.app)).into_make_service_with_connect_info::<Peer>();
         let (ending, ended) = tokio::sync::oneshot::channel::<()>();
         let stop = async move {
@@ -55,9 +56,19 @@ impl Running {
             () = async { let _ = ended.await; tokio::time::sleep(grace).await } => Ok(()),
         };
         ticking.abort();
+        expiring.abort();
         let engine = Arc::clone(&self.app.engine);
         let closed = tokio::task::spawn_blocking(move || engine.close()).await;
         served.and(closed.map_err(std::io::Error::other))
+    }
+}
+
+async fn expire(app: Arc<App>) {
+    let mut ticks = tokio::time::interval(TICK);
+    loop {
+        ticks.tick().await;
+        let engine = Arc::clone(&app.engine);
+        let _ = tokio::task::spawn_blocking(move || engine.expire_due()).await;
     }
 }
 

@@ -3,13 +3,16 @@
 //! Every constant ships with the binary. None is learned from the rows of a store: what is learned from rows that a
 //! caller may not see would tell of them.
 //!
-//! *Bytes.* `x = scale * byte`, rounded to nearest, with a scale for each row. The error of a product is that of
-//! evenly spread rounding.
+//! *Bytes.* `x = scale * byte`, rounded to nearest, with a scale for each row. Each row keeps the length of what rounding
+//! took from it, and the question knows its own. So what a product can err by is known (Cauchy-Schwarz), whatever the
+//! vectors look like: a row never scores higher than its bytes allow. This is certain.
 //!
 //! *Bits.* A vector `v` is turned by a fixed random rotation and keeps the sign of each component. Of the query `q`, turned
 //! alike, the sum with those signs tells the product: `v·q = |v|² / (s·v) * (s·q)`, without bias over rotations, where `s` are
 //! the signs (RaBitQ, Gao and Long, SIGMOD 2024). The error is what of `s` lies across `v`, times what of `q` does; both
-//! lengths are known, so its spread is too. `|v|² / (s·v)` is the row's factor.
+//! lengths are known, so its spread is too. `|v|² / (s·v)` is the row's factor. That an error stays within
+//! [`BITS_DOUBT`] spreads is likely, not certain: it is a matter of the rotation, which no row and no question knows of, so
+//! that vectors of whatever make (sparse, spiky, in clusters) err alike. Copies, and nearly so near copies, err together.
 
 use zeroize::Zeroize;
 
@@ -17,7 +20,7 @@ use super::kernel::{BitQuery, Kernels, LINE_BITS, LINE_BYTES, Line, Planes};
 use crate::model::Metric;
 
 /// Changes with anything here that changes a code: codes of another version are made anew.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Components below which there are no codes: rows are short enough as they are, and a code of so few components says little.
 pub(super) const DIMENSION_MIN: usize = 64;
@@ -35,11 +38,11 @@ const BYTE_LIFT: u8 = 128;
 /// Largest code of one component of a query to bits, either way.
 const QUERY_MAX: f32 = 7.0;
 /// Spreads of a bit code's error that a row is believed to be better than it seems. Measured: see `benches/search.rs`.
-const BITS_DOUBT: f32 = 2.0;
-/// The same for byte codes.
-const BYTES_DOUBT: f32 = 3.0;
-/// What rounding of f32 may add, as a share of the lengths.
-const ROUNDING: f32 = 1e-5;
+const BITS_DOUBT: f32 = 4.0;
+/// What one operation on f32 may be wrong by, as a share of what comes out.
+const ROUNDING: f32 = f32::EPSILON / 2.0;
+/// Operations on f32 that a score and its bound take beyond one for each component, and some to spare.
+const OPERATIONS: f32 = 32.0;
 
 /// How vectors of one dimension are coded for one metric.
 pub(super) struct Codec {
@@ -67,6 +70,8 @@ pub(super) struct Scale {
     pub(super) bias: f32,
     /// The row's length.
     pub(super) length: f32,
+    /// The length of what rounding took from the row, or a little more.
+    pub(super) lost: f32,
 }
 
 /// A question to byte codes.
@@ -77,36 +82,90 @@ pub(super) struct ByteQuery {
     lift: i32,
     scale: f32,
     length: f32,
+    /// As of a row.
+    lost: f32,
+    /// What a product counts in a score.
     weight: f32,
+    /// What the squared lengths count in a score: nothing, or one, taken away.
+    squares: f32,
+    /// What the sums of f32 that make a score may be wrong by, as a share of the lengths.
+    rounding: f32,
+}
+
+/// What may be wrong with the answers of bit codes, and by how much.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Doubt {
+    /// The offset of a question whose answers are as likely too high as too low.
+    even: f32,
+    /// The square of the spread that a row's signs across it make, for a row across the question; in units of a rotated component.
+    across: f32,
+    /// The square of the spread that the question's rounding makes.
+    rounding: f32,
+    /// The least factor that a row of length one has.
+    factor_min: f32,
+    metric: Metric,
+    /// What a product counts in a score.
+    weight: f32,
+    /// What is still to be taken from every answer.
+    squares: f32,
+}
+
+impl Doubt {
+    /// Whether a row may well score `last` or more, if its answer was `seemed` or less while no bar was known.
+    pub(super) fn may_reach(&self, seemed: f32, last: f32) -> bool {
+        let too_much = (self.offset(None) - self.offset(Some(last))) * self.factor_min;
+        seemed - too_much >= self.bar(last)
+    }
+
+    /// Makes the answers those of rows that may well score `last` or more; tells from which answer on they do.
+    pub(super) fn sharpen(&self, asked: &mut BitQuery, last: f32) -> f32 {
+        asked.offset = self.offset(Some(last));
+        self.bar(last)
+    }
+
+    /// A score as an answer, less what f32 may have rounded away. A row that is no more is below the lowest.
+    fn bar(&self, score: f32) -> f32 {
+        let slack = ROUNDING * OPERATIONS * (score.abs() + self.squares);
+        (score + self.squares - slack).max(f32::MIN)
+    }
+
+    fn offset(&self, last: Option<f32>) -> f32 {
+        // of vectors of length one that score `last`, no more of the question lies across the row
+        let across = match (self.metric, last) {
+            (Metric::Cosine, Some(last)) => 1.0 - last.clamp(0.0, 1.0).powi(2),
+            (Metric::Cosine | Metric::Dot | Metric::Euclidean, _) => 1.0,
+        };
+        self.even + self.weight * BITS_DOUBT * (self.across * across + self.rounding).sqrt()
+    }
 }
 
 impl Scale {
-    /// Of a row that is no more, or never was: it scores below every bar.
-    pub(super) const GONE: Self = Self { scale: 0.0, bias: f32::NEG_INFINITY, length: 0.0 };
+    /// Numbers of a scale.
+    pub(super) const FLOATS: usize = 4;
 
-    pub(super) fn floats(self) -> [f32; 3] {
-        [self.scale, self.bias, self.length]
+    /// Of a row that is no more, or never was: it scores below every bar.
+    pub(super) const GONE: Self = Self { scale: 0.0, bias: f32::NEG_INFINITY, length: 0.0, lost: 0.0 };
+
+    pub(super) fn floats(self) -> [f32; Self::FLOATS] {
+        [self.scale, self.bias, self.length, self.lost]
     }
 
-    pub(super) fn of(floats: &[f32]) -> Self {
-        match *floats {
-            [scale, bias, length] => Self { scale, bias, length },
-            _ => Self::GONE,
-        }
+    pub(super) fn of([scale, bias, length, lost]: [f32; Self::FLOATS]) -> Self {
+        Self { scale, bias, length, lost }
     }
 }
 
 impl ByteQuery {
-    /// The highest score that a row may well have, by the product of its bytes.
+    /// What no score of the row exceeds, by the product of its bytes.
     #[inline]
     pub(super) fn upper(&self, product: i32, row: Scale) -> f32 {
-        let near = self.weight * self.scale * row.scale * (product.wrapping_sub(self.lift)) as f32 + row.bias;
-        // rounding spreads evenly over one unit: a twelfth of its square
-        let of_row = row.scale * self.length;
-        let of_query = self.scale * row.length;
-        let spread = ((of_row * of_row + of_query * of_query) / 12.0).sqrt();
-        let rounding = ROUNDING * row.length * (self.weight * self.length + row.length);
-        near + self.weight * BYTES_DOUBT * spread + rounding
+        let squares = self.squares * self.length * self.length;
+        let near =
+            self.weight * self.scale * row.scale * (product.wrapping_sub(self.lift)) as f32 + (row.bias - squares);
+        // q·x = q'·x' + q·(x-x') + (q-q')·x', where ' is what rounding left
+        let lost = self.length * row.lost + self.lost * (row.length + row.lost);
+        let size = self.weight * self.length * row.length + squares + self.squares * row.length * row.length;
+        near + (self.weight * lost + self.rounding * size + f32::MIN_POSITIVE)
     }
 }
 
@@ -141,18 +200,23 @@ impl Codec {
         }
     }
 
-    fn bias(&self, length: f64) -> f32 {
+    /// What a squared length takes from a score.
+    fn squares(&self) -> f32 {
         match self.metric {
             Metric::Cosine | Metric::Dot => 0.0,
-            Metric::Euclidean => -(length * length) as f32,
+            Metric::Euclidean => 1.0,
         }
+    }
+
+    fn bias(&self, length: f64) -> f32 {
+        0.0 - self.squares() * (length * length) as f32
     }
 
     /// Writes a row's bytes.
     pub(super) fn write_bytes(&self, vector: &[f32], row: &mut [Line]) -> Scale {
         let length = length(vector);
-        let scale = write_bytes(vector, row, BYTE_LIFT);
-        Scale { scale, bias: self.bias(length), length: length as f32 }
+        let (scale, lost) = write_bytes(vector, row, BYTE_LIFT);
+        Scale { scale, bias: self.bias(length), length: length as f32, lost }
     }
 
     /// Writes a row's bits, factor and bias.
@@ -180,15 +244,18 @@ impl Codec {
     pub(super) fn ask_bytes(&self, query: &[f32], asked: &mut ByteQuery) {
         asked.lines.clear();
         asked.lines.resize(self.byte_lines(), Line::default());
-        asked.scale = write_bytes(query, &mut asked.lines, 0);
+        (asked.scale, asked.lost) = write_bytes(query, &mut asked.lines, 0);
         let sum: i32 = asked.lines.iter().flat_map(|line| line.0).map(|byte| i32::from(byte as i8)).sum();
         asked.lift = i32::from(BYTE_LIFT) * sum;
         asked.length = length(query) as f32;
         asked.weight = self.weight();
+        asked.squares = self.squares();
+        asked.rounding = ROUNDING * (self.dimension as f32 + OPERATIONS);
     }
 
-    /// Asks a question of rows of bits. The answers are the highest scores that a row may well have.
-    pub(super) fn ask_bits(&self, query: &[f32], asked: &mut BitQuery, workspace: &mut Workspace) {
+    /// Asks a question of rows of bits. The answers are the highest scores that a row may well have, but for the square of
+    /// the question's own length.
+    pub(super) fn ask_bits(&self, query: &[f32], asked: &mut BitQuery, workspace: &mut Workspace) -> Doubt {
         let turned = self.rotate(query, workspace);
         let coded = turned.get_mut(..self.bits()).unwrap_or_default();
         let largest = coded.iter().fold(0.0_f32, |max, x| max.max(x.abs()));
@@ -205,21 +272,28 @@ impl Codec {
 
         // a set bit adds the component, a clear one takes it away: twice the set ones, less all
         asked.unit = 2.0 * self.weight() * step;
-        asked.offset =
-            self.weight() * (BITS_DOUBT * self.bit_spread(length(query), f64::from(step)) - step * sum as f32);
+        let doubt = self.doubt(length(query), step, -self.weight() * step * sum as f32);
+        asked.offset = doubt.offset(None);
+        doubt
     }
 
-    /// The spread of the sum of a query with a row's signs, about what the row's factor makes of it. In units of a
-    /// rotated component.
-    fn bit_spread(&self, length: f64, step: f64) -> f32 {
+    /// About the answers to a question of a length, in steps.
+    fn doubt(&self, length: f64, step: f32, even: f32) -> Doubt {
         let (bits, rotated) = (self.bits() as f64, self.rotated as f64);
         // the square of the cosine between signs and vector: two over pi, were all components coded
         let along = std::f64::consts::FRAC_2_PI * bits / rotated;
         // rounds of unscaled transforms have made all longer
-        let grown = length * rotated.powf(ROUNDS as f64 / 2.0);
-        let across = (1.0 - along) * bits / (rotated - 1.0) * grown * grown;
-        let rounding = step * step * bits / 12.0;
-        (across + rounding).sqrt() as f32
+        let grown = rotated.powf(ROUNDS as f64 / 2.0);
+        let across = (1.0 - along) * bits / (rotated - 1.0) * (length * grown).powi(2);
+        Doubt {
+            even,
+            across: across as f32,
+            rounding: (f64::from(step).powi(2) * bits / 12.0) as f32,
+            factor_min: (1.0 / (bits.sqrt() * grown)) as f32,
+            metric: self.metric,
+            weight: self.weight(),
+            squares: self.squares() * (length * length) as f32,
+        }
     }
 
     fn rotate<'a>(&self, vector: &[f32], workspace: &'a mut Workspace) -> &'a mut [f32] {
@@ -238,6 +312,11 @@ impl Workspace {
     pub(super) fn wipe(&mut self) {
         self.vector.zeroize();
         self.spare.zeroize();
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_blank(&self) -> bool {
+        self.vector.iter().chain(&self.spare).all(|x| x.to_bits() == 0)
     }
 }
 
@@ -268,8 +347,8 @@ fn inverse(largest: f32, top: f32) -> f32 {
     if inverse.is_finite() { inverse } else { 0.0 }
 }
 
-/// Rounds a vector to bytes, lifted by `lift`; tells what one unit is worth.
-fn write_bytes(vector: &[f32], row: &mut [Line], lift: u8) -> f32 {
+/// Rounds a vector to bytes, lifted by `lift`; tells what one unit is worth, and the length of what was lost.
+fn write_bytes(vector: &[f32], row: &mut [Line], lift: u8) -> (f32, f32) {
     let largest = vector.iter().fold(0.0_f32, |max, x| max.max(x.abs()));
     let per_unit = inverse(largest, BYTE_MAX);
     let (whole, rest) = vector.as_chunks::<LINE_BYTES>();
@@ -281,7 +360,17 @@ fn write_bytes(vector: &[f32], row: &mut [Line], lift: u8) -> f32 {
         line.0 = [lift; LINE_BYTES];
         line.0.iter_mut().zip(rest).for_each(|(byte, x)| *byte = code(*x));
     }
-    if per_unit > 0.0 { largest / BYTE_MAX } else { 0.0 }
+    let unit = if per_unit > 0.0 { largest / BYTE_MAX } else { 0.0 };
+    let kept = row.iter().flat_map(|line| line.0).map(|byte| byte.wrapping_sub(lift) as i8);
+    (unit, lost(vector, kept, unit))
+}
+
+/// The length of the difference between a vector and whole multiples of a unit; never less than it is.
+fn lost(vector: &[f32], kept: impl Iterator<Item = i8>, unit: f32) -> f32 {
+    let unit = f64::from(unit);
+    let parts = vector.iter().zip(kept).map(|(x, byte)| f64::from(*x) - unit * f64::from(byte));
+    let length = parts.map(|x| x * x).sum::<f64>().sqrt();
+    (length * (1.0 + f64::from(f32::EPSILON))) as f32 + f32::MIN_POSITIVE
 }
 
 /// The four bit planes of whole numbers from -8 to 7.
@@ -351,7 +440,7 @@ mod tests {
         };
         assert_eq!(
             (VERSION, sum(&bytes), sum(&bits), scale.scale),
-            (1, 0x1333_DDA0_5754_EFB9, 0x58D8_3381_B34D_F78B, 1.0 / 127.0)
+            (2, 0x1333_DDA0_5754_EFB9, 0x58D8_3381_B34D_F78B, 1.0 / 127.0)
         );
     }
 }

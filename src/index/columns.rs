@@ -84,11 +84,11 @@ impl Codes {
         let (bytes, bits) = (codec.byte_lines(), codec.bit_lines());
         let draft =
             Draft { bytes: vec![Line::default(); bytes], bits: vec![Line::default(); bits], ..Draft::default() };
-        Self { codec, bytes: Rows::new(bytes), scales: Rows::new(3), bits: Rows::new(bits), draft }
+        Self { codec, bytes: Rows::new(bytes), scales: Rows::new(Scale::FLOATS), bits: Rows::new(bits), draft }
     }
 
     pub(super) fn scale(&self, slot: u32) -> Scale {
-        self.scales.row(slot).map_or(Scale::GONE, Scale::of)
+        self.scales.row(slot).and_then(<[f32]>::as_array).map_or(Scale::GONE, |floats| Scale::of(*floats))
     }
 
     /// Codes a vector, or the want of one, into the draft.
@@ -128,7 +128,17 @@ impl Columns {
         if let Some(codes) = &mut self.codes {
             codes.draft.bytes.fill(Line([0xFF; 64]));
             codes.draft.bits.fill(Line([0x7F; 64]));
-            codes.put(slot, Scale { scale: poison, bias: poison, length: poison });
+            codes.put(slot, Scale { scale: poison, bias: poison, length: poison, lost: poison });
         }
+    }
+}
+
+#[cfg(test)]
+impl Codes {
+    /// Nothing of a vector is left where rows are drafted.
+    pub(super) fn draft_is_blank(&self) -> bool {
+        let Draft { bytes, bits, workspace } = &self.draft;
+        let blank = |lines: &[Line]| lines.iter().flat_map(|line| line.0).rev().skip(2).all(|byte| byte == 0);
+        blank(bytes) && blank(bits) && workspace.is_blank()
     }
 }

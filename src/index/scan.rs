@@ -17,12 +17,14 @@ use super::{
     planner::{Effort, Pass},
     rows::Rows,
     share,
-    top::{Top, nearest_first},
+    top::{Top, nearest_first, reaching},
 };
 use crate::model::Slot;
 
 /// Rows that are handed to a kernel at a time.
 const BLOCK: usize = 64;
+/// Finalists that are scored before the bar is looked at again.
+const AT_A_TIME: usize = 8;
 /// Hits that a thread keeps memory for between searches.
 const KEPT_HITS: usize = 1 << 16;
 
@@ -57,6 +59,7 @@ struct Scratch {
     candidates: Vec<Hit>,
     near: Vec<Hit>,
     slots: Vec<u32>,
+    hits: Vec<Hit>,
 }
 
 thread_local! {
@@ -69,15 +72,26 @@ impl<'a> Scan<'a> {
         let mut work = Work::default();
         let mut scratch = SCRATCH.take();
         let top = match (effort.pass(permitted.len(), self.k), &self.columns.codes) {
-            (Pass::Exact, _) | (_, None) => self.exact(permitted.iter(), Top::new(self.k, self.tie), &mut work),
+            (Pass::Exact, _) | (_, None) => {
+                let top = self.gather(&mut scratch.hits);
+                self.exact(permitted.iter(), top, &mut work)
+            }
             (Pass::Bytes, Some(codes)) => self.bytes(codes, permitted, effort, &mut scratch, &mut work),
             (Pass::Bits, Some(codes)) => self.bits(codes, permitted, effort, &mut scratch, &mut work),
         };
+        let (hits, memory) = top.into_answer();
+        scratch.hits = memory;
+        scratch.hits.shrink_to(KEPT_HITS);
         scratch.candidates.shrink_to(KEPT_HITS);
         scratch.near.shrink_to(KEPT_HITS);
         scratch.slots.shrink_to(KEPT_HITS);
         SCRATCH.set(scratch);
-        (top.into_hits(), work)
+        (hits, work)
+    }
+
+    /// An answer that is yet to be found, in memory that is kept.
+    fn gather(&self, memory: &mut Vec<Hit>) -> Top<'a> {
+        Top::above(f32::NEG_INFINITY, self.k, self.tie, std::mem::take(memory))
     }
 
     /// Scores the vectors of live slots into `top`.
@@ -104,13 +118,14 @@ impl<'a> Scan<'a> {
         scratch: &mut Scratch,
         work: &mut Work,
     ) -> Top<'a> {
-        let Scratch { bytes: asked, near, .. } = scratch;
+        let Scratch { bytes: asked, near, hits, .. } = scratch;
         codes.codec.ask_bytes(self.query, asked);
         near.clear();
         let mut slots = permitted.iter();
         self.upper_by_bytes(codes, asked, |block| slots.next_many(block).len(), near);
         work.bytes += near.len() as u64;
-        self.refine(near, effort, work)
+        let top = self.gather(hits);
+        self.refine(near, top, effort, work)
     }
 
     /// All by their bits, then the best by their bytes, then the best of those by their vectors.
@@ -122,7 +137,7 @@ impl<'a> Scan<'a> {
         scratch: &mut Scratch,
         work: &mut Work,
     ) -> Top<'a> {
-        codes.codec.ask_bits(self.query, &mut scratch.bits, &mut scratch.workspace);
+        let doubt = codes.codec.ask_bits(self.query, &mut scratch.bits, &mut scratch.workspace);
         codes.codec.ask_bytes(self.query, &mut scratch.bytes);
         let above = |bar, k, memory| Top::above(bar, k, self.tie, memory);
 
@@ -133,13 +148,14 @@ impl<'a> Scan<'a> {
         scratch.candidates = wide.into_unordered();
         let mut top = self.among_candidates(codes, effort, scratch, work);
 
-        // a row that is no more scores minus infinity: it is below the lowest bar
         let last = top.last().unwrap_or(f32::MIN);
-        if left_out.is_some_and(|left_out| left_out >= last) {
-            let all = above(last, usize::MAX, std::mem::take(&mut scratch.candidates));
+        if left_out.is_some_and(|left_out| doubt.may_reach(left_out, last)) {
+            let bar = doubt.sharpen(&mut scratch.bits, last);
+            let all = above(bar, usize::MAX, std::mem::take(&mut scratch.candidates));
             let (all, read) = self.sweep(codes, &scratch.bits, permitted, all);
             work.bits += read;
             scratch.candidates = all.into_unordered();
+            scratch.hits = top.into_unordered();
             top = self.among_candidates(codes, effort, scratch, work);
         }
         top
@@ -147,7 +163,7 @@ impl<'a> Scan<'a> {
 
     /// The best of the candidates in `scratch`, by their bytes, then by their vectors.
     fn among_candidates(&self, codes: &Codes, effort: Effort, scratch: &mut Scratch, work: &mut Work) -> Top<'a> {
-        let Scratch { bytes: asked, candidates, near, slots, .. } = scratch;
+        let Scratch { bytes: asked, candidates, near, slots, hits, .. } = scratch;
         slots.clear();
         slots.extend(candidates.iter().map(|hit| hit.slot.0));
         slots.sort_unstable();
@@ -161,17 +177,24 @@ impl<'a> Scan<'a> {
         };
         self.upper_by_bytes(codes, asked, next, near);
         work.bytes += near.len() as u64;
-        self.refine(near, effort, work)
+        let top = self.gather(hits);
+        self.refine(near, top, effort, work)
     }
 
-    /// Scores the vectors of the best of `near`, then of all others that may well be as near as the last of the answer.
-    fn refine(&self, near: &mut [Hit], effort: Effort, work: &mut Work) -> Top<'a> {
-        let mut top = Top::new(self.k, self.tie);
+    /// Scores the vectors of the best of `near`, then of others from the best on, until none may be as near as the last of
+    /// the answer.
+    fn refine(&self, near: &mut [Hit], mut top: Top<'a>, effort: Effort, work: &mut Work) -> Top<'a> {
         let first = nearest_first(near, effort.finalists(self.k), self.tie).len();
         let (first, rest) = near.split_at_mut(first);
         first.iter().for_each(|hit| self.score(hit.slot, &mut top, work));
-        let last = top.last().unwrap_or(f32::NEG_INFINITY);
-        rest.iter().filter(|hit| hit.score >= last).for_each(|hit| self.score(hit.slot, &mut top, work));
+        let mut last = top.last().unwrap_or(f32::NEG_INFINITY);
+        for part in reaching(rest, last, self.tie).chunks(AT_A_TIME) {
+            if part.first().is_some_and(|best| best.score < last) {
+                break;
+            }
+            part.iter().for_each(|hit| self.score(hit.slot, &mut top, work));
+            last = top.last().unwrap_or(f32::NEG_INFINITY);
+        }
         top
     }
 
@@ -267,4 +290,16 @@ fn each_stretch(rows: &Rows<Line>, mut slots: &[u32], mut each: impl FnMut(Stret
         each(Stretch { first: range.start, stride: rows.width(), lines }, here);
         slots = beyond;
     }
+}
+
+/// Where this thread's memory for searches is, and how much of it: for a test that it is used again.
+#[cfg(test)]
+pub(super) fn kept() -> [(usize, usize); 5] {
+    let scratch = SCRATCH.take();
+    let of = |hits: &Vec<Hit>| (hits.as_ptr() as usize, hits.capacity());
+    let lines = (scratch.bytes.lines.as_ptr() as usize, scratch.bytes.lines.capacity());
+    let planes = (scratch.bits.planes.as_ptr() as usize, scratch.bits.planes.capacity());
+    let kept = [of(&scratch.candidates), of(&scratch.near), of(&scratch.hits), lines, planes];
+    SCRATCH.set(scratch);
+    kept
 }

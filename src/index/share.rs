@@ -17,6 +17,13 @@ pub(super) const SHARE_ROWS_MIN: u64 = 200_000;
 
 /// Helpers at work, of all scans together.
 static HELPERS: AtomicUsize = AtomicUsize::new(0);
+/// Cores that scans may use: all that there are, unless somebody said less.
+static CORES_MAX: AtomicUsize = AtomicUsize::new(usize::MAX);
+
+/// Lets scans that begin from now on use no more cores than so many, all together.
+pub fn use_cores(most: NonZero<usize>) {
+    CORES_MAX.store(most.get(), Ordering::Relaxed);
+}
 
 /// What one that collects needs to be, so that it can be shared out.
 pub(super) trait Collect: Send + Sized {
@@ -97,7 +104,8 @@ impl Drop for Helpers {
 
 fn cores() -> usize {
     static CORES: OnceLock<usize> = OnceLock::new();
-    *CORES.get_or_init(|| thread::available_parallelism().map_or(1, NonZero::get))
+    let there = *CORES.get_or_init(|| thread::available_parallelism().map_or(1, NonZero::get));
+    there.min(CORES_MAX.load(Ordering::Relaxed))
 }
 
 /// Runs `search` as if no core were free.

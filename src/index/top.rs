@@ -82,6 +82,12 @@ impl<'a> Top<'a> {
         held
     }
 
+    /// The best `k`, nearest first, in memory of their own; and the memory that they were gathered in.
+    pub(super) fn into_answer(self) -> (Vec<Hit>, Vec<Hit>) {
+        let gathered = self.into_hits();
+        (gathered.clone(), gathered)
+    }
+
     /// The best `k` in no order.
     pub(super) fn into_unordered(mut self) -> Vec<Hit> {
         self.trim();
@@ -134,6 +140,14 @@ pub(super) fn nearest_first<'h>(hits: &'h mut [Hit], k: usize, tie: Tie<'_>) -> 
         SCORES.set(scores);
     }
     hits.get(..k).unwrap_or(hits)
+}
+
+/// Moves the hits that score `bar` or more to the front, nearest first, and returns them.
+pub(super) fn reaching<'h>(hits: &'h mut [Hit], bar: f32, tie: Tie<'_>) -> &'h [Hit] {
+    let kept = gather(hits, bar);
+    let (reaching, _) = hits.split_at_mut(kept);
+    reaching.sort_unstable_by(|a, b| nearer(a, b, tie));
+    reaching
 }
 
 /// Moves what scores `bar` or more to the front and tells how many that are.

@@ -34,6 +34,10 @@ pub const IDS_PER_REQUEST: usize = 10_000;
 pub const RESEALED_RECORDS: usize = 100_000;
 /// Rows that one step of a rotation seals anew: searches wait for their audit entries as long as that takes.
 pub const ROTATION_ROWS: usize = 64;
+/// Legal holds in a store.
+pub const HOLDS: usize = 10_000;
+/// Seconds between two looks for records that have outlived their time: each opens every record of the collections concerned.
+pub const EXPIRY_SECONDS: u64 = 3_600;
 /// Entities that an erasure names because they still speak of the patient; more are counted.
 pub const STILL_NAMED: usize = 1_000;
 /// Parents of one entity or record.

@@ -143,6 +143,22 @@ pub enum Change {
         /// Whether the ring key was renewed too.
         ring: RingKey,
     },
+    /// A legal hold was put on a patient.
+    PutHold {
+        /// When.
+        at: Instant,
+        /// Data keys that may be new.
+        keys: Vec<(KeyTag, Vec<u8>)>,
+        /// Its row.
+        row: Row,
+    },
+    /// A legal hold was lifted.
+    RemoveHold {
+        /// When.
+        at: Instant,
+        /// Its row's name.
+        row: RowKey,
+    },
     /// Rows of any kind came back from a backup.
     Restore {
         /// When.
@@ -201,6 +217,8 @@ impl Change {
             | Self::Reseal { at, .. }
             | Self::Rotate { at, .. }
             | Self::RenewWraps { at, .. }
+            | Self::PutHold { at, .. }
+            | Self::RemoveHold { at, .. }
             | Self::Restore { at, .. } => *at,
         }
     }
@@ -226,6 +244,8 @@ impl Change {
             | Self::PutBundle { .. }
             | Self::PutApiKey { .. }
             | Self::RemoveApiKey { .. }
+            | Self::PutHold { .. }
+            | Self::RemoveHold { .. }
             | Self::Restore { .. }
             | Self::Reseal { wraps: Wraps::Now, .. } => Demand::WhereLost,
             Self::Reseal { wraps: Wraps::Later, .. } => Demand::Nothing,
@@ -238,14 +258,15 @@ impl Change {
         match self {
             Self::PutCollection { at: _, keys, row }
             | Self::PutBundle { at: _, keys, row }
-            | Self::PutApiKey { at: _, keys, row } => put(draft, keys, std::slice::from_ref(row))?,
+            | Self::PutApiKey { at: _, keys, row }
+            | Self::PutHold { at: _, keys, row } => put(draft, keys, std::slice::from_ref(row))?,
             Self::PutRecords { at: _, keys, rows }
             | Self::PutEntities { at: _, keys, rows }
             | Self::Restore { at: _, keys, rows } => put(draft, keys, rows)?,
             Self::EraseRecords { at: _, rows } | Self::RemoveEntities { at: _, rows } => {
                 rows.iter().try_for_each(|key| draft.remove(key))?;
             }
-            Self::RemoveApiKey { at: _, row } => draft.remove(row)?,
+            Self::RemoveApiKey { at: _, row } | Self::RemoveHold { at: _, row } => draft.remove(row)?,
             Self::Rotate { at: _ } | Self::RenewWraps { at: _, .. } => {}
             Self::Reseal { at: _, wraps: _, keys, rows } => {
                 keys.iter().try_for_each(|(id, wrapped)| draft.put_key(*id, wrapped))?;

@@ -106,7 +106,7 @@ impl<'a> Draft<'a> {
         let old = std::mem::replace(&mut row.after, value);
         let sealed_by_us = match Kind::of(key) {
             Some(Kind::DataKey | Kind::KeyBucket | Kind::Outbox) | None => false,
-            Some(Kind::Collection | Kind::Record | Kind::Entity | Kind::Bundle | Kind::ApiKey) => true,
+            Some(Kind::Collection | Kind::Record | Kind::Entity | Kind::Bundle | Kind::ApiKey | Kind::Hold) => true,
         };
         if let (true, Some(under)) = (sealed_by_us, old.as_deref().and_then(crypto::key_of)) {
             self.count(under, -1);

@@ -69,7 +69,7 @@ struct FirstWritten {
 
 impl Account {
     pub(super) fn tally(&mut self, kind: Kind) -> &mut Tally {
-        let [keys, collections, records, entities, bundles, api_keys, outbox, key_buckets] = &mut self.tallies;
+        let [keys, collections, records, entities, bundles, api_keys, outbox, key_buckets, holds] = &mut self.tallies;
         match kind {
             Kind::DataKey => keys,
             Kind::Collection => collections,
@@ -79,6 +79,7 @@ impl Account {
             Kind::ApiKey => api_keys,
             Kind::Outbox => outbox,
             Kind::KeyBucket => key_buckets,
+            Kind::Hold => holds,
         }
     }
 

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     crypto::{self, KeyRing},
-    model::{ApiKey, Collection, CollectionName, Entity, RecordId},
+    model::{ApiKey, Collection, CollectionName, Entity, Hold, RecordId},
 };
 
 impl Store {
@@ -27,6 +27,11 @@ impl Store {
     /// All API keys.
     pub fn api_keys(&self) -> Result<Vec<ApiKey>, StoreError> {
         self.all(Kind::ApiKey)
+    }
+
+    /// All legal holds.
+    pub fn holds(&self) -> Result<Vec<Hold>, StoreError> {
+        self.all(Kind::Hold)
     }
 
     /// The active bundle: the one of the highest version.

@@ -24,6 +24,8 @@ pub enum Kind {
     Outbox,
     /// The wrapped key of a bucket, which wraps data keys.
     KeyBucket,
+    /// A legal hold on a patient.
+    Hold,
 }
 
 /// The engine's account of itself; the one row that no kind counts.
@@ -31,7 +33,7 @@ pub(super) const META: &[u8] = b"M";
 
 impl Kind {
     /// All of them, in the order of the account: a new one goes to the end.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::DataKey,
         Self::Collection,
         Self::Record,
@@ -40,6 +42,7 @@ impl Kind {
         Self::ApiKey,
         Self::Outbox,
         Self::KeyBucket,
+        Self::Hold,
     ];
 
     /// What a person calls it.
@@ -53,6 +56,7 @@ impl Kind {
             Self::ApiKey => "API key",
             Self::Outbox => "audit frame",
             Self::KeyBucket => "bucket key",
+            Self::Hold => "legal hold",
         }
     }
 
@@ -66,6 +70,7 @@ impl Kind {
             Self::ApiKey => b'P',
             Self::Outbox => b'O',
             Self::KeyBucket => b'W',
+            Self::Hold => b'H',
         }
     }
 
@@ -129,6 +134,10 @@ impl Names {
 
     pub(super) fn entity(&self, uid: &EntityUid) -> Vec<u8> {
         Kind::Entity.key(&[&self.0.name("entity", &[uid.ty.as_bytes(), uid.id.as_bytes()])])
+    }
+
+    pub(super) fn hold(&self, patient: &EntityUid) -> Vec<u8> {
+        Kind::Hold.key(&[&self.0.name("hold", &[patient.ty.as_bytes(), patient.id.as_bytes()])])
     }
 
     pub(super) fn api_key(&self, id: &KeyId) -> Vec<u8> {

@@ -47,7 +47,7 @@ impl Store {
     /// Small parts that hold all sealed rows together, each by what its rows' names begin with.
     pub fn parts(&self) -> Result<Vec<RowKey>, StoreError> {
         let mut parts: Vec<RowKey> =
-            [Kind::Collection, Kind::Bundle, Kind::ApiKey].map(|kind| kind.prefix().into()).into();
+            [Kind::Collection, Kind::Bundle, Kind::ApiKey, Kind::Hold].map(|kind| kind.prefix().into()).into();
         let mut stems = vec![Kind::Entity.prefix().to_vec()];
         self.engine.scan(&Kind::Collection.prefix(), &mut |key, _| {
             let of_collection = key.get(1..).unwrap_or_default();

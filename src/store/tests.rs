@@ -115,9 +115,11 @@ fn kind(change: &Change) -> usize {
         Change::Rotate { .. } => 10,
         Change::RenewWraps { .. } => 11,
         Change::Restore { .. } => 12,
+        Change::PutHold { .. } => 13,
+        Change::RemoveHold { .. } => 14,
     }
 }
-const KINDS: usize = 13;
+const KINDS: usize = 15;
 
 #[test]
 fn replaying_all_changes_of_every_kind_into_an_empty_store_gives_the_same_state() {
@@ -147,6 +149,10 @@ fn replaying_all_changes_of_every_kind_into_an_empty_store_gives_the_same_state(
     store.roll_keys(&c.name, &others).unwrap();
     act(store.reseal_records(&c.name, &others, at()).unwrap().change.unwrap());
     act(store.erase_records(&c.name, &[record(11, 1).record.id], at()));
+    let hold = |n| crate::model::Hold { patient: patient(n), by: patient(9), since: at(), reason: None };
+    act(store.put_hold(&hold(1), at()).unwrap());
+    act(store.put_hold(&hold(2), at()).unwrap());
+    act(store.remove_hold(&patient(1), at()));
     act(store.rotate(at()));
     act(store.renew_ring_key(at()));
     act(store.remove_entities(&[patient(1)], at()));

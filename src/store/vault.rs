@@ -258,7 +258,9 @@ impl Store {
             let value = match Kind::of(key) {
                 None | Some(Kind::Outbox | Kind::KeyBucket) => return Ok(()),
                 Some(Kind::DataKey) => &[],
-                Some(Kind::Collection | Kind::Record | Kind::Entity | Kind::Bundle | Kind::ApiKey) => value,
+                Some(Kind::Collection | Kind::Record | Kind::Entity | Kind::Bundle | Kind::ApiKey | Kind::Hold) => {
+                    value
+                }
             };
             for part in [key, value] {
                 hash.update((part.len() as u64).to_be_bytes());

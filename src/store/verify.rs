@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     crypto::{self, Entropy, KeyRing, KeyTag},
-    model::{ApiKey, Collection, Entity},
+    model::{ApiKey, Collection, Entity, Hold},
 };
 
 /// One object that is not as it was stored.
@@ -184,7 +184,7 @@ impl Survey {
                 Some(n) => self.outbox.insert(u64::from_be_bytes(n)),
                 None => false,
             },
-            Kind::Collection | Kind::Record | Kind::Entity | Kind::Bundle | Kind::ApiKey => {
+            Kind::Collection | Kind::Record | Kind::Entity | Kind::Bundle | Kind::ApiKey | Kind::Hold => {
                 let under = crypto::key_of(value);
                 under.iter().for_each(|id| *self.live.entry(*id).or_insert(0) += 1);
                 under.is_some() && (depth == Depth::Sums || self.opens(ring, kind, key, value))
@@ -203,6 +203,7 @@ impl Survey {
             Kind::Entity => codec::decode::<Entity>(&plain).is_some(),
             Kind::Bundle => codec::decode_bundle(&plain).is_some(),
             Kind::ApiKey => codec::decode::<ApiKey>(&plain).is_some(),
+            Kind::Hold => codec::decode::<Hold>(&plain).is_some(),
             Kind::DataKey | Kind::KeyBucket | Kind::Outbox => true,
         }
     }

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     clock::Instant,
     crypto::{self, KeyTag},
-    model::{ApiKey, Collection, CollectionName, Entity, EntityUid, KeyId, RecordId, limits},
+    model::{ApiKey, Collection, CollectionName, Entity, EntityUid, Hold, KeyId, RecordId, limits},
 };
 
 /// A value to be sealed: to whom its key belongs, its row's name, its bytes.
@@ -157,6 +157,17 @@ impl Store {
         let name = self.names.api_key(&api_key.key_id);
         let (keys, row) = self.seal_one(Kind::ApiKey, name, codec::encode(api_key, 256)?)?;
         Ok(Change::PutApiKey { at, keys, row })
+    }
+
+    /// Keeps a legal hold.
+    pub fn put_hold(&self, hold: &Hold, at: Instant) -> Result<Change, StoreError> {
+        let (keys, row) = self.seal_one(Kind::Hold, self.names.hold(&hold.patient), codec::encode(hold, 256)?)?;
+        Ok(Change::PutHold { at, keys, row })
+    }
+
+    /// Lifts a legal hold.
+    pub fn remove_hold(&self, patient: &EntityUid, at: Instant) -> Change {
+        Change::RemoveHold { at, row: self.names.hold(patient) }
     }
 
     /// Forgets an API key.

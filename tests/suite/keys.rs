@@ -46,7 +46,7 @@ fn status(root: &Client) -> Json {
 /// Small in the usual run; a hundred thousand records and ten kills with `WARDKEEP_TESTS=full`.
 #[test]
 fn a_rotation_under_load_goes_on_through_kill_9_fails_no_request_and_changes_no_record() {
-    let (count, kills) = if plain::full() { (100_000, 10) } else { (800, 2) };
+    let (count, kills) = if plain::full() { (100_000, 10) } else { (1_000, 2) };
     let (_home, dir, key) = filled(count);
     let mut dice = Dice::new("rotation");
     let mut process = Process::serve(&dir);
@@ -77,7 +77,7 @@ fn a_rotation_under_load_goes_on_through_kill_9_fails_no_request_and_changes_no_
     let done = status(&root);
     assert_eq!(done["renewed"], done["data_keys"]);
     assert_eq!(done["rotation"], 2);
-    assert_eq!(all_records(&root), before);
+    assert!(all_records(&root) == before, "no record is another");
     let worst = loads.iter().map(|l| l.p99).max().unwrap();
     println!("searches p99: {:?} before, {worst:?} while keys are renewed; {:?}", calm.p99, loads);
     process.kill();

@@ -5,6 +5,7 @@
 mod absence;
 mod backup;
 mod bad_input;
+mod canaries;
 mod caps;
 mod cases;
 mod crash;
@@ -16,6 +17,7 @@ mod fast;
 mod filter;
 mod harness;
 mod hidden;
+mod holds;
 mod immediacy;
 mod keys;
 mod law_firm;

@@ -148,18 +148,18 @@ impl Process {
 
     /// The same with other variables than the passphrase.
     pub fn serve_with(dir: &Path, variables: &BTreeMap<&'static str, String>) -> Self {
-        let mut child = bare_command(&["serve", "--listen", "127.0.0.1:0", "--data"])
-            .arg(dir)
-            .envs(variables)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut command = bare_command(&["serve", "--listen", "127.0.0.1:0", "--data"]);
+        Self::of(command.arg(dir).envs(variables).stdout(Stdio::piped()).stderr(Stdio::piped()))
+    }
+
+    /// Any way to start a server whose output can be read.
+    pub fn of(command: &mut Command) -> Self {
+        let mut child = command.spawn().unwrap();
         let mut said = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut said).unwrap();
         let Some(url) = said.trim().strip_prefix("wardkeep listening on ") else {
             let mut why = String::new();
-            child.stderr.take().unwrap().read_to_string(&mut why).unwrap();
+            drop(child.stderr.take().map(|mut err| err.read_to_string(&mut why)));
             panic!("the server did not start: {said}{why}");
         };
         Self { url: url.to_owned(), child }

@@ -20,12 +20,12 @@ use super::{
 };
 
 const PIN: &str = "491827-user-pin";
-const TOKEN: &str = "hvs.secret-token-of-the-vault";
+pub const TOKEN: &str = "hvs.secret-token-of-the-vault";
 /// Whatever goes wrong, these are never shown.
 const SECRETS: [&str; 3] = [PIN, TOKEN, plain::PHRASE];
 
 /// How a store's provider is reached: variables of the environment.
-type Reach = BTreeMap<&'static str, String>;
+pub type Reach = BTreeMap<&'static str, String>;
 
 fn run(reach: &Reach, arguments: &[&str], dir: &Path) -> (i32, String, String) {
     let told = said(bare_command(arguments).envs(reach).arg("--data").arg(dir).output().unwrap());
@@ -35,7 +35,7 @@ fn run(reach: &Reach, arguments: &[&str], dir: &Path) -> (i32, String, String) {
     told
 }
 
-fn init(reach: &Reach, provider: &str, dir: &Path) -> String {
+pub fn init(reach: &Reach, provider: &str, dir: &Path) -> String {
     let (code, out, err) = run(reach, &["init", "--json", "--key-provider", provider], dir);
     assert_eq!(code, 0, "{out}{err}");
     serde_json::from_str::<Json>(&out).unwrap()["api_key"].as_str().unwrap().to_owned()
@@ -53,7 +53,25 @@ fn lives(reach: &Reach, dir: &Path, key: &str, provider: &str) {
     let records = all_records(&root);
     assert_eq!(records.len(), 2);
     process.kill();
-    let process = Process::serve_with(dir, reach);
+    let mut process = Process::serve_with(dir, reach);
+    assert_eq!(all_records(&Client::new(&process.url, key)), records);
+    process.kill();
+    comes_back(reach, dir, key, &records);
+}
+
+/// A backup and an escrow that only the provider opens become a store that it keeps as well.
+fn comes_back(reach: &Reach, dir: &Path, key: &str, records: &[Json]) {
+    let beside = |name: &str| dir.with_file_name(name).to_str().unwrap().to_owned();
+    let (backup, escrow, again) = (beside("backup"), beside("escrow"), beside("again"));
+    let (code, out, err) = run(reach, &["backup", "--to", &backup, "--escrow", &escrow], dir);
+    assert_eq!(code, 0, "{out}{err}");
+    let restore = ["restore", "--verify", "--from", &backup, "--escrow", &escrow];
+    let stranger = Reach::from([("WARDKEEP_PASSPHRASE", plain::PHRASE.to_owned())]);
+    let (code, out, err) = run(&stranger, &restore, Path::new(&again));
+    assert_eq!(code, 1, "without its provider the escrow does not open: {out}{err}");
+    let (code, out, err) = run(reach, &restore, Path::new(&again));
+    assert_eq!(code, 0, "{out}{err}");
+    let process = Process::serve_with(Path::new(&again), reach);
     assert_eq!(all_records(&Client::new(&process.url, key)), records);
 }
 
@@ -176,7 +194,7 @@ mod pkcs11 {
     }
 }
 
-mod vault {
+pub mod vault {
     use super::*;
 
     /// What the stand-in is made to do.
@@ -190,13 +208,13 @@ mod vault {
 
     /// As much of Vault's transit engine as is used: it knows what it sealed by number, and gives it to whoever has the token and names the
     /// same associated data.
-    struct StandIn {
+    pub struct StandIn {
         address: String,
         kept: Arc<Mutex<Kept>>,
     }
 
     impl StandIn {
-        fn new() -> Self {
+        pub fn new() -> Self {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             let address = format!("http://{}", listener.local_addr().unwrap());
             let kept = Arc::new(Mutex::new(Kept::default()));
@@ -210,7 +228,12 @@ mod vault {
             Self { address, kept }
         }
 
-        fn reach(&self) -> Reach {
+        /// From here on it does not answer, or does again.
+        pub fn set_down(&self, down: bool) {
+            self.kept.lock().unwrap().down = down;
+        }
+
+        pub fn reach(&self) -> Reach {
             BTreeMap::from([
                 ("WARDKEEP_VAULT_ADDRESS", self.address.clone()),
                 ("WARDKEEP_VAULT_KEY", "store-key".into()),
@@ -310,11 +333,11 @@ mod vault {
         furnish(&root);
         put_records(&root, &[plain::record("a", "d", 1)]).ok();
         let erase = || root.post("/v1/collections/notes/erase", &json!({"ids": ["a"]}));
-        vault.kept.lock().unwrap().down = true;
+        vault.set_down(true);
         erase().expect(503);
         assert_eq!(all_records(&root).len(), 1);
         put_records(&root, &[plain::record("b", "e", 1)]).ok();
-        vault.kept.lock().unwrap().down = false;
+        vault.set_down(false);
         erase().ok();
         assert_eq!(all_records(&root).len(), 1);
     }

@@ -163,6 +163,9 @@ impl Ward {
             with(admin("PUT", "/v1/entities"), &team),
             at(admin("GET", "/v1/entities/{type}"), "/v1/entities/Patient"),
             at(admin("GET", "/v1/entities/{type}/{id}"), "/v1/entities/Patient/m-P000043"),
+            admin("GET", "/v1/holds"),
+            with(at(admin("PUT", "/v1/holds/{type}/{id}"), "/v1/holds/Patient/m-P000043"), &json!({})),
+            at(admin("DELETE", "/v1/holds/{type}/{id}"), "/v1/holds/Patient/m-P000043"),
             admin("GET", "/v1/policies"),
             with(admin("POST", "/v1/policies/validate"), &policies),
             with(admin("PUT", "/v1/policies"), &policies),
@@ -229,6 +232,7 @@ impl Ward {
             "entities": entities,
             "policies": root.get("/v1/policies").ok(),
             "callers": root.get("/v1/callers").ok(),
+            "holds": root.get("/v1/holds").ok(),
             "rotation": root.get("/v1/keys").ok()["rotation"],
             "records": records,
         })

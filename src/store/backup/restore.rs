@@ -301,7 +301,13 @@ impl<'a> Filling<'a> {
     fn end(&mut self, account: &Account) -> Result<(), BackupError> {
         let differs = |kind: Kind| match kind {
             Kind::DataKey | Kind::KeyBucket => false,
-            Kind::Collection | Kind::Record | Kind::Entity | Kind::Bundle | Kind::ApiKey | Kind::Outbox => true,
+            Kind::Collection
+            | Kind::Record
+            | Kind::Entity
+            | Kind::Bundle
+            | Kind::ApiKey
+            | Kind::Hold
+            | Kind::Outbox => true,
         };
         if account.differences(&self.found).iter().any(|(kind, _, _)| differs(*kind)) {
             return Err(BackupError::DoesNotAddUp);
@@ -315,7 +321,7 @@ impl<'a> Filling<'a> {
 fn is_permission(kind: Kind) -> bool {
     match kind {
         Kind::Entity | Kind::Bundle | Kind::ApiKey => true,
-        Kind::Collection | Kind::Record | Kind::DataKey | Kind::KeyBucket | Kind::Outbox => false,
+        Kind::Collection | Kind::Record | Kind::DataKey | Kind::KeyBucket | Kind::Hold | Kind::Outbox => false,
     }
 }
 

@@ -167,7 +167,9 @@ pub(super) type EachRow<'a> = dyn FnMut(&[u8], Option<&[u8]>) -> Result<(), Back
 fn is_copied(key: &[u8]) -> bool {
     match Kind::of(key) {
         Some(Kind::DataKey | Kind::KeyBucket) | None => false,
-        Some(Kind::Collection | Kind::Record | Kind::Entity | Kind::Bundle | Kind::ApiKey | Kind::Outbox) => true,
+        Some(
+            Kind::Collection | Kind::Record | Kind::Entity | Kind::Bundle | Kind::ApiKey | Kind::Hold | Kind::Outbox,
+        ) => true,
     }
 }
 

@@ -1,0 +1,147 @@
+//! What memory holds: nothing of what was erased, nothing that two searches share, nothing new for a question like the last.
+
+use std::sync::Barrier;
+
+use super::*;
+
+/// Nothing of a row is left in any column.
+pub(super) fn assert_erased(index: &VectorIndex, slot: Slot) {
+    assert!(index.columns.exact.row(slot.0).unwrap().iter().all(|x| x.to_bits() == 0));
+    let codes = index.columns.codes.as_ref().unwrap();
+    assert!(codes.bytes.row(slot.0).unwrap().iter().all(|line| line.0 == [0; 64]));
+    assert_eq!(codes.scale(slot.0), codec::Scale::GONE);
+    let bits = codes.bits.row(slot.0).unwrap().iter().flat_map(|line| line.0);
+    assert!(bits.rev().skip(2).all(|byte| byte == 0), "all but the bias");
+}
+
+/// All memory of all columns, as bytes: rows in use and others alike.
+fn memory(index: &VectorIndex) -> Vec<Vec<u8>> {
+    let floats = |rows: &rows::Rows| {
+        let all = (0..rows.len()).filter_map(|slot| rows.chunk(slot)).map(|(_, cells)| cells);
+        let mut bytes = Vec::new();
+        let mut last = std::ptr::null();
+        for cells in all.filter(|cells| std::mem::replace(&mut last, cells.as_ptr()) != cells.as_ptr()) {
+            cells.iter().for_each(|x| bytes.extend_from_slice(&x.to_le_bytes()));
+        }
+        bytes
+    };
+    let lines = |rows: &rows::Rows<kernel::Line>| {
+        let rows = (0..rows.len()).filter_map(|slot| rows.row(slot));
+        rows.flatten().flat_map(|line| line.0).collect::<Vec<u8>>()
+    };
+    let codes = index.columns.codes.as_ref().unwrap();
+    vec![floats(&index.columns.exact), floats(&codes.scales), lines(&codes.bytes), lines(&codes.bits)]
+}
+
+fn contains(memory: &[u8], part: &[u8]) -> bool {
+    memory.windows(part.len()).step_by(4).any(|window| window == part)
+}
+
+#[test]
+fn an_erased_row_leaves_no_byte_in_any_column() {
+    let seed = 0xE4A5;
+    let mut dice = Dice(seed);
+    for metric in [Metric::Cosine, Metric::Dot, Metric::Euclidean] {
+        let dimension = 100;
+        let mut index = VectorIndex::new(dimension, metric, Isolation::Strict);
+        let rows: Vec<Embedding> = (0..50).map(|_| embed(dice.vector(dimension), metric)).collect();
+        let slots: Vec<Slot> = rows.iter().map(|row| index.push(row)).collect();
+        // the last one written too: it may lie in what rows are drafted in
+        for erased in [7, 49] {
+            let slot = slots[erased];
+            let codes = index.columns.codes.as_ref().unwrap();
+            let scale = codes.scale(slot.0).floats();
+            let of = |lines: &[kernel::Line], count: usize| lines[0].0[..count].to_vec();
+            let traces = [
+                rows[erased].components()[..2].iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>(),
+                scale[..1].iter().chain(&scale[2..3]).flat_map(|x| x.to_le_bytes()).collect(),
+                of(codes.bytes.row(slot.0).unwrap(), 12),
+                of(codes.bits.row(slot.0).unwrap(), 12),
+            ];
+            let traces: Vec<Vec<u8>> = traces.into_iter().map(|t| t[..t.len().min(12)].to_vec()).collect();
+            let before = memory(&index);
+            for (column, trace) in [0, 2, 3].into_iter().map(|column| (column, &traces[column])) {
+                assert!(contains(&before[column], trace), "column {column} is looked at, seed {seed}");
+            }
+            index.remove(slot);
+            assert_erased(&index, slot);
+            let after = memory(&index);
+            for (column, trace) in traces.iter().enumerate() {
+                assert!(!contains(&after[column], trace), "column {column}, {metric:?}, seed {seed}");
+            }
+            let codes = index.columns.codes.as_ref().unwrap();
+            assert!(codes.draft_is_blank());
+            // everyone else is as before
+            let others: RoaringBitmap = index.live().clone();
+            assert_eq!(others.len(), if erased == 7 { 49 } else { 48 });
+            for slot in &others {
+                assert_eq!(index.vector(Slot(slot)), Some(rows[slot as usize].components()));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_question_like_the_last_needs_no_new_memory() {
+    let seed = 0xA110C;
+    let mut dice = Dice(seed);
+    let rows = chart(&mut dice, 4_000, 384, Metric::Cosine);
+    let mut index = VectorIndex::new(384, Metric::Cosine, Isolation::Strict);
+    rows.iter().for_each(|row| _ = index.push(row));
+    for count in [20, 1_000, 4_000] {
+        let permitted: RoaringBitmap = (0..count).collect();
+        let questions: Vec<_> = (0..50).map(|_| embed(dice.near_one_of(&rows, 0.3), Metric::Cosine)).collect();
+        let ask = || questions.iter().for_each(|query| _ = index.search(query, &permitted, 10, &by_slot));
+        ask();
+        let before = scan::kept();
+        ask();
+        assert_eq!(scan::kept(), before, "{count} rows, seed {seed}");
+    }
+}
+
+/// Rows that tie, so that a search asks the caller for their order in its midst.
+fn ties(rows: u32) -> (VectorIndex, Embedding, RoaringBitmap) {
+    let mut dice = Dice(0x71E);
+    let row = embed(dice.vector(96), Metric::Cosine);
+    let mut index = VectorIndex::new(96, Metric::Cosine, Isolation::Strict);
+    (0..rows).for_each(|_| _ = index.push(&row));
+    (index, row, (0..rows).collect())
+}
+
+#[test]
+fn searches_at_the_same_moment_share_nothing() {
+    for rows in [20, 900, 4_000] {
+        let (index, query, all) = ties(rows);
+        let truth = index.scan(&query, &all, 10, &by_slot).hits;
+        let threads = 4;
+        let midst = Barrier::new(threads);
+        std::thread::scope(|scope| {
+            for _ in 0..threads {
+                scope.spawn(|| {
+                    // each waits in its midst until all are in theirs
+                    let met = std::sync::Once::new();
+                    let tie = |a: Slot, b: Slot| {
+                        met.call_once(|| _ = midst.wait());
+                        a.cmp(&b)
+                    };
+                    assert_eq!(index.search(&query, &all, 10, &tie).hits, truth);
+                });
+            }
+        });
+    }
+}
+
+#[test]
+fn a_search_within_a_search_changes_neither() {
+    for rows in [20, 900, 4_000] {
+        let (index, query, all) = ties(rows);
+        let truth = index.scan(&query, &all, 10, &by_slot).hits;
+        let within = std::sync::Once::new();
+        let tie = |a: Slot, b: Slot| {
+            within.call_once(|| assert_eq!(index.search(&query, &all, 10, &by_slot).hits, truth));
+            a.cmp(&b)
+        };
+        assert_eq!(index.search(&query, &all, 10, &tie).hits, truth);
+        assert!(within.is_completed());
+    }
+}
