@@ -36,7 +36,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("bincode", &["store"]),
     ("axum", &["http"]),
     ("clap", &["cli"]),
-    ("ureq", &["cli", "leaktest"]),
+    ("ureq", &["cli", "crypto", "leaktest"]),
     ("getrandom", &["crypto"]),
     ("SystemTime", &["clock"]),
     ("Timestamp::now", &["clock"]),

@@ -191,6 +191,11 @@ impl<'a> Bench<'a> {
             }
         }
         (self.tell)(probe.name, self.outcome.asked);
+        let statuses: Vec<String> =
+            std::mem::take(&mut self.statuses).iter().map(|(status, n)| format!("{status}: {n}")).collect();
+        if !statuses.is_empty() {
+            self.figure("answers by status", statuses.join(", "));
+        }
         self.outcome.took_s = began.elapsed().as_secs_f64();
         std::mem::take(&mut self.outcome)
     }

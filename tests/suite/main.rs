@@ -25,6 +25,7 @@ mod holds;
 mod immediacy;
 mod keys;
 mod law_firm;
+mod leaktest;
 mod lifecycle;
 mod outage;
 mod plain;

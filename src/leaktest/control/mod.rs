@@ -101,3 +101,70 @@ fn each_probe_has_a_name_of_its_own_and_words_for_people() {
     let with_flaw: BTreeSet<_> = FLAWS.iter().map(|(_, probe)| *probe).collect();
     assert_eq!(names, with_flaw);
 }
+
+/// Every part of a page that a browser would have to fetch, or that would run.
+const FOREIGN: [&str; 6] = ["<script", "http://", "https://", "src=", "@import", "url("];
+
+#[test]
+fn the_page_stands_alone_and_says_its_pictures_in_words() {
+    let run = attack(&hospital(RECORDS, 16, 2), 2, &["cross-patient", "starvation", "timing"], Some(Flaw::NoFilter));
+    let page = report::html(&run);
+    for foreign in FOREIGN {
+        assert!(!page.contains(foreign), "{foreign}");
+    }
+    let count = |what: &str| page.matches(what).count();
+    assert!(page.contains("<html lang=\"en\">") && count("<h1>") == 1 && count("<caption>") == count("<table>"));
+    assert_eq!(count("role=\"img\" aria-label="), count("<svg "));
+    for tag in ["section", "table", "figure", "svg", "div", "p", "tr", "td", "th", "ul", "li", "main", "body", "html"] {
+        let opened = count(&format!("<{tag}>")) + count(&format!("<{tag} "));
+        assert_eq!(opened, count(&format!("</{tag}>")), "{tag}");
+    }
+}
+
+#[test]
+fn what_a_caller_or_target_is_called_cannot_break_a_report() {
+    let mut run = attack(&hospital(RECORDS, 16, 2), 2, &["cross-patient"], Some(Flaw::NoFilter));
+    let nasty = "<script>alert(1)</script>&\"'\u{0}]]>";
+    run.about.name = nasty.to_owned();
+    run.world = nasty.to_owned();
+    run.outcomes[0].findings[0].caller = nasty.to_owned();
+    run.outcomes[0].skipped.push(nasty.to_owned());
+    for text in [report::html(&run), report::junit(&run)] {
+        assert!(!text.contains("<script>") && !text.contains('\u{0}') && !text.contains("]]>"), "{text}");
+    }
+    assert_eq!(report::json(&run)["target"]["name"], nasty);
+}
+
+/// In a real browser, where `WARDKEEP_BROWSER` names one (`chromium`): the page renders on a screen and on paper.
+#[test]
+fn a_browser_shows_the_page_and_prints_it() {
+    let Ok(browser) = std::env::var("WARDKEEP_BROWSER") else { return };
+    let run = attack(&hospital(RECORDS, 16, 2), 2, &["cross-patient", "starvation", "timing"], Some(Flaw::NoFilter));
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    std::fs::write(path("report.html"), report::html(&run)).unwrap();
+    let (screen, paper) = (path("screen.png"), path("paper.pdf"));
+    let shot = [format!("--screenshot={}", screen.display()), "--window-size=1280,2000".to_owned()];
+    for arguments in [shot.to_vec(), vec![format!("--print-to-pdf={}", paper.display())]] {
+        let mut command = std::process::Command::new(&browser);
+        command.args(["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]).args(arguments);
+        let url = format!("file://{}", path("report.html").display());
+        let done = command.arg(format!("--user-data-dir={}", path("profile").display())).arg(url).output().unwrap();
+        assert!(done.status.success());
+        let said = String::from_utf8_lossy(&done.stderr).into_owned();
+        assert!(!said.contains("Content Security Policy"), "the style was refused: {said}");
+    }
+    let (screen, paper) = (std::fs::read(screen).unwrap(), std::fs::read(paper).unwrap());
+    let side = |at: usize| u32::from_be_bytes(screen[at..at + 4].try_into().unwrap());
+    assert_eq!((&screen[1..4], side(16), side(20)), (&b"PNG"[..], 1280, 2000));
+    // an empty page of this size packs into a tenth of that
+    assert!(
+        screen.len() > 60_000 && paper.starts_with(b"%PDF") && paper.len() > 20_000,
+        "{} {}",
+        screen.len(),
+        paper.len()
+    );
+    if let Ok(kept) = std::env::var("WARDKEEP_SCREENSHOT") {
+        std::fs::write(kept, screen).unwrap();
+    }
+}

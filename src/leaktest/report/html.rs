@@ -271,7 +271,8 @@ fn axis(page: &mut String, scale: &Scale, height: f64, unit: &str) {
             number(scale.most * part)
         );
     }
-    let _ = writeln!(page, "<text x=\"{:.0}\" y=\"{:.1}\">{}</text>", LEFT + WIDTH + 10.0, y + 15.0, escaped(unit));
+    let _ =
+        writeln!(page, "<text class=\"label\" x=\"{:.0}\" y=\"{:.1}\">{}</text>", LEFT - 8.0, y + 15.0, escaped(unit));
 }
 
 fn words(row: &Series) -> String {

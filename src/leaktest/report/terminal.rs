@@ -29,8 +29,8 @@ pub fn terminal(run: &Run) -> String {
         ]);
     }
     let mut told = format!(
-        "{} {}: {}, {} callers, seed {}\n{table}\n",
-        run.about.name, run.about.version, run.world, run.size.1, run.seed
+        "{} {}: {}, {} records, {} callers, seed {}\n{table}\n",
+        run.about.name, run.about.version, run.world, run.size.0, run.size.1, run.seed
     );
     for outcome in &run.outcomes {
         for finding in &outcome.findings {

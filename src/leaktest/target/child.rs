@@ -113,6 +113,9 @@ impl Target for Child {
         if let Some(why) = json.get("unable").and_then(Json::as_str) {
             return Err(Trouble::Unable(why.to_owned()));
         }
+        if let Some(why) = json.get("error").and_then(Json::as_str) {
+            return Err(Trouble::Broken(format!("the adapter: {why}")));
+        }
         let status = json.get("status").and_then(Json::as_u64).and_then(|s| u16::try_from(s).ok());
         let status = status.ok_or_else(|| Trouble::Broken("the adapter's answer has no status".into()))?;
         let body = json.get("body").map(Json::to_string).unwrap_or_default().into_bytes();

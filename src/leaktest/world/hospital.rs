@@ -29,7 +29,7 @@ pub fn hospital(records: usize, dimension: usize, seed: u64) -> World {
     let staff = staff();
     let teams = teams(&staff, patients, &mut dice);
     World {
-        name: format!("generated hospital, {records} records"),
+        name: "generated hospital".to_owned(),
         collection: "ward".to_owned(),
         rules: clinical(),
         entities: entities(&staff, &teams, patients, &mut dice),
