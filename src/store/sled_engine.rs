@@ -4,7 +4,13 @@ use std::{
     fs::{self, File},
     io::ErrorKind,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
+    thread::JoinHandle,
+    time::Duration,
 };
 
 use super::{
@@ -29,6 +35,7 @@ pub(super) struct SledEngine {
     file: File,
     blobs: PathBuf,
     disk: Arc<dyn Disk>,
+    writer: Writer,
 }
 
 impl SledEngine {
@@ -47,13 +54,14 @@ impl SledEngine {
             |error| matches!(error, EngineError::Io(ErrorKind::Other)),
         )?;
         let file = File::open(dir.join(EngineKind::Sled.file()))?;
-        let engine = Self { db, file, blobs: dir.join("blobs"), disk };
+        let writer = Writer::start(db.clone())?;
+        let engine = Self { db, file, blobs: dir.join("blobs"), disk, writer };
         engine.sync(dir)?;
         Ok(engine)
     }
 
     fn sync(&self, dir: &Path) -> Result<(), EngineError> {
-        quietly(|| self.db.flush())?;
+        self.writer.write(sled::Batch::default())?;
         self.disk.sync(&self.file)?;
         Ok(File::open(dir)?.sync_all()?)
     }
@@ -111,6 +119,62 @@ impl SledEngine {
     }
 }
 
+/// How long a commit may take. Where a write fails in one of sled's own threads and that thread ends by a panic, nobody tells whoever waits
+/// for it, and they would wait for ever, every later change behind them.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The thread that writes, so that it can be given up.
+struct Writer {
+    db: sled::Db,
+    calls: Option<SyncSender<Call>>,
+    worker: Option<JoinHandle<()>>,
+    given_up: AtomicBool,
+}
+
+struct Call {
+    writes: sled::Batch,
+    done: SyncSender<Result<(), EngineError>>,
+}
+
+impl Writer {
+    fn start(db: sled::Db) -> Result<Self, EngineError> {
+        let (calls, inbox): (_, Receiver<Call>) = sync_channel(1);
+        let writing = db.clone();
+        let work = move || {
+            for Call { writes, done } in inbox {
+                let written = quietly(|| writing.apply_batch(writes)).and_then(|()| quietly(|| writing.flush()));
+                let _ = done.send(written.map(drop));
+            }
+        };
+        let worker = std::thread::Builder::new().name("sled-writer".into()).spawn(work)?;
+        Ok(Self { db, calls: Some(calls), worker: Some(worker), given_up: AtomicBool::new(false) })
+    }
+
+    /// Hands `writes` to sled's file; our own sync follows.
+    fn write(&self, writes: sled::Batch) -> Result<(), EngineError> {
+        let lost = || EngineError::Io(ErrorKind::TimedOut);
+        let calls = self.calls.as_ref().filter(|_| !self.given_up.load(Ordering::Acquire)).ok_or_else(lost)?;
+        let (done, written) = sync_channel(1);
+        calls.send(Call { writes, done }).map_err(|_| lost())?;
+        written.recv_timeout(PATIENCE).unwrap_or_else(|_| {
+            self.given_up.store(true, Ordering::Release);
+            Err(lost())
+        })
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.calls = None;
+        if self.given_up.load(Ordering::Acquire) {
+            // sled flushes when its last handle goes, and would wait for ever once more
+            std::mem::forget(self.db.clone());
+        } else if let Some(worker) = self.worker.take() {
+            let _ = worker.join();
+        }
+    }
+}
+
 impl Engine for SledEngine {
     fn commit(&self, batch: Batch) -> Result<(), EngineError> {
         let mut writes = sled::Batch::default();
@@ -127,8 +191,7 @@ impl Engine for SledEngine {
                 writes.remove(piece_key(&key, number));
             }
         }
-        quietly(|| self.db.apply_batch(writes))?;
-        quietly(|| self.db.flush())?;
+        self.writer.write(writes)?;
         self.disk.sync(&self.file)?;
         self.sync_blobs()
     }

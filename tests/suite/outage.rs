@@ -21,7 +21,7 @@ use tempfile::TempDir;
 use wardkeep::{
     audit::{self, DiskFile},
     authn::{Credential, Origin},
-    clock::{Clock, Instant},
+    clock::{Clock, Instant, SystemClock},
     engine::{Environment, Refusal, Settings},
     store::{self, EngineKind},
 };
@@ -567,7 +567,7 @@ fn origin(n: u64) -> Origin {
 #[test]
 fn a_million_bad_credentials_add_less_than_a_megabyte_to_the_log_and_touch_no_disk() {
     let (log, store) = (Arc::new(Flaky::default()), Arc::new(Flaky::default()));
-    let watch = Arc::new(Watch(AtomicI64::new(1_770_000_000_000)));
+    let watch = Arc::new(Watch(AtomicI64::new(SystemClock.now().millis())));
     let home = Arc::new(TempDir::new().unwrap());
     let dir = home.path().join("data");
     let key = plain::found(&dir);
