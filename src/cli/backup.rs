@@ -94,7 +94,8 @@ impl Backup {
 
 fn print(taken: &Json) {
     let count = |name| taken.get(name).and_then(Json::as_u64).unwrap_or_default();
-    let kind = if count("number") == 0 { "whole" } else { "what changed since the one before" };
+    let whole = taken.get("whole").and_then(Json::as_bool).unwrap_or_default();
+    let kind = if whole { "whole" } else { "what changed since the one before" };
     println!("backup     file {:08}.wkb ({kind}), {} bytes", count("number"), count("bytes"));
     println!(
         "objects    {}, of which {} are new or changed; {} are gone",
@@ -103,6 +104,11 @@ fn print(taken: &Json) {
         count("gone")
     );
     println!("audit log  {} entries", count("entries"));
+    if let Some(broken) = taken.get("broken").and_then(Json::as_u64) {
+        eprintln!(
+            "warning: file {broken:08}.wkb of this backup is damaged or missing, so this one is whole; what follows that file cannot be restored"
+        );
+    }
 }
 
 /// Beside the file first: an escrow that was good stays until the new one is whole.
