@@ -18,6 +18,7 @@
 //! index) is in no backup either.
 
 mod deposit;
+mod inspect;
 mod restore;
 mod room;
 mod stream;
@@ -32,6 +33,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{StoreError, codec::Bytes};
 use crate::{clock::Instant, model::limits};
+pub use inspect::{Inspected, inspect};
 pub use restore::{Plan, Restored, restore};
 pub use take::{Copying, LogCut, Taken};
 

@@ -84,11 +84,19 @@ impl Room {
         each: &mut dyn FnMut(Item),
     ) -> Result<(Header, [u8; 32]), BackupError> {
         let set = set(&self.dir, Some(last))?;
-        let (mut link, mut of) = (WHOLE, None);
+        let (mut link, mut of, mut former) = (WHOLE, None, None);
         for (number, path) in &set {
             let inlet = open(*number, path, sealer)?;
             let header = inlet.header;
-            header.follows(store_id, link, of.replace(header))?;
+            let follows = header.follows(store_id, link, of.replace(header));
+            // which of the two is not what it was, the seals of the former tell
+            match (follows, former.replace((*number, path))) {
+                (Err(error), Some((number, path))) => {
+                    open(number, path, sealer)?.read(&mut |_| Ok(()))?;
+                    return Err(error);
+                }
+                (follows, _) => follows?,
+            }
             let read = match *number == last {
                 true => inlet.read(&mut |item| {
                     each(item);

@@ -139,7 +139,7 @@ impl Store {
         // what the scan says then is only that it was broken off
         match failed {
             Some(error) => Err(error),
-            None => Ok(scanned.map_err(StoreError::from)?),
+            None => Ok(scanned?),
         }
     }
 }
