@@ -2,7 +2,10 @@
 
 use parking_lot::Mutex;
 
-use super::{Refusal, Wardkeep, erase::Erasure};
+use super::{
+    Refusal, Wardkeep,
+    erase::{Erasure, Holds},
+};
 use crate::{
     audit::What,
     clock::Instant,
@@ -101,7 +104,8 @@ impl Wardkeep {
         if over.is_empty() {
             return Ok(0);
         }
-        let plan = self.planned(name, &Erasure::Records(over))?;
+        let plan = self.planned(name, &Erasure::Records(over), Holds::Told)?;
+        plan.refuse_crowd(None)?;
         let trail = self.own_trail(What::Expire).collection(name).detail(format!("{} days", rule.days));
         let changes = self.sealed_apart(&trail, name, &plan)?;
         let trail = plan.told_by(trail);
