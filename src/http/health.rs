@@ -15,7 +15,7 @@ use super::{
     problem::Problem,
     session::{Session, answer, run},
 };
-use crate::engine::{Circumstances, ReadAudit, Refusal};
+use crate::engine::{Circumstances, Expiry, ReadAudit, Refusal};
 
 /// Requests by method and status.
 #[derive(Default)]
@@ -29,7 +29,7 @@ impl Metrics {
         *self.0.lock().entry((name.to_owned(), status.as_u16())).or_default() += 1;
     }
 
-    fn text(&self, graph_walks: u64) -> String {
+    fn text(&self, graph_walks: u64, expiry: Expiry) -> String {
         let mut text = String::from(
             "# HELP wardkeep_http_requests_total Requests answered, by method and status.\n# TYPE wardkeep_http_requests_total counter\n",
         );
@@ -40,6 +40,21 @@ impl Metrics {
             text,
             "# HELP wardkeep_graph_walks_total Times a graph was walked for a search (isolation: fast).\n# TYPE wardkeep_graph_walks_total counter\nwardkeep_graph_walks_total {graph_walks}"
         );
+        let Expiry { expired, failed, unfit, last_whole } = expiry;
+        for (name, kind, help, value) in [
+            ("expired_records_total", "counter", "Records erased because they had outlived their time.", expired),
+            ("expiry_failures_total", "counter", "Times a rule of retention could not be carried out whole.", failed),
+            ("expiry_unfit_rules", "gauge", "Rules of retention that fit no collection or no attribute.", unfit),
+            (
+                "expiry_last_success_seconds",
+                "gauge",
+                "When all rules were last carried out.",
+                last_whole.unsigned_abs(),
+            ),
+        ] {
+            let _ =
+                writeln!(text, "# HELP wardkeep_{name} {help}\n# TYPE wardkeep_{name} {kind}\nwardkeep_{name} {value}");
+        }
         text
     }
 }
@@ -65,5 +80,6 @@ pub(super) async fn metrics(State(app): State<Arc<App>>, session: Session) -> Re
     })
     .await?;
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-    Ok(([(header::CONTENT_TYPE, kind)], app.metrics.text(app.engine.graph_walks())).into_response())
+    Ok(([(header::CONTENT_TYPE, kind)], app.metrics.text(app.engine.graph_walks(), app.engine.expiry()))
+        .into_response())
 }

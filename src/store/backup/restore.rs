@@ -17,7 +17,7 @@ use super::{
 use crate::{
     clock::Instant,
     crypto::{self, Escrow, KeyTag, Unlock},
-    model::{Sealer, limits},
+    model::{Hold, Sealer, limits},
     store::{Change, Kind, OpenOptions as StoreOptions, Row, Store, StoreError, keychain::Carried, ledger::Account},
 };
 
@@ -122,12 +122,15 @@ impl Restoring<'_> {
             }
             _ => Ok(()),
         })?;
+        filling.holds()?;
         let missing = self.missing(&overview);
         let older_permissions = filling.older_permissions + missing.permissions;
         if older_permissions > 0 && !self.plan.accept_older_permissions {
             return Err(BackupError::OlderPermissions(older_permissions));
         }
         filling.end(&account)?;
+        // a hold that was put after the escrow was taken is not known: nothing expires until somebody has said that all are there
+        self.store.commit(&[self.store.put_hold(&Hold::until_confirmed(self.plan.now), self.plan.now)?], &[], 0)?;
         self.store.write_manifest(size, root, group)?;
         Ok(Restored {
             files: u32::try_from(self.files.len()).unwrap_or(u32::MAX),
@@ -170,14 +173,17 @@ impl Restoring<'_> {
     }
 
     /// What the escrow knows of and the backup does not. An entity that is missing denies; a bundle that is missing may have forbidden
-    /// what the restored one permits.
+    /// what the restored one permits, and a hold kept what would be erased.
     fn missing(&self, overview: &Overview) -> Missing {
         let known: HashSet<_> = overview.last.keys().map(|key| digest(key)).collect();
         let rows = self.deposit.rows.iter().filter(|(row, _)| !known.contains(*row));
         let mut missing = Missing { all: 0, permissions: 0 };
-        for (_, row) in rows.filter(|(_, row)| Kind::of(&[row.kind]) != Some(Kind::Outbox)) {
+        for kind in rows.filter_map(|(_, row)| Kind::of(&[row.kind])).filter(|kind| *kind != Kind::Outbox) {
+            if kind == Kind::Hold && self.deposit.holds.is_some() {
+                continue;
+            }
             missing.all += 1;
-            missing.permissions += u64::from(Kind::of(&[row.kind]) == Some(Kind::Bundle));
+            missing.permissions += u64::from(matches!(kind, Kind::Bundle | Kind::Hold));
         }
         missing
     }
@@ -247,6 +253,10 @@ impl<'a> Filling<'a> {
             return Ok(());
         }
         let deposit = &self.restoring.deposit;
+        if kind == Kind::Hold && deposit.holds.is_some() {
+            self.gone_since += u64::from(!deposit.rows.contains_key(&digest(key)));
+            return Ok(());
+        }
         let under = crypto::key_of(value).ok_or(BackupError::DoesNotAddUp)?;
         let Some(is) = deposit.rows.get(&digest(key)) else {
             self.gone_since += 1;
@@ -260,8 +270,23 @@ impl<'a> Filling<'a> {
             self.older += 1;
             self.older_permissions += u64::from(is_permission(kind));
         }
+        self.put(key, value, under, carried)
+    }
+
+    /// Legal holds as the escrow has them: also those that were put after the backup.
+    fn holds(&mut self) -> Result<(), BackupError> {
+        let deposit = &self.restoring.deposit;
+        for (key, value) in deposit.holds.iter().flatten() {
+            let under = crypto::key_of(value).ok_or(BackupError::DoesNotAddUp)?;
+            let carried = deposit.keys.get(&under).ok_or(BackupError::DoesNotAddUp)?;
+            self.put(key, value, under, carried)?;
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, key: &[u8], value: &[u8], under: KeyTag, carried: &[u8]) -> Result<(), BackupError> {
         self.objects += 1;
-        self.keys.entry(under).or_insert_with(|| carried.clone());
+        self.keys.entry(under).or_insert_with(|| carried.to_vec());
         self.bytes += key.len() + value.len();
         self.rows.push(Row::new(key.to_vec(), value.to_vec()));
         if self.rows.len() >= limits::COMMIT_LINES || self.bytes >= COMMIT_BYTES { self.commit() } else { Ok(()) }
@@ -285,11 +310,11 @@ impl<'a> Filling<'a> {
     }
 }
 
-/// Whether who may see what hangs on rows of this kind.
+/// Whether who may see what, or what must stay, hangs on rows of this kind.
 fn is_permission(kind: Kind) -> bool {
     match kind {
-        Kind::Entity | Kind::Bundle | Kind::ApiKey => true,
-        Kind::Collection | Kind::Record | Kind::DataKey | Kind::KeyBucket | Kind::Hold | Kind::Outbox => false,
+        Kind::Entity | Kind::Bundle | Kind::ApiKey | Kind::Hold => true,
+        Kind::Collection | Kind::Record | Kind::DataKey | Kind::KeyBucket | Kind::Outbox => false,
     }
 }
 
