@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     audit::What,
-    store::{self, BackupError, LogCut, Plan, Restored, Taken},
+    store::{self, BackupError, LedgerState, LogCut, Plan, Restored, Rising, Taken},
 };
 
 /// Why no store could be made from a backup.
@@ -51,6 +51,16 @@ impl Wardkeep {
         copying.finish()
     }
 
+    /// Keeps a copy of the ledger of erasures and revocations beside the backups in `dir`, from here on.
+    pub fn keep_ledger_beside(&self, dir: &Path) {
+        self.store.keep_ledger_beside(dir);
+    }
+
+    /// Where that ledger stands.
+    pub fn ledger(&self) -> LedgerState {
+        self.store.ledger_state()
+    }
+
     /// What a restore needs of the keys. Its entry is durable before it is handed out: from then on an erasure is not whole until the
     /// escrow is gone too.
     pub fn escrow(&self, grant: &Grant<ManageKeys>) -> Result<Vec<u8>, Refusal> {
@@ -61,7 +71,8 @@ impl Wardkeep {
     }
 }
 
-/// Makes the store that `plan` says, opens it once, and enters in its log that it was restored.
+/// Makes the store that `plan` says, opens it once, enters in its log that it was restored, and only then puts it where it opens: a
+/// kill or an error before leaves no store.
 ///
 /// # Errors
 /// As [`store::restore`]; nothing is left in the directory then.
@@ -71,13 +82,28 @@ pub fn restore(
     environment: Environment,
     progress: &dyn Fn(u64),
 ) -> Result<Restored, RestoreError> {
-    let restored = store::restore(plan, &options(&settings, &environment), progress)?;
-    let engine = Wardkeep::open(plan.to, plan.unlock, settings, environment, &|_| ())?;
-    let trail = engine.own_trail(What::Restore).detail(restored.at.rfc3339());
+    let rising = Rising::begin(plan.to)?;
+    let room = rising.room();
+    let plan = Plan { to: &room, ..*plan };
+    let restored = store::restore(&plan, &options(&settings, &environment), progress)?;
+    let settings = Settings { storage_engine: None, ..settings };
+    let engine = Wardkeep::open(&room, plan.unlock, settings, environment, &|_| ())?;
+    let trail = engine.own_trail(What::Restore).detail(told(&restored));
     let noted = engine.journal.note(trail.done(usize::try_from(restored.objects).unwrap_or(usize::MAX)));
     engine.close();
+    drop(engine);
     noted.map_err(|_| OpenError::Unwritable)?;
+    rising.end()?;
     Ok(restored)
+}
+
+/// What the entry of a restore says: of when the backup was, and what was made of the ledger.
+fn told(restored: &Restored) -> String {
+    let ledger = match restored.ledger.complete {
+        true => "ledger replayed to entry",
+        false => "without a whole ledger, known to entry",
+    };
+    format!("{}, {ledger} {}", restored.at.rfc3339(), restored.ledger.entries)
 }
 
 impl From<BackupError> for Refusal {
@@ -87,7 +113,10 @@ impl From<BackupError> for Refusal {
             BackupError::Io(_) | BackupError::Exposed => "backup_unwritable",
             BackupError::Busy => "backup_running",
             BackupError::Foreign => "backup_foreign",
+            BackupError::ForeignLedger => "ledger_foreign",
             BackupError::Missing
+            | BackupError::FutureEscrow(_)
+            | BackupError::NoLedger
             | BackupError::Damaged(_)
             | BackupError::DoesNotAddUp
             | BackupError::OlderEscrow

@@ -103,6 +103,10 @@ impl Layout {
         self.0.join("audit")
     }
 
+    pub(super) fn ledger(&self) -> PathBuf {
+        self.0.join(super::backup::LEDGER)
+    }
+
     pub(super) fn derived(&self) -> PathBuf {
         self.0.join("derived")
     }
