@@ -41,7 +41,6 @@ impl Serve {
         let access = self.passphrase.read_with(config.keys())?;
         let engine = offline::open_with(environment, &self.data, &access, config.settings())?;
         engine.retain(config.retention()?);
-        config.backups().iter().for_each(|dir| engine.keep_ledger_beside(dir));
         let listen = self.listen.unwrap_or_else(|| config.listen());
         let app = App::backing_up_to(config.backups(), Arc::new(engine), config.trusted_proxies());
         let runtime =

@@ -113,15 +113,14 @@ impl From<BackupError> for Refusal {
             BackupError::Io(_) | BackupError::Exposed => "backup_unwritable",
             BackupError::Busy => "backup_running",
             BackupError::Foreign => "backup_foreign",
-            BackupError::ForeignLedger => "ledger_foreign",
-            BackupError::Missing
-            | BackupError::FutureEscrow(_)
-            | BackupError::NoLedger
-            | BackupError::Damaged(_)
-            | BackupError::DoesNotAddUp
+            BackupError::Missing => "backup_missing",
+            BackupError::Damaged(_) | BackupError::DoesNotAddUp => "backup_damaged",
+            BackupError::ForeignLedger | BackupError::NoLedger => "ledger_unfit",
+            BackupError::DamagedEscrow
             | BackupError::OlderEscrow
             | BackupError::OldEscrow
-            | BackupError::OlderPermissions(_) => "backup_damaged",
+            | BackupError::FutureEscrow(_)
+            | BackupError::OlderPermissions(_) => "escrow_unfit",
         };
         Self::conflict(code, error.to_string())
     }

@@ -16,7 +16,7 @@ pub enum StoreError {
     Missing,
     /// `create` on a directory that holds something.
     #[error(
-        "the directory is not empty: choose another for a new store, or remove what an interrupted `init` left in it"
+        "the directory is not empty: choose another for a new store, or remove what an interrupted `init` left in it (or `restore`)"
     )]
     Occupied,
     /// Another engine is asked for than the one it was made with.

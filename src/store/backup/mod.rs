@@ -103,6 +103,9 @@ pub enum BackupError {
         "file {0} of the backup is damaged or does not follow the one before it: use an earlier file with `--until`, or another backup"
     )]
     Damaged(u32),
+    /// The escrow is not what was written.
+    #[error("the escrow is damaged, or is none: use another one that was taken after the backup")]
+    DamagedEscrow,
     /// The rows are not those that the store counted.
     #[error("the backup does not add up: rows are missing, added or changed")]
     DoesNotAddUp,

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     clock::Instant,
-    crypto::{self, Escrow, KeyTag, Unlock},
+    crypto::{self, Escrow, KeyError, KeyTag, Unlock},
     model::{Sealer, limits},
     store::{
         Change, EngineKind, Kind, OpenOptions as StoreOptions, Row, Store, StoreError, keychain::Carried,
@@ -99,19 +99,22 @@ pub struct Replayed {
 /// # Errors
 /// The backup, the escrow or the ledger is damaged, of another store, or older than what permissions and erasures need.
 pub fn restore(plan: &Plan<'_>, options: &StoreOptions, progress: &dyn Fn(u64)) -> Result<Restored, BackupError> {
-    let escrow = Escrow::open(plan.escrow, plan.unlock).map_err(StoreError::from)?;
-    let deposit = Deposit::read(&escrow.body).ok_or(StoreError::DamagedPart("the escrow"))?;
+    let escrow = Escrow::open(plan.escrow, plan.unlock).map_err(|error| match error {
+        KeyError::Damaged => BackupError::DamagedEscrow,
+        other => StoreError::from(other).into(),
+    })?;
+    let deposit = Deposit::read(&escrow.body).ok_or(BackupError::DamagedEscrow)?;
     let escrow_at = deposit.at.unwrap_or(plan.now);
     check_age(plan, escrow_at)?;
     let files = room::set(plan.from, plan.until)?;
     let keys = escrow.keys(&*options.entropy).map_err(StoreError::from)?;
+    let sealer = keys.sealer("backup");
+    let engine = options.engine.or(made_with(&files, &escrow, &sealer)?);
     let beside = plan.from.join(LEDGER);
     let replay = Replay::read(plan.ledger.unwrap_or(&beside), &keys, deposit.ledger)?;
     if !replay.is_complete && !plan.accept_missing_ledger {
         return Err(BackupError::NoLedger);
     }
-    let sealer = keys.sealer("backup");
-    let engine = options.engine.or(made_with(&files, &sealer)?);
     let options = StoreOptions { engine, ..options.clone() };
     let store = Store::create_around(plan.to, |keyring| escrow.revive(keyring, &*options.entropy), &options)?;
     let withdrawn = Withdrawn::of(&replay.deeds);
@@ -126,9 +129,17 @@ pub fn restore(plan: &Plan<'_>, options: &StoreOptions, progress: &dyn Fn(u64)) 
 }
 
 /// The engine of the store that was backed up, where the last file says it.
-fn made_with(files: &[(u32, PathBuf)], sealer: &Arc<dyn Sealer>) -> Result<Option<EngineKind>, BackupError> {
-    let Some((number, path)) = files.last() else { return Ok(None) };
-    let items = room::open(*number, path, sealer)?.first()?;
+fn made_with(
+    files: &[(u32, PathBuf)],
+    escrow: &Escrow,
+    sealer: &Arc<dyn Sealer>,
+) -> Result<Option<EngineKind>, BackupError> {
+    let (number, path) = files.last().ok_or(BackupError::Missing)?;
+    let last = room::open(*number, path, sealer)?;
+    if last.header.store_id != escrow.store_id {
+        return Err(BackupError::Foreign);
+    }
+    let items = last.first()?;
     Ok(items.iter().find_map(|item| match item {
         Item::Engine(name) => name.parse().ok(),
         Item::Put { .. }

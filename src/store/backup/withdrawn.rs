@@ -71,6 +71,15 @@ pub(in crate::store) enum Deed {
     Restored,
 }
 
+impl Deed {
+    fn is_done_to_rows(&self) -> bool {
+        match self {
+            Self::Gone { .. } | Self::AllGone { .. } | Self::Changed { .. } => true,
+            Self::Escrow | Self::Restored => false,
+        }
+    }
+}
+
 /// One entry, opened.
 #[derive(Serialize, Deserialize)]
 struct Entry {
@@ -142,13 +151,14 @@ impl Withdrawals {
         }
     }
 
-    /// Enters that an escrow was taken, which knows all up to the point that is given back.
+    /// Enters that an escrow was taken; it knows all up to the point that is given back.
     pub(in crate::store) fn enter_escrow(&self, at: Instant, sequence: u64) -> Result<Point, StoreError> {
         let mut state = self.0.lock();
+        let known = state.head;
         // no commit has this number yet: an end that is torn off here is known for one
         state.enter(sequence.saturating_add(1), &Entry { at, audit: 0, deeds: vec![Deed::Escrow] })?;
         state.last_escrow = Some(at);
-        Ok(state.head)
+        Ok(known)
     }
 
     /// From here on a copy is kept in `dir`, the directory of a backup.
@@ -343,9 +353,11 @@ impl Replay {
         let Some(frames) = Frames::parse(&bytes, &seal.store_id) else { return Ok(Self::default()) };
         let mut replay = Self { entries: frames.head().entries, ..Self::default() };
         let opened = frames.open(&seal, known.entries, &mut |entry| {
-            replay.later += 1;
-            replay.until = Some(entry.at);
-            replay.deeds.extend(entry.deeds);
+            if entry.deeds.iter().any(Deed::is_done_to_rows) {
+                replay.later += 1;
+                replay.until = Some(entry.at);
+                replay.deeds.extend(entry.deeds);
+            }
         });
         let reaches = since.is_some_and(|since| frames.passed(since));
         replay.is_complete = reaches && opened.is_some() && frames.end != End::Damaged;
