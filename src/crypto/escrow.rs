@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use super::{
     DataKey, Entropy, KeyError, KeyProvider, Unlock,
     envelope::KEY_ID_BYTES,
-    provider::{PARAMETERS_BYTES, ProviderKind},
+    provider::{self, PARAMETERS_BYTES, ProviderKind},
     ring::{Held, KeyRing},
     xaes,
 };
@@ -50,7 +50,7 @@ impl KeyRing {
         out.extend_from_slice(&self.epoch().to_le_bytes());
         out.push(provider.kind().byte());
         part(&mut out, &provider.parameters())?;
-        let wrapped = provider.wrap(&out, &*secret, entropy)?;
+        let wrapped = provider::wrap(&*provider, &out, &*secret, entropy)?;
         let content = DataKey::new(CONTENT, secret);
         let mut plain = Zeroizing::new(Vec::with_capacity(32 + body.len()));
         plain.extend_from_slice(self.root());

@@ -50,6 +50,9 @@ pub enum KeyError {
     /// The ring does not open under it.
     #[error("the passphrase is wrong or the key file was changed")]
     WrongPassphrase,
+    /// Another file would keep what a renewal is to destroy.
+    #[error("the key file is a symbolic link: put the file itself in its place, so that old keys can be overwritten")]
+    Link,
     /// The file is not a whole ring file.
     #[error(
         "the key file is damaged: no backup holds it; make the store anew with `wardkeep restore`, from a backup and an escrow, or put a copy of the key file back that was made since it last changed"
