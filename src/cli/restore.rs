@@ -35,6 +35,9 @@ pub(super) struct Restore {
     /// The storage engine of the new store; else that of the one that was backed up
     #[arg(long, value_name = "ENGINE")]
     engine: Option<EngineKind>,
+    /// The anchor (`audit.anchor`) of the lost store: the restored one goes on under it, and its log names the head that the anchor knew
+    #[arg(long, value_name = "FILE")]
+    anchor: Option<PathBuf>,
     /// Then open every object and the audit log, and print times; exit 3 names what is damaged
     #[arg(long)]
     verify: bool,
@@ -73,7 +76,8 @@ impl Restore {
         let bar = progress::counter("restoring objects", None);
         let begun = Instant::now();
         let settings = Settings { storage_engine: self.engine, ..Settings::default() };
-        let restored = restore(&plan, settings, Environment::default(), &|n| bar.set_position(n))?;
+        let environment = Environment { anchor: self.anchor.clone(), ..Environment::default() };
+        let restored = restore(&plan, settings, environment, &|n| bar.set_position(n))?;
         bar.finish_and_clear();
         let took = begun.elapsed();
         let begun = Instant::now();

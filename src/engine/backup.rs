@@ -6,6 +6,7 @@ use super::{
     Environment, OpenError, Refusal, Settings, Wardkeep,
     grant::{Grant, ManageKeys},
     recover::options,
+    watch::Succession,
 };
 use crate::{
     audit::What,
@@ -74,6 +75,8 @@ impl Wardkeep {
 /// Makes the store that `plan` says, opens it once, enters in its log that it was restored, and only then puts it where it opens: a
 /// kill or an error before leaves no store.
 ///
+/// An anchor in the environment is that of the lost store: it goes over to the restored one, whose log then names the head that it knew.
+///
 /// # Errors
 /// As [`store::restore`]; nothing is left in the directory then.
 pub fn restore(
@@ -86,15 +89,36 @@ pub fn restore(
     let room = rising.room();
     let plan = Plan { to: &room, ..*plan };
     let restored = store::restore(&plan, &options(&settings, &environment), progress)?;
-    let settings = Settings { storage_engine: None, ..settings };
-    let engine = Wardkeep::open(&room, plan.unlock, settings, environment, &|_| ())?;
-    let trail = engine.own_trail(What::Restore).detail(told(&restored));
-    let noted = engine.journal.note(trail.done(usize::try_from(restored.objects).unwrap_or(usize::MAX)));
-    engine.close();
-    drop(engine);
-    noted.map_err(|_| OpenError::Unwritable)?;
+    enter(&plan, settings, environment, &restored)?;
     rising.end()?;
     Ok(restored)
+}
+
+/// Opens what was restored, and enters in its log that it was.
+fn enter(
+    plan: &Plan<'_>,
+    settings: Settings,
+    mut environment: Environment,
+    restored: &Restored,
+) -> Result<(), OpenError> {
+    let anchor = environment.anchor.take();
+    let settings = Settings { storage_engine: None, ..settings };
+    let engine = Wardkeep::open(plan.to, plan.unlock, settings, environment, &|_| ())?;
+    let entered = engine.succeed(anchor.as_deref(), restored);
+    engine.close();
+    entered
+}
+
+impl Wardkeep {
+    fn succeed(&self, anchor: Option<&Path>, restored: &Restored) -> Result<(), OpenError> {
+        let succession = anchor.map(|path| Succession::begin(path, &self.journal.log())).transpose()?;
+        let former = succession.as_ref().and_then(Succession::told);
+        let detail: Vec<_> = std::iter::once(told(restored)).chain(former).collect();
+        let trail = self.own_trail(What::Restore).detail(detail.join("; "));
+        let objects = usize::try_from(restored.objects).unwrap_or(usize::MAX);
+        self.journal.note(trail.done(objects)).map_err(|_| OpenError::Unwritable)?;
+        Ok(succession.map_or(Ok(()), |succession| succession.end(&self.journal.log()))?)
+    }
 }
 
 /// What the entry of a restore says: of when the backup was, and what was made of the ledger.
