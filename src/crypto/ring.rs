@@ -290,7 +290,7 @@ impl KeyRing {
         subkey(&self.0.root, &self.0.store_id, purpose, class)
     }
 
-    fn assemble(store_id: [u8; 16], root: Zeroizing<[u8; 32]>, path: &Path, held: Held) -> Self {
+    pub(super) fn assemble(store_id: [u8; 16], root: Zeroizing<[u8; 32]>, path: &Path, held: Held) -> Self {
         let mac = |class| derive::keyed(&subkey(&root, &store_id, b"hash", class));
         let (names, rows, verifiers) = (mac("names"), mac("rows"), mac("verifiers"));
         let pseudonyms = Arc::new(KeyedPseudonyms(mac("pseudonyms")));

@@ -216,11 +216,12 @@ impl Wardkeep {
     fn assemble(
         store: Arc<Store>,
         log: Log,
-        world: World,
+        mut world: World,
         settings: Settings,
         environment: Environment,
     ) -> Result<Self, OpenError> {
         let keys = Arc::clone(&world.keys);
+        world.sequence = store.sequence();
         let world = Arc::new(RwLock::new(world));
         let anchor = environment.anchor.as_deref();
         let watch = Watch::begin(&log, Arc::clone(&environment.clock), environment.clock_behind, anchor)?;

@@ -195,8 +195,11 @@ fn a_batch_comes_in_however_fast_policies_change() {
 mod erasing {
     //! What erasing does on the disk, looked for byte by byte, and what it answers.
 
+    use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+
     use super::*;
     use crate::{
+        crypto::{Entropy, EntropyError, OsEntropy},
         model::{Entity, EntityUid, RecordId},
         store::{StoredRecord, key_tests::Forensics},
     };
@@ -333,6 +336,46 @@ mod erasing {
         let now = Forensics::of(bench.engine.store.ring(), &[&bench.dir()]);
         assert!(some.iter().all(|r| now.reads_in(&notes(), r)) && now.reads_entity_as(&own));
         assert!(bench.engine.store.verify().unwrap().is_sound());
+    }
+
+    /// Gives nothing to whoever renews keys, until it is told to.
+    struct Barren {
+        gives: AtomicBool,
+        asked: Lock<Sender<()>>,
+    }
+
+    impl Entropy for Barren {
+        fn fill(&self, out: &mut [u8]) -> Result<(), EntropyError> {
+            if std::thread::current().name() == Some("rotation") && !self.gives.load(SeqCst) {
+                let _ = self.asked.lock().send(());
+                return Err(EntropyError);
+            }
+            OsEntropy.fill(out)
+        }
+    }
+
+    #[test]
+    fn a_rotation_that_met_an_error_goes_on_by_itself_and_what_is_erased_meanwhile_is_gone() {
+        let (asked, asking) = channel();
+        let entropy = Arc::new(Barren { gives: AtomicBool::new(true), asked: Lock::new(asked) });
+        let bench =
+            Bench::with(Environment { entropy: Arc::clone(&entropy) as Arc<dyn Entropy>, ..Environment::default() });
+        bench.ingest(&(0..40).map(|n| line(n, n / 2)).collect::<Vec<_>>());
+        let (before, gone, stays) = (bench.copied(), bench.stored(0), bench.stored(35));
+        let keys = bench.engine.authorise_keys(&bench.caller(), &NOWHERE).unwrap();
+        entropy.gives.store(false, SeqCst);
+        bench.engine.rotate_keys(&keys).unwrap();
+        (0..2).for_each(|_| asking.recv_timeout(PATIENCE).unwrap());
+        bench.erase(&Erasure::Patient("p0".into(), Own::Kept));
+        let left = Forensics::of(bench.engine.store.ring(), &[&before, &bench.dir()]);
+        assert!(!left.reads_in(&notes(), &gone) && left.reads_in(&notes(), &stays));
+        entropy.gives.store(true, SeqCst);
+        let began = std::time::Instant::now();
+        while bench.engine.key_status(&keys).unwrap().state != RotationState::Current {
+            assert!(began.elapsed() < PATIENCE, "it never goes on");
+            std::thread::yield_now();
+        }
+        assert!(!Forensics::of(bench.engine.store.ring(), &[&before]).reads_in(&notes(), &stays));
     }
 
     #[test]
