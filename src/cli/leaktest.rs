@@ -1,14 +1,22 @@
 //! `leaktest`: attacks a store and prints the verdict. Without `--url` or `--adapter`, throw-away servers of this very binary.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use clap::Args;
+use parking_lot::Mutex;
 use serde_json::Value as Json;
 
 use super::{Failure, Outcome, policy::source::Folder, progress};
 use crate::leaktest::{
-    Effort, Plan, Run, report, run,
-    target::{Child, Launch, OverHttp, Target, Trouble},
+    Effort, Plan, Progress, Run, limits, report, run,
+    target::{Child, Launch, Ledger, OverHttp, Target, Trouble},
     world::{Own, Rules, World, hospital, own, ward},
 };
 
@@ -18,7 +26,7 @@ const DIMENSION: usize = 64;
 #[derive(Args)]
 pub(super) struct Leaktest {
     /// A running server to attack, with --policies, --callers and --records; without it, throw-away servers are started
-    #[arg(long, value_name = "URL", requires = "callers")]
+    #[arg(long, value_name = "URL")]
     url: Option<String>,
     /// A program that speaks for another store (examples/leaktest/README.md)
     #[arg(long, value_name = "COMMAND", conflicts_with = "url")]
@@ -26,6 +34,9 @@ pub(super) struct Leaktest {
     /// A generated hospital of so many records instead of the sample ward
     #[arg(long, value_name = "RECORDS", conflicts_with = "url")]
     hospital: Option<usize>,
+    /// The `wardkeep` whose throw-away servers are asked, instead of this very binary
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["url", "adapter"])]
+    server: Option<PathBuf>,
     /// Collections in fast isolation, to measure what it leaves
     #[arg(long, conflicts_with_all = ["url", "adapter"])]
     fast: bool,
@@ -46,6 +57,18 @@ pub(super) struct Leaktest {
     /// Starts of each server in the timing probe
     #[arg(long, value_name = "N")]
     restarts: Option<usize>,
+    /// Connections over which is asked at once, but for the timing probe [default: 16, and 4 with --url]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=limits::CONNECTIONS_MAX as u64))]
+    connections: Option<u64>,
+    /// Patients that one caller may reach in an hour, where the store is set to bound it: more is a finding
+    #[arg(long, value_name = "PATIENTS")]
+    breadth: Option<u64>,
+    /// Take away what an interrupted run against --url left behind, and ask nothing
+    #[arg(long, requires = "url")]
+    clean: bool,
+    /// Where is kept what was planted in a store in use, until it is gone
+    #[arg(long, value_name = "DIR", requires = "url")]
+    state: Option<PathBuf>,
     /// Write a report for people
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
@@ -55,6 +78,8 @@ pub(super) struct Leaktest {
     /// Write JUnit XML
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
+    #[arg(skip)]
+    stop: Arc<AtomicBool>,
 }
 
 /// A store that is somebody's own.
@@ -86,6 +111,11 @@ struct OwnStore {
 impl Leaktest {
     pub(super) fn run(self) -> Outcome {
         self.known_probes()?;
+        self.complete()?;
+        if let Some(url) = self.url.as_ref().filter(|_| self.clean) {
+            return self.clean(url);
+        }
+        self.stop_on_signals();
         let outcome = match &self.url {
             Some(url) => self.live(url)?,
             None => self.made()?,
@@ -94,8 +124,12 @@ impl Leaktest {
         if outcome.violations() > 0 {
             return Err(Failure::Found);
         }
+        let why = |o: &crate::leaktest::Outcome| o.broken.clone().unwrap_or_default();
         match outcome.broken().next() {
-            Some(broken) => Err(Failure::Failed(format!("{} could not be finished", broken.probe))),
+            _ if self.stop.load(Ordering::SeqCst) => {
+                Err(Failure::Failed("interrupted; what was planted is taken away".into()))
+            }
+            Some(broken) => Err(Failure::Failed(format!("{} could not be finished: {}", broken.probe, why(broken)))),
             None => Ok(()),
         }
     }
@@ -108,6 +142,21 @@ impl Leaktest {
         }
     }
 
+    /// Whether all is there that a store in use needs.
+    fn complete(&self) -> Result<(), Failure> {
+        let usage = |text: &str| Err(Failure::Usage(text.to_owned()));
+        match (&self.url, &self.own.callers) {
+            (None, Some(_)) => usage("--callers is for a running server: name it with --url"),
+            (Some(_), None) if !self.clean => usage(
+                "a running server is asked by its callers: name them with --callers (examples/leaktest/README.md)",
+            ),
+            (Some(_), Some(_)) if self.own.policies.is_none() && self.own.matrix.is_none() => usage(
+                "who may see what is worked out from --policies and --entities, or is said by --matrix: name one of them",
+            ),
+            _ => Ok(()),
+        }
+    }
+
     fn plan(&self) -> Plan {
         Plan {
             seed: self.seed,
@@ -116,6 +165,12 @@ impl Leaktest {
             restarts: self.restarts,
             live: self.url.is_some(),
             command: self.command(),
+            connections: self.connections.and_then(|n| usize::try_from(n).ok()).unwrap_or(match self.url {
+                Some(_) => limits::CONNECTIONS_LIVE,
+                None => limits::CONNECTIONS,
+            }),
+            breadth: self.breadth,
+            stop: Arc::clone(&self.stop),
         }
     }
 
@@ -125,6 +180,7 @@ impl Leaktest {
         let mut add = |name: &str, value: Option<String>| words.extend(value.map(|v| format!("--{name} {v}")));
         add("url", self.url.clone());
         add("adapter", self.adapter.as_ref().map(|a| format!("'{a}'")));
+        add("server", self.server.as_ref().map(|p| p.display().to_string()));
         add("hospital", self.hospital.map(|n| n.to_string()));
         let path = |p: &Option<PathBuf>| p.as_ref().map(|p| p.display().to_string());
         add("collection", self.url.is_some().then(|| self.own.collection.clone()));
@@ -138,6 +194,8 @@ impl Leaktest {
             add(name, path(file));
         }
         add("restarts", self.restarts.map(|n| n.to_string()));
+        add("connections", self.connections.map(|n| n.to_string()));
+        add("breadth", self.breadth.map(|n| n.to_string()));
         add("seed", Some(self.seed.to_string()));
         words.extend(self.fast.then(|| "--fast".to_owned()));
         words.push(if self.full { "--full" } else { "--quick" }.to_owned());
@@ -150,7 +208,8 @@ impl Leaktest {
             Some(records) => hospital(records, DIMENSION, self.seed),
             None => ward()?,
         };
-        let launch = Launch { binary: std::env::current_exe()?, fast: self.fast };
+        let binary = self.server.clone().map_or_else(std::env::current_exe, Ok)?;
+        let launch = Launch { binary, fast: self.fast };
         let open = || -> Result<Box<dyn Target>, Trouble> {
             Ok(match &self.adapter {
                 Some(command) => Box::new(Child::start(command)?),
@@ -164,19 +223,65 @@ impl Leaktest {
     fn live(&self, url: &str) -> Result<Run, Failure> {
         let given = self.own.given()?;
         let (world, keys) = own(&given, key)?;
-        let admin = std::env::var("WARDKEEP_API_KEY").ok();
-        let open = || -> Result<Box<dyn Target>, Trouble> {
-            let target = OverHttp::at(url, &world.collection, admin.as_deref());
-            Ok(Box::new(keys.iter().fold(target, |target, (caller, key)| target.with_key(caller, key))))
+        let store = self.in_use(url)?;
+        let open = || -> OverHttp {
+            let target = store.open();
+            keys.iter().fold(target, |target, (caller, key)| target.with_key(caller, key))
         };
-        self.watched(&world, &open)
+        open().check()?;
+        store.clean()?;
+        self.watched(&world, &|| Ok(Box::new(open())))
+    }
+
+    /// Takes away what an earlier run left behind, and does nothing else.
+    fn clean(&self, url: &str) -> Outcome {
+        let store = self.in_use(url)?;
+        store.open().check()?;
+        if !store.clean()? {
+            println!("nothing was left behind");
+        }
+        Ok(())
+    }
+
+    fn in_use(&self, url: &str) -> Result<InUse, Failure> {
+        let dir = self.state.clone().or_else(state_dir);
+        let dir = dir.ok_or_else(|| {
+            Failure::Usage("neither HOME nor XDG_STATE_HOME is set: name a folder with --state".into())
+        })?;
+        Ok(InUse {
+            url: url.to_owned(),
+            collection: self.own.collection.clone(),
+            admin: std::env::var("WARDKEEP_API_KEY").ok(),
+            ledger: Arc::new(Mutex::new(Ledger::open(&dir, url, &self.own.collection)?)),
+        })
+    }
+
+    /// The first signal ends the run in order, with what was planted taken away; the second at once.
+    fn stop_on_signals(&self) {
+        let stop = Arc::clone(&self.stop);
+        std::thread::spawn(move || {
+            let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_io().build() else { return };
+            runtime.block_on(async {
+                super::serve::stop_signal().await;
+                stop.store(true, Ordering::SeqCst);
+                eprintln!("interrupted: taking away what was planted (once more: at once)");
+                super::serve::stop_signal().await;
+            });
+            std::process::exit(1);
+        });
     }
 
     fn watched(&self, world: &World, open: &dyn Fn() -> Result<Box<dyn Target>, Trouble>) -> Result<Run, Failure> {
-        let bar = progress::counter("leakage test", None);
-        let mut tell = |probe: &'static str, asked: u64| {
-            bar.set_message(probe);
-            bar.set_position(asked);
+        let bar = progress::parts("reading the world");
+        let began = std::time::Instant::now();
+        let mut tell = |progress: Progress| {
+            bar.set_position((progress.done * progress::PARTS as f64) as u64);
+            bar.set_message(format!(
+                "{}: {} requests{}",
+                progress.probe,
+                progress.asked,
+                left(began.elapsed(), progress.done)
+            ));
         };
         let done = run(&self.plan(), world, open, &mut tell);
         bar.finish_and_clear();
@@ -221,6 +326,59 @@ impl OwnStore {
             matrix: self.matrix.as_ref().map(text).transpose()?,
             subject: self.subject.clone(),
         })
+    }
+}
+
+/// What is known of a store in use.
+struct InUse {
+    url: String,
+    collection: String,
+    admin: Option<String>,
+    ledger: Arc<Mutex<Ledger>>,
+}
+
+impl InUse {
+    fn open(&self) -> OverHttp {
+        OverHttp::at(&self.url, &self.collection, self.admin.as_deref()).with_ledger(Arc::clone(&self.ledger))
+    }
+
+    /// Takes away what is in the ledger; false: there was nothing.
+    fn clean(&self) -> Result<bool, Failure> {
+        let (left, path) = {
+            let ledger = self.ledger.lock();
+            (ledger.planted().clone(), ledger.path().display().to_string())
+        };
+        if left.records.is_empty() && left.keys.is_empty() {
+            return Ok(false);
+        }
+        let (records, keys) = self.open().clean().map_err(|why| {
+            Failure::Failed(format!(
+                "an earlier run left {} records and {} keys behind ({path}), which cannot be taken away: {why}",
+                left.records.len(),
+                left.keys.len()
+            ))
+        })?;
+        println!("taken away, left behind by an earlier run: {records} records, {keys} keys");
+        Ok(true)
+    }
+}
+
+/// `$XDG_STATE_HOME/wardkeep`, or its place in the home folder.
+fn state_dir() -> Option<PathBuf> {
+    let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".local/state"));
+    let state = std::env::var_os("XDG_STATE_HOME").filter(|dir| !dir.is_empty());
+    Some(state.map(PathBuf::from).or_else(home)?.join("wardkeep"))
+}
+
+/// How long it will still take, as far as that can be said.
+fn left(elapsed: std::time::Duration, done: f64) -> String {
+    if done < 0.02 {
+        return String::new();
+    }
+    let seconds = elapsed.as_secs_f64() * (1.0 - done) / done;
+    match seconds {
+        ..90.0 => format!(", about {:.0} s left", seconds.max(1.0)),
+        _ => format!(", about {:.0} min left", seconds / 60.0),
     }
 }
 

@@ -3,9 +3,12 @@
 
 mod bench;
 mod dice;
+mod lanes;
+pub mod limits;
 pub mod measure;
 mod oracle;
 mod probe;
+mod register;
 pub mod report;
 mod sight;
 pub mod target;
@@ -66,13 +69,22 @@ impl Run {
 /// Makes a target, empty and apart from all others.
 pub type Open<'a> = &'a dyn Fn() -> Result<Box<dyn Target>, Trouble>;
 
-/// Runs the probes that the plan names, one after the other. `tell` hears each probe's name and the requests it has sent.
-pub fn run(
-    plan: &Plan,
-    world: &World,
-    open: Open<'_>,
-    tell: &mut dyn FnMut(&'static str, u64),
-) -> Result<Run, Trouble> {
+/// How far a run has come.
+#[derive(Debug, Clone, Copy)]
+pub struct Progress {
+    /// The probe at work.
+    pub probe: &'static str,
+    /// Requests that it has sent.
+    pub asked: u64,
+    /// The part of the whole run that is done, by how long each probe takes as a rule.
+    pub done: f64,
+}
+
+/// Hears how far a run has come.
+pub type Tell<'a> = &'a mut dyn FnMut(Progress);
+
+/// Runs the probes that the plan names, one after the other.
+pub fn run(plan: &Plan, world: &World, open: Open<'_>, tell: Tell<'_>) -> Result<Run, Trouble> {
     use crate::clock::Clock as _;
     let (began, clock) = (crate::clock::SystemClock.now().rfc3339(), std::time::Instant::now());
     let mut bench = Bench::set_up(plan, world, open, tell)?;
@@ -80,6 +92,9 @@ pub fn run(
     let mut outcomes = Vec::new();
     for probe in PROBES.iter().filter(|probe| plan.wants(probe.name)) {
         outcomes.push(bench.hold(probe));
+        if bench.over() {
+            break;
+        }
     }
     bench.leave()?;
     Ok(Run {

@@ -2,7 +2,6 @@
 //! entity that is not stored could lift a prohibition unseen (`has`, `in`), it says that it does not know.
 
 use std::{
-    cell::RefCell,
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     str::FromStr as _,
 };
@@ -11,6 +10,7 @@ use cedar_policy::{
     Authorizer, Context, Decision, Effect, Entities, EntityId, EntityTypeName, EntityUid, PolicyId, PolicySet, Request,
     Schema, SchemaFragment, SlotId,
 };
+use parking_lot::Mutex;
 use serde_json::{Map, Value as Json, json};
 
 use super::{
@@ -38,11 +38,12 @@ pub struct Oracle {
     notes: HashMap<PolicyId, Note>,
     context: BTreeMap<String, BTreeSet<String>>,
     collection: String,
-    /// Attributes that policies name: what a decision may hang on.
-    lens: Lens,
     missing: HashSet<(String, String)>,
     now: String,
-    remembered: RefCell<HashMap<(String, String), Verdict>>,
+    classes: Classes,
+    record: EntityTypeName,
+    /// By caller, action and purpose, and then by class.
+    remembered: Remembered,
 }
 
 #[derive(Default, Clone)]
@@ -52,10 +53,15 @@ struct Note {
     max_patients: Option<u64>,
 }
 
+/// What was decided, until the oracle is dropped.
+type Remembered = Mutex<HashMap<String, HashMap<usize, Verdict>>>;
+
 struct Lens {
     words: HashSet<String>,
     /// Policies name single records or documents: nothing is remembered.
     single: bool,
+    /// Documents are entities of their own: which one a record is of may count.
+    documents: bool,
 }
 
 fn broken(what: &str, why: &dyn std::fmt::Display) -> Trouble {
@@ -81,46 +87,45 @@ impl Oracle {
             notes,
             context: context.into(),
             collection: world.collection.clone(),
-            lens: Lens::of(&world.rules.policies),
+            classes: Classes::of(world, &Lens::of(world), &missing),
+            record: EntityTypeName::from_str("Record").map_err(|e| broken("a type's name", &e))?,
             missing,
             now,
-            remembered: RefCell::default(),
+            remembered: Remembered::default(),
         })
     }
 
     /// What Cedar says of a record, made stricter: whatever errs denies.
     pub fn verdict(&self, caller: &Caller, action: &str, purpose: &str, record: &Record) -> Result<Verdict, Trouble> {
+        self.asker(caller, action, purpose)?.decide(record)
+    }
+
+    /// The same of the record at a place of the world that was read, remembered for all that are alike.
+    pub fn verdict_at(
+        &self,
+        world: &World,
+        caller: &Caller,
+        action: &str,
+        purpose: &str,
+        at: usize,
+    ) -> Result<Verdict, Trouble> {
+        let class = self.classes.of.get(at).copied().unwrap_or(usize::MAX);
         let who = format!("{}\u{0}{}\u{0}{action}\u{0}{purpose}", caller.ty, caller.id);
-        let key = self.lens.seen(record).map(|seen| (who, seen));
-        if let Some(known) = key.as_ref().and_then(|key| self.remembered.borrow().get(key).cloned()) {
-            return Ok(known);
+        if let Some(known) = self.remembered.lock().get(&who).and_then(|of| of.get(&class)) {
+            return Ok(known.clone());
         }
-        let verdict = self.decide(caller, action, purpose, record)?;
-        if let Some(key) = key {
-            self.remembered.borrow_mut().insert(key, verdict.clone());
-        }
+        let record = world.records.get(at).ok_or_else(|| broken("a record", &"not in the world"))?;
+        let verdict = self.verdict(caller, action, purpose, record)?;
+        self.remembered.lock().entry(who).or_default().insert(class, verdict.clone());
         Ok(verdict)
     }
 
-    fn decide(&self, caller: &Caller, action: &str, purpose: &str, record: &Record) -> Result<Verdict, Trouble> {
+    fn asker(&self, caller: &Caller, action: &str, purpose: &str) -> Result<Asker<'_>, Trouble> {
         let principal = uid(&caller.ty, &caller.id)?;
-        if self.entities.get(&principal).is_none() {
-            return Ok(Verdict::Forbidden);
-        }
-        let resource = uid("Record", &format!("{}/{}", self.collection, record.id))?;
-        let context = self.context(action, purpose)?;
-        let request = Request::new(principal, uid("Action", action)?, resource, context, None);
-        let request = request.map_err(|e| broken("request", &e))?;
-        let response = Authorizer::new().is_authorized(&request, &self.policies, &self.entities);
-        let erred = response.diagnostics().errors().next().is_some();
-        Ok(match response.decision() {
-            Decision::Deny => Verdict::Forbidden,
-            Decision::Allow if erred => Verdict::Forbidden,
-            Decision::Allow if self.leans_on_missing(caller, record) => Verdict::Unsettled,
-            Decision::Allow => Verdict::Permitted(
-                response.diagnostics().reason().filter_map(|id| Some(self.notes.get(id)?.name.clone())).collect(),
-            ),
-        })
+        let stored = self.entities.get(&principal).is_some();
+        let missing = self.missing.contains(&(caller.ty.clone(), caller.id.clone()));
+        let (action, context) = (uid("Action", action)?, self.context(action, purpose)?);
+        Ok(Asker { oracle: self, principal, action, context, stored, missing, authorizer: Authorizer::new() })
     }
 
     fn context(&self, action: &str, purpose: &str) -> Result<Context, Trouble> {
@@ -140,19 +145,15 @@ impl Oracle {
         Context::from_json_value(Json::Object(told), None).map_err(|e| broken("context", &e))
     }
 
-    fn leans_on_missing(&self, caller: &Caller, record: &Record) -> bool {
-        let record_uid = ("Record".to_owned(), format!("{}/{}", self.collection, record.id));
-        self.missing.contains(&record_uid) || self.missing.contains(&(caller.ty.clone(), caller.id.clone()))
-    }
-
     /// All of a world, as one caller may see it for a purpose.
     pub fn view(&self, world: &World, caller: &Caller, action: &str, purpose: &str) -> Result<View, Trouble> {
         let mut view = View::default();
         let mut permits = BTreeSet::new();
-        for (at, record) in world.records.iter().enumerate() {
-            match self.verdict(caller, action, purpose, record)? {
+        let by_class = self.verdicts(world, &self.asker(caller, action, purpose)?)?;
+        for (at, class) in self.classes.of.iter().enumerate() {
+            match by_class.get(*class).unwrap_or(&Verdict::Forbidden) {
                 Verdict::Permitted(by) => {
-                    permits.extend(by);
+                    permits.extend(by.iter().cloned());
                     view.permitted.push(at);
                 }
                 Verdict::Forbidden => view.forbidden.push(at),
@@ -171,6 +172,81 @@ impl Oracle {
         view.max_records = capped(|n| n.max_records);
         view.max_patients = capped(|n| n.max_patients);
         Ok(view)
+    }
+
+    /// One verdict a class, worked out on all cores.
+    fn verdicts(&self, world: &World, asker: &Asker<'_>) -> Result<Vec<Verdict>, Trouble> {
+        let first: Vec<&Record> = self.classes.first.iter().filter_map(|at| world.records.get(*at)).collect();
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let share = first.len().div_ceil(cores).max(1);
+        std::thread::scope(|scope| {
+            let parts: Vec<_> = first
+                .chunks(share)
+                .map(|part| scope.spawn(move || part.iter().map(|record| asker.decide(record)).collect::<Vec<_>>()))
+                .collect();
+            let done = parts.into_iter().flat_map(|part| part.join().unwrap_or_default());
+            done.collect::<Result<Vec<Verdict>, Trouble>>()
+        })
+    }
+}
+
+/// One caller, for one action and purpose, before Cedar's authorizer.
+struct Asker<'o> {
+    oracle: &'o Oracle,
+    principal: EntityUid,
+    action: EntityUid,
+    context: Context,
+    stored: bool,
+    missing: bool,
+    authorizer: Authorizer,
+}
+
+impl Asker<'_> {
+    fn decide(&self, record: &Record) -> Result<Verdict, Trouble> {
+        if !self.stored {
+            return Ok(Verdict::Forbidden);
+        }
+        let id = format!("{}/{}", self.oracle.collection, record.id);
+        let resource = EntityUid::from_type_name_and_id(self.oracle.record.clone(), EntityId::new(&id));
+        let request = Request::new(self.principal.clone(), self.action.clone(), resource, self.context.clone(), None);
+        let request = request.map_err(|e| broken("request", &e))?;
+        let response = self.authorizer.is_authorized(&request, &self.oracle.policies, &self.oracle.entities);
+        let erred = response.diagnostics().errors().next().is_some();
+        let leans = || self.missing || self.oracle.missing.contains(&("Record".to_owned(), id));
+        Ok(match response.decision() {
+            Decision::Deny => Verdict::Forbidden,
+            Decision::Allow if erred => Verdict::Forbidden,
+            Decision::Allow if leans() => Verdict::Unsettled,
+            Decision::Allow => {
+                let named = |id| Some(self.oracle.notes.get(id)?.name.clone());
+                Verdict::Permitted(response.diagnostics().reason().filter_map(named).collect())
+            }
+        })
+    }
+}
+
+/// Records that are alike in all that a decision may hang on.
+struct Classes {
+    /// By place in the world's list.
+    of: Vec<usize>,
+    /// By class: the place of one of them.
+    first: Vec<usize>,
+}
+
+impl Classes {
+    fn of(world: &World, lens: &Lens, missing: &HashSet<(String, String)>) -> Self {
+        let mut known = HashMap::new();
+        let mut classes = Self { of: Vec::with_capacity(world.records.len()), first: Vec::new() };
+        for (at, record) in world.records.iter().enumerate() {
+            let new = classes.first.len();
+            let leans = missing.contains(&("Record".to_owned(), format!("{}/{}", world.collection, record.id)));
+            let class = lens.seen(record).map_or(new, |seen| *known.entry((leans, seen)).or_insert(new));
+            if class == new {
+                classes.first.push(at);
+            }
+            classes.of.push(class);
+        }
+        classes
     }
 }
 
@@ -357,10 +433,12 @@ fn references(json: &Json, found: &mut Vec<(String, String)>) {
 }
 
 impl Lens {
-    fn of(policies: &str) -> Self {
+    fn of(world: &World) -> Self {
+        let policies = &world.rules.policies;
         let words = policies.split(|c: char| !c.is_alphanumeric() && c != '_').map(str::to_owned).collect();
         let single = ["Record::\"", "Document::\"", "Tag("].iter().any(|name| policies.contains(name));
-        Self { words, single }
+        let document = |e: &Json| e.get("uid").and_then(reference).is_some_and(|(ty, _)| ty == "Document");
+        Self { words, single, documents: world.entities.iter().any(document) }
     }
 
     /// What of a record policies can look at; records alike in it are decided alike.
@@ -370,7 +448,8 @@ impl Lens {
         }
         let seen: BTreeMap<&String, &Json> =
             record.attributes.as_object()?.iter().filter(|(name, _)| self.words.contains(*name)).collect();
-        serde_json::to_string(&seen).ok()
+        let document = if self.documents { record.document.as_str() } else { "" };
+        serde_json::to_string(&(seen, document)).ok()
     }
 }
 
@@ -398,9 +477,9 @@ mod tests {
         let world = hospital(300, 8, 5);
         let oracle = Oracle::read(&world).unwrap();
         for caller in &world.callers {
-            for record in &world.records {
-                let known = oracle.verdict(caller, "Read", &caller.purpose, record).unwrap();
-                assert_eq!(known, oracle.decide(caller, "Read", &caller.purpose, record).unwrap());
+            for (at, record) in world.records.iter().enumerate() {
+                let known = oracle.verdict_at(&world, caller, "Read", &caller.purpose, at).unwrap();
+                assert_eq!(known, oracle.verdict(caller, "Read", &caller.purpose, record).unwrap());
             }
         }
     }

@@ -1,6 +1,6 @@
 //! The leakage test against a server that is in use: it asks with the callers' own keys, takes away what it planted, and changes nothing else.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use serde_json::{Value as Json, json};
 
@@ -47,13 +47,16 @@ fn attack(server: &Server, world: &World, keys: &[(Caller, String)], admin: Opti
         restarts: None,
         live: true,
         command: String::new(),
+        connections: 4,
+        breadth: None,
+        stop: Arc::default(),
     };
     let open = || {
         let target = OverHttp::at(&server.url, "ward", admin);
         let target = keys.iter().fold(target, |target, (caller, key)| target.with_key(caller, key));
         Ok(Box::new(target) as Box<dyn Target>)
     };
-    run(&plan, world, &open, &mut |_, _| {}).unwrap()
+    run(&plan, world, &open, &mut |_| {}).unwrap()
 }
 
 /// What an administrator sees of the store: collections, keys that are in force, and the version of the policies.

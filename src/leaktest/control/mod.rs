@@ -2,7 +2,7 @@
 
 mod leaky;
 
-use std::{cell::Cell, collections::BTreeSet};
+use std::{cell::Cell, collections::BTreeSet, sync::Arc};
 
 use super::{
     Effort, Outcome, PROBES, Plan, Run, report, run,
@@ -23,6 +23,9 @@ fn plan(seed: u64, only: &[&str]) -> Plan {
         restarts: Some(3),
         live: false,
         command: format!("control --seed {seed}"),
+        connections: 2,
+        breadth: None,
+        stop: Arc::default(),
     }
 }
 
@@ -32,7 +35,7 @@ fn attack(world: &World, seed: u64, only: &[&str], flaw: Option<Flaw>) -> Run {
         opened.set(opened.get() + 1_000);
         Ok(Box::new(Leaky::new(flaw, opened.get())) as Box<dyn Target>)
     };
-    run(&plan(seed, only), world, &open, &mut |_, _| {}).unwrap()
+    run(&plan(seed, only), world, &open, &mut |_| {}).unwrap()
 }
 
 /// 20 seeds where `WARDKEEP_TESTS=full` is set, one otherwise.

@@ -6,20 +6,24 @@ use std::{
     io::{BufRead as _, BufReader},
     path::{Path, PathBuf},
     process::{Child as Process, Command, Stdio},
-    time::Instant,
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
+use parking_lot::Mutex;
 use serde_json::{Value as Json, json};
 use ureq::Agent;
 
-use super::{About, Answer, Ask, Caller, Request, Target, Trouble};
-use crate::leaktest::world::{Record, Rules, World};
+use super::{About, Answer, Ask, Caller, Ledger, Planted, Request, Target, Trouble};
+use crate::leaktest::{
+    limits,
+    world::{Record, Rules, World},
+};
 
 const PASSPHRASE: &str = "a throw-away passphrase of the leakage test";
 /// Records in one body.
 const BATCH: usize = 2_000;
-/// Bytes of an answer.
-const ANSWER_BYTES: u64 = 1 << 28;
+const NO_ADMIN: &str = "needs an administrator's key (WARDKEEP_API_KEY)";
 
 /// A Wardkeep server.
 pub struct OverHttp {
@@ -28,7 +32,10 @@ pub struct OverHttp {
     collection: String,
     /// Whoever may set up and plant; none with read-only credentials.
     admin: Option<String>,
-    keys: HashMap<Caller, Credential>,
+    /// Shared by all connections.
+    keys: Arc<Mutex<HashMap<Caller, Credential>>>,
+    /// Where is kept what was planted; none: the store is thrown away whole.
+    ledger: Option<Arc<Mutex<Ledger>>>,
     rules: Option<Rules>,
     isolation: &'static str,
     /// Who runs the server; none: somebody else does.
@@ -45,13 +52,13 @@ struct Credential {
 impl OverHttp {
     /// A server that runs already, and what may set it up: an administrator's key.
     pub fn at(base: &str, collection: &str, admin: Option<&str>) -> Self {
-        let agent = Agent::new_with_config(Agent::config_builder().http_status_as_error(false).build());
         Self {
-            agent,
+            agent: agent(),
             base: base.trim_end_matches('/').to_owned(),
             collection: collection.to_owned(),
             admin: admin.map(str::to_owned),
-            keys: HashMap::new(),
+            keys: Arc::default(),
+            ledger: None,
             rules: None,
             isolation: "strict",
             house: None,
@@ -59,9 +66,69 @@ impl OverHttp {
     }
 
     /// The key of a caller who has one already.
-    pub fn with_key(mut self, caller: &Caller, key: &str) -> Self {
-        self.keys.insert(caller.clone(), Credential { key: key.to_owned(), made: None });
+    pub fn with_key(self, caller: &Caller, key: &str) -> Self {
+        self.keys.lock().insert(caller.clone(), Credential { key: key.to_owned(), made: None });
         self
+    }
+
+    /// Keeps in `ledger` what is planted.
+    pub fn with_ledger(mut self, ledger: Arc<Mutex<Ledger>>) -> Self {
+        self.ledger = Some(ledger);
+        self
+    }
+
+    /// Whether a server answers there and takes every key that it was given; where not, says what to mend.
+    pub fn check(&mut self) -> Result<(), Trouble> {
+        let health = self.send("GET", "/healthz", &[], &[]);
+        let health = health.map_err(|why| Trouble::Broken(format!("no server answers at {}: {why}", self.base)))?;
+        // whoever asks without a key is told so, in the form of RFC 9457
+        let nobody = self.send("GET", "/v1/collections", &[], &[])?;
+        let code = nobody.json().get("code").and_then(Json::as_str).map(str::to_owned);
+        if health.status != 200 || nobody.status != 401 || code.is_none() {
+            return Err(Trouble::Broken(format!("what answers at {} is no Wardkeep", self.base)));
+        }
+        if let Some(admin) = &self.admin
+            && self.send("GET", "/v1/collections", &[bearer(admin)], &[])?.status == 401
+        {
+            return Err(Trouble::Broken("WARDKEEP_API_KEY is refused (401): no key of this server, or revoked".into()));
+        }
+        let given: Vec<_> = self.keys.lock().iter().map(|(who, held)| (who.clone(), held.key.clone())).collect();
+        for (caller, key) in given {
+            let path = self.at_collection(&format!("/records/no-such-record?purpose={}", segment(&caller.purpose)));
+            if self.send("GET", &path, &[bearer(&key)], &[])?.status == 401 {
+                let who = format!("{}::\"{}\"", caller.ty, caller.id);
+                return Err(Trouble::Broken(format!(
+                    "the key of {who} is refused (401): no key of this server, or revoked"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes away what an earlier run left behind; answers how many records and keys.
+    pub fn clean(&mut self) -> Result<(usize, usize), Trouble> {
+        let Some(ledger) = self.ledger.clone() else { return Ok((0, 0)) };
+        let left = ledger.lock().planted().clone();
+        if !left.records.is_empty() {
+            self.uproot(&left.records)?;
+        }
+        left.keys.iter().try_for_each(|id| self.revoke(id))?;
+        Ok((left.records.len(), left.keys.len()))
+    }
+
+    /// Revokes a key that the kit made, if it is still there.
+    fn revoke(&self, id: &str) -> Result<(), Trouble> {
+        match self.set("DELETE", &format!("/v1/callers/keys/{}", segment(id)), None) {
+            Err(Trouble::Broken(why)) if !why.contains(": 404 ") => return Err(Trouble::Broken(why)),
+            Err(Trouble::Unable(why)) => return Err(Trouble::Unable(why)),
+            Ok(_) | Err(Trouble::Broken(_)) => {}
+        }
+        self.note(|held| held.keys.retain(|one| one != id))
+    }
+
+    /// Writes down what is planted, or is no longer.
+    fn note(&self, change: impl FnOnce(&mut Planted)) -> Result<(), Trouble> {
+        self.ledger.as_ref().map_or(Ok(()), |ledger| ledger.lock().change(change))
     }
 
     /// One request with one key, as it is.
@@ -73,7 +140,7 @@ impl OverHttp {
         let request = request.body(body).map_err(|e| Trouble::Unable(format!("cannot be asked so: {e}")))?;
         let began = Instant::now();
         let mut response = self.agent.run(request).map_err(|e| Trouble::Broken(format!("no answer: {e}")))?;
-        let body = response.body_mut().with_config().limit(ANSWER_BYTES).read_to_vec();
+        let body = response.body_mut().with_config().limit(limits::ANSWER_BYTES).read_to_vec();
         let took = began.elapsed();
         let text = |v: &ureq::http::HeaderValue| String::from_utf8_lossy(v.as_bytes()).into_owned();
         let mut headers: Vec<_> = response.headers().iter().map(|(k, v)| (k.as_str().to_owned(), text(v))).collect();
@@ -84,7 +151,7 @@ impl OverHttp {
 
     /// What only whoever sets it up may do; anything but a success is trouble.
     fn set(&self, method: &str, path: &str, body: Option<&Json>) -> Result<Json, Trouble> {
-        let admin = self.admin.as_ref().ok_or_else(|| Trouble::Unable("needs an administrator's key".into()))?;
+        let admin = self.admin.as_ref().ok_or_else(|| Trouble::Unable(NO_ADMIN.into()))?;
         let headers = [bearer(admin), kind()];
         let bytes = body.map(Json::to_string).unwrap_or_default();
         let answer = self.send(method, path, &headers, bytes.as_bytes())?;
@@ -99,21 +166,37 @@ impl OverHttp {
         }
     }
 
-    fn key(&mut self, caller: &Caller) -> Result<String, Trouble> {
-        if let Some(credential) = self.keys.get(caller) {
+    /// The caller's key; made if there is none, by one connection alone.
+    fn key(&self, caller: &Caller) -> Result<String, Trouble> {
+        let mut keys = self.keys.lock();
+        if let Some(credential) = keys.get(caller) {
             return Ok(credential.key.clone());
         }
-        let body = json!({"type": caller.ty, "id": caller.id});
+        // one that is forgotten by all ends by itself
+        let body = json!({"type": caller.ty, "id": caller.id, "expires_in": KEY_S});
         let made = self.set("POST", "/v1/callers", Some(&body))?;
         let word = |name| made.get(name).and_then(Json::as_str).map(str::to_owned);
         let key = word("api_key").ok_or_else(|| Trouble::Broken("no key was given".into()))?;
-        self.keys.insert(caller.clone(), Credential { key: key.clone(), made: word("key_id") });
+        let id = word("key_id");
+        self.note(|held| held.keys.extend(id.clone()))?;
+        keys.insert(caller.clone(), Credential { key: key.clone(), made: id });
         Ok(key)
     }
 
     fn at_collection(&self, rest: &str) -> String {
         format!("/v1/collections/{}{rest}", self.collection)
     }
+}
+
+/// Seconds that a key made for a run lives, if nobody revokes it.
+const KEY_S: u64 = 86_400;
+/// Seconds that an answer may take.
+const ANSWER_S: u64 = 300;
+
+fn agent() -> Agent {
+    let config =
+        Agent::config_builder().http_status_as_error(false).max_idle_connections_per_host(limits::CONNECTIONS_MAX);
+    Agent::new_with_config(config.timeout_global(Some(Duration::from_secs(ANSWER_S))).build())
 }
 
 fn bearer(key: &str) -> (String, String) {
@@ -164,12 +247,43 @@ impl Target for OverHttp {
         Ok(())
     }
 
+    fn plant(&mut self, records: &[Record]) -> Result<(), Trouble> {
+        if self.admin.is_none() {
+            return Err(Trouble::Unable(NO_ADMIN.into()));
+        }
+        self.note(|held| held.records.extend(records.iter().map(|r| r.id.clone())))?;
+        self.put(records)
+    }
+
+    fn uproot(&mut self, ids: &[String]) -> Result<(), Trouble> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        self.erase(ids)?;
+        self.note(|held| held.records.retain(|one| !ids.contains(one)))
+    }
+
+    fn alive(&mut self) -> Result<(), Trouble> {
+        self.send("GET", "/healthz", &[], &[]).map(drop)
+    }
+
+    fn back_up(&mut self) -> Result<(), Trouble> {
+        if self.house.is_none() {
+            return Err(Trouble::Unable("its backups are elsewhere".into()));
+        }
+        self.set("POST", "/v1/backup", None).map(drop)
+    }
+
     fn erase(&mut self, ids: &[String]) -> Result<(), Trouble> {
         self.set("POST", &self.at_collection("/erase"), Some(&json!({ "ids": ids }))).map(drop)
     }
 
     fn answer(&mut self, caller: &Caller, request: &Request) -> Result<Answer, Trouble> {
-        let mut headers = vec![bearer(&self.key(caller)?), kind()];
+        let mut headers = vec![kind()];
+        // an attacker's own credential stands instead of the caller's
+        if !request.headers.iter().any(|(name, _)| name == "authorization") {
+            headers.push(bearer(&self.key(caller)?));
+        }
         headers.extend(request.headers.iter().cloned());
         let body = request.body().to_string();
         let (method, path, body) = match &request.ask {
@@ -205,30 +319,31 @@ impl Target for OverHttp {
 
     fn withdraw(&mut self, caller: &Caller) -> Result<(), Trouble> {
         self.key(caller)?;
-        let made = self.keys.get(caller).and_then(|c| c.made.clone());
+        let made = self.keys.lock().get(caller).and_then(|c| c.made.clone());
         let id = made.ok_or_else(|| Trouble::Unable("a key that the kit did not make is not withdrawn".into()))?;
-        self.set("DELETE", &format!("/v1/callers/keys/{id}"), None)?;
-        if let Some(credential) = self.keys.get_mut(caller) {
+        self.revoke(&id)?;
+        if let Some(credential) = self.keys.lock().get_mut(caller) {
             credential.made = None;
         }
         Ok(())
     }
 
     fn reinstate(&mut self, caller: &Caller) -> Result<(), Trouble> {
-        self.keys.remove(caller);
+        self.keys.lock().remove(caller);
         self.key(caller).map(drop)
     }
 
     fn beside(&self) -> Result<Box<dyn Target>, Trouble> {
         let mut other = Self::at(&self.base, &self.collection, self.admin.as_deref());
-        other.keys = self.keys.iter().map(|(k, c)| (k.clone(), Credential { made: None, ..c.clone() })).collect();
+        (other.keys, other.ledger) = (Arc::clone(&self.keys), self.ledger.clone());
         Ok(Box::new(other))
     }
 
     fn traces(&mut self) -> Result<Vec<(String, Vec<u8>)>, Trouble> {
         let house = self.house.as_ref().ok_or_else(|| Trouble::Unable("its files and log are elsewhere".into()))?;
         let mut found = vec![("log".to_owned(), fs::read(house.log()).unwrap_or_default())];
-        files(&house.data(), &mut found);
+        files(&house.data(), "file", &mut found);
+        files(&house.backups(), "backup", &mut found);
         let metrics = self.set("GET", "/metrics", None);
         if let Err(Trouble::Broken(why)) = metrics {
             return Err(Trouble::Broken(why));
@@ -244,27 +359,25 @@ impl Target for OverHttp {
         house.stop();
         self.base = house.start()?;
         // connections to the old port are of no use
-        self.agent = Agent::new_with_config(Agent::config_builder().http_status_as_error(false).build());
+        self.agent = agent();
         Ok(())
     }
 
     fn leave(&mut self) -> Result<(), Trouble> {
-        let made: Vec<String> = self.keys.values().filter_map(|c| c.made.clone()).collect();
-        for id in made {
-            self.set("DELETE", &format!("/v1/callers/keys/{id}"), None)?;
-        }
-        self.keys.retain(|_, credential| credential.made.is_none());
+        let made: Vec<String> = self.keys.lock().values().filter_map(|c| c.made.clone()).collect();
+        made.iter().try_for_each(|id| self.revoke(id))?;
+        self.keys.lock().retain(|_, credential| credential.made.is_none());
         Ok(())
     }
 }
 
-fn files(dir: &Path, found: &mut Vec<(String, Vec<u8>)>) {
-    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+fn files(dir: &Path, kind: &str, found: &mut Vec<(String, Vec<u8>)>) {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten().take(limits::TRACES) {
         let path = entry.path();
         if path.is_dir() {
-            files(&path, found);
+            files(&path, kind, found);
         } else if let Ok(bytes) = fs::read(&path) {
-            found.push((format!("file {}", path.file_name().unwrap_or_default().display()), bytes));
+            found.push((format!("{kind} {}", path.file_name().unwrap_or_default().display()), bytes));
         }
     }
 }
@@ -306,6 +419,7 @@ impl House {
         let dir = std::env::temp_dir().join(format!("wardkeep-leaktest-{}", hex::encode(name)));
         fs::create_dir(&dir).map_err(|e| broken("no room for a store", &e))?;
         let mut house = Self { binary: binary.to_owned(), dir, version: String::new(), process: None };
+        fs::create_dir(house.backups()).map_err(|e| broken("no room for backups", &e))?;
         let version = house.command(&["--version"]).output().map_err(|e| broken("cannot start the server", &e))?;
         String::from_utf8_lossy(&version.stdout).trim().clone_into(&mut house.version);
         let init = house.command(&["init", "--json", "--data"]).arg(house.data()).output();
@@ -321,6 +435,10 @@ impl House {
         self.dir.join("data")
     }
 
+    fn backups(&self) -> PathBuf {
+        self.dir.join("backups")
+    }
+
     fn log(&self) -> PathBuf {
         self.dir.join("log")
     }
@@ -328,6 +446,7 @@ impl House {
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.binary);
         command.args(arguments).env("WARDKEEP_PASSPHRASE", PASSPHRASE).env("WARDKEEP_LOG", "info");
+        command.env("WARDKEEP_BACKUP_DIRECTORY", self.backups());
         command.env_remove("CREDENTIALS_DIRECTORY").env_remove("WARDKEEP_LISTEN").stdin(Stdio::null());
         command
     }
