@@ -15,7 +15,7 @@ use serde_json::Value as Json;
 
 use super::{Failure, Outcome, policy::source::Folder, progress};
 use crate::leaktest::{
-    Effort, Plan, Progress, Run, limits, report, run,
+    Conclusion, Effort, Plan, Progress, Run, limits, report, run,
     target::{Child, Launch, Ledger, OverHttp, Target, Trouble},
     world::{Own, Rules, World, hospital, own, ward},
 };
@@ -121,16 +121,21 @@ impl Leaktest {
             None => self.made()?,
         };
         self.tell(&outcome)?;
-        if outcome.violations() > 0 {
-            return Err(Failure::Found);
-        }
+        self.concluded(&outcome)
+    }
+
+    fn concluded(&self, run: &Run) -> Outcome {
         let why = |o: &crate::leaktest::Outcome| o.broken.clone().unwrap_or_default();
-        match outcome.broken().next() {
-            _ if self.stop.load(Ordering::SeqCst) => {
+        match (run.conclusion(), run.broken().next()) {
+            (Conclusion::Leak, _) => Err(Failure::Found),
+            (_, _) if self.stop.load(Ordering::SeqCst) => {
                 Err(Failure::Failed("interrupted; what was planted is taken away".into()))
             }
-            Some(broken) => Err(Failure::Failed(format!("{} could not be finished: {}", broken.probe, why(broken)))),
-            None => Ok(()),
+            (Conclusion::Broken, broken) => Err(Failure::Failed(
+                broken.map(|o| format!("{} could not be finished: {}", o.probe, why(o))).unwrap_or_default(),
+            )),
+            (Conclusion::Partial | Conclusion::NotTested, _) => Err(Failure::Unsure),
+            (Conclusion::Clean, _) => Ok(()),
         }
     }
 

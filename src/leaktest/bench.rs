@@ -1,7 +1,7 @@
 //! Where a probe works: a target in a world, the oracle's view of each caller, and a tally of what was asked and found.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     rc::Rc,
     sync::{
         Arc,
@@ -16,9 +16,9 @@ use super::{
     limits,
     oracle::{Oracle, Verdict},
     probe::{PROBES, Probe},
-    register::Register,
+    register::{Register, SURE_SCORES, Told},
     sight::Sight,
-    target::{About, Answer, Caller, Request, Target, Trouble},
+    target::{About, Answer, Ask, Caller, Request, Target, Trouble},
     world::{Record, World},
 };
 
@@ -121,6 +121,8 @@ pub struct Outcome {
     pub trials: u64,
     /// Attempts that did.
     pub violations: u64,
+    /// Whether any record came back at all: where none did, silence says nothing.
+    pub seeing: Seeing,
     /// The first of these, by kind and caller.
     pub findings: Vec<Finding>,
     /// What was measured besides.
@@ -133,6 +135,16 @@ pub struct Outcome {
     pub broken: Option<String>,
     /// Seconds.
     pub took_s: f64,
+}
+
+/// Whether a probe saw anything that it could have seen: its positive control.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Seeing {
+    /// No record in any answer.
+    #[default]
+    Nothing,
+    /// Some record in some answer.
+    Something,
 }
 
 /// Findings that are named one by one.
@@ -159,6 +171,8 @@ pub struct Bench<'a> {
     outcome: Outcome,
     /// Answers by status.
     statuses: BTreeMap<u16, u64>,
+    /// Fields of answers that the kit does not know.
+    unread: BTreeSet<String>,
     /// The target holds something else than the world.
     dirty: bool,
     pace: Pace,
@@ -181,6 +195,7 @@ impl<'a> Bench<'a> {
             twins: Vec::new(),
             outcome: Outcome::default(),
             statuses: BTreeMap::new(),
+            unread: BTreeSet::new(),
             dirty: !plan.live,
             pace: Pace::of(plan),
             tell,
@@ -197,7 +212,8 @@ impl<'a> Bench<'a> {
         self.dice = Dice::of(self.plan.seed, probe.name);
         self.outcome = Outcome { probe: probe.name, title: probe.title, about: probe.about, ..Outcome::default() };
         self.pace.expected = 0;
-        self.told();
+        self.statuses.clear();
+        self.progress();
         match self.fill().and_then(|()| (probe.work)(self)) {
             Ok(()) => {}
             Err(Trouble::Unable(why)) => self.skip(&why),
@@ -206,6 +222,7 @@ impl<'a> Bench<'a> {
                 self.dirty = true;
             }
         }
+        self.excuse();
         self.pace.before += probe.share(self.plan.effort);
         let statuses: Vec<String> =
             std::mem::take(&mut self.statuses).iter().map(|(status, n)| format!("{status}: {n}")).collect();
@@ -221,8 +238,40 @@ impl<'a> Bench<'a> {
         self.plan.stop.load(Ordering::SeqCst) || self.target.alive().is_err()
     }
 
+    /// A probe that had nothing to ask says why.
+    fn excuse(&mut self) {
+        let outcome = &self.outcome;
+        if outcome.trials > 0 || !outcome.skipped.is_empty() || outcome.broken.is_some() {
+            return;
+        }
+        let unsettled: usize = self.unsettled().values().sum();
+        let why = if unsettled > 0 {
+            "nothing to ask: no caller is known to see what it needs; records refer to entities that are not stored, so that it is not settled who may \
+             see them"
+        } else {
+            "nothing to ask: there is no caller for whom records are both permitted and hidden as it needs them"
+        };
+        self.skip(why);
+    }
+
+    /// By caller: records of which it is not settled whether they may see them.
+    pub(super) fn unsettled(&self) -> BTreeMap<String, usize> {
+        let mut all: BTreeMap<String, usize> = BTreeMap::new();
+        for ((caller, _, _), sight) in &self.sights {
+            let most = all.entry(caller.id.clone()).or_default();
+            *most = (*most).max(sight.view.unsettled.len());
+        }
+        all.retain(|_, count| *count > 0);
+        all
+    }
+
+    /// What of the world and of answers the kit could not make out.
+    pub(super) fn indistinct(&self) -> (Vec<String>, BTreeSet<String>) {
+        (self.register.indistinct(), self.unread.clone())
+    }
+
     /// Tells how far it has come.
-    fn told(&mut self) {
+    fn progress(&mut self) {
         let outcome = &self.outcome;
         let share = PROBES.iter().find(|p| p.name == outcome.probe).map_or(0.0, |p| p.share(self.plan.effort));
         let done =
@@ -235,7 +284,7 @@ impl<'a> Bench<'a> {
         self.pace.expected = requests as u64;
     }
 
-    fn fill(&mut self) -> Result<(), Trouble> {
+    pub(super) fn fill(&mut self) -> Result<(), Trouble> {
         if self.dirty && !self.plan.live {
             self.target.reset(self.world)?;
             self.target.put(&self.world.records)?;
@@ -324,24 +373,132 @@ impl<'a> Bench<'a> {
         }
     }
 
-    /// Kinds of what an answer tells of records that are hidden from a caller by an action for a purpose: decided for what is in the answer alone.
+    /// Kinds of what an answer tells of records that are hidden from a caller.
+    pub fn told(
+        &mut self,
+        caller: &Caller,
+        sight: &Sight,
+        answer: &Answer,
+        request: &Request,
+    ) -> Result<Vec<&'static str>, Trouble> {
+        self.settled(caller, answer, request, &|bench, answer, request| Ok(sight.told(bench.world, answer, request)))
+    }
+
+    /// The same of records that are hidden by an action for a purpose: decided for what is in the answer alone.
     pub fn told_of(
-        &self,
+        &mut self,
         caller: &Caller,
         action: &str,
         purpose: &str,
         answer: &Answer,
         request: &Request,
     ) -> Result<Vec<&'static str>, Trouble> {
-        let trouble = std::cell::RefCell::new(None);
-        let hidden = |at| {
-            self.hidden(caller, action, purpose, at).unwrap_or_else(|why| {
-                *trouble.borrow_mut() = Some(why);
-                true
-            })
-        };
-        let kinds = self.register.told(answer, request, &hidden);
-        trouble.into_inner().map_or(Ok(kinds), Err)
+        self.settled(caller, answer, request, &|bench, answer, request| {
+            let trouble = std::cell::RefCell::new(None);
+            let hidden = |at| {
+                bench.hidden(caller, action, purpose, at).unwrap_or_else(|why| {
+                    *trouble.borrow_mut() = Some(why);
+                    true
+                })
+            };
+            let told = bench.register.told(bench.world, answer, request, &hidden);
+            trouble.into_inner().map_or(Ok(told), Err)
+        })
+    }
+
+    /// What an answer tells, with doubts settled: words that may be the store's own by asking about something else, numbers that may be scores by
+    /// asking near by.
+    fn settled(
+        &mut self,
+        caller: &Caller,
+        answer: &Answer,
+        request: &Request,
+        hear: Hear<'_>,
+    ) -> Result<Vec<&'static str>, Trouble> {
+        let told = hear(self, answer, request)?;
+        let room = limits::FIELDS.saturating_sub(self.unread.len());
+        self.unread.extend(told.unread.into_iter().take(room));
+        let mut kinds = told.kinds;
+        if !told.words.is_empty()
+            && let Some(other) = self.about_something_else(request)
+            && let Some(answer) = self.doubting(caller, &other)?
+        {
+            let said = String::from_utf8_lossy(&answer.body).into_owned();
+            kinds.extend(told.words.iter().filter(|(_, word)| !said.contains(word)).map(|(kind, _)| *kind));
+        }
+        let mut bits = told.scores;
+        for _ in 0..NEAR_BY {
+            let Some(other) = self.near_by(request).filter(|_| bits > 0.0 && bits < SURE_SCORES) else { break };
+            let Some(answer) = self.doubting(caller, &other)? else { break };
+            let more = hear(self, &answer, &other)?.scores;
+            bits = if more > 0.0 { bits + more } else { 0.0 };
+        }
+        if bits >= SURE_SCORES {
+            kinds.insert("score");
+        }
+        Ok(kinds.into_iter().collect())
+    }
+
+    fn doubting(&mut self, caller: &Caller, request: &Request) -> Result<Option<Answer>, Trouble> {
+        let answer = self.ask(caller, request).map(Some);
+        answer.or_else(|trouble| match trouble {
+            Trouble::Unable(_) => Ok(None),
+            Trouble::Broken(why) => Err(Trouble::Broken(why)),
+        })
+    }
+
+    /// A request of the same shape about what does not exist; none where it would change the store.
+    fn about_something_else(&mut self, request: &Request) -> Option<Request> {
+        let mut other = request.clone();
+        match &mut other.ask {
+            Ask::Search(search) => {
+                search.vector = self.dice.direction(search.vector.len());
+                search.patient = search.patient.as_ref().map(|id| self.absent_id(id));
+            }
+            Ask::Read(id) => *id = self.absent_id(id),
+            Ask::List(list) => {
+                list.ids = list.ids.as_ref().map(|ids| ids.iter().map(|id| self.absent_id(id)).collect());
+                list.patient = list.patient.as_ref().map(|id| self.absent_id(id));
+            }
+            Ask::Put(_) | Ask::Erase(_) => return None,
+        }
+        Some(other)
+    }
+
+    /// The same question, moved a little.
+    fn near_by(&mut self, request: &Request) -> Option<Request> {
+        let mut other = request.clone();
+        match &mut other.ask {
+            Ask::Search(search) => search.vector = self.dice.near(&search.vector, 0.1),
+            Ask::Read(_) | Ask::List(_) | Ask::Put(_) | Ask::Erase(_) => return None,
+        }
+        Some(other)
+    }
+
+    /// At most `most` records that a caller may see by an action for their own purpose, in an order of chance.
+    pub fn some_permitted(&mut self, caller: &Caller, action: &str, most: usize) -> Result<Vec<usize>, Trouble> {
+        let mut places: Vec<usize> = (0..self.world.records.len()).collect();
+        self.dice.shuffle(&mut places);
+        let mut chosen = Vec::new();
+        for at in places {
+            if chosen.len() >= most {
+                break;
+            }
+            if self.permitted(caller, action, at)? {
+                chosen.push(at);
+            }
+        }
+        Ok(chosen)
+    }
+
+    fn permitted(&self, caller: &Caller, action: &str, at: usize) -> Result<bool, Trouble> {
+        match &self.oracle {
+            Some(oracle) => {
+                let verdict = oracle.verdict_at(self.world, caller, action, &caller.purpose, at)?;
+                Ok(matches!(verdict, Verdict::Permitted(_)))
+            }
+            None => self.hidden(caller, action, &caller.purpose, at).map(|hidden| !hidden),
+        }
     }
 
     /// At most `most` records that are hidden from a caller by an action for their own purpose, in an order of chance.
@@ -388,7 +545,7 @@ impl<'a> Bench<'a> {
     }
 
     /// Records by what names them.
-    pub fn register(&self) -> &Register {
+    pub fn register(&self) -> &Arc<Register> {
         &self.register
     }
 
@@ -462,6 +619,9 @@ impl<'a> Bench<'a> {
 
     fn counted(&mut self, answer: &Answer) {
         *self.statuses.entry(answer.status).or_default() += 1;
+        if self.outcome.seeing == Seeing::Nothing && !answer.ids().is_empty() {
+            self.outcome.seeing = Seeing::Something;
+        }
         self.count();
     }
 
@@ -469,7 +629,7 @@ impl<'a> Bench<'a> {
     pub fn count(&mut self) {
         self.outcome.asked += 1;
         if self.outcome.asked.is_multiple_of(TOLD_EVERY) {
-            self.told();
+            self.progress();
         }
     }
 
@@ -552,6 +712,12 @@ impl<'a> Bench<'a> {
     }
 }
 
+/// Hears what an answer tells.
+type Hear<'h> = &'h dyn Fn(&Bench<'_>, &Answer, &Request) -> Result<Told, Trouble>;
+
+/// Questions near by that are asked to tell scores from other numbers.
+const NEAR_BY: usize = 4;
+
 /// A store with some of the world's records, and their places.
 pub(super) type Twin = (Vec<usize>, Box<dyn Target>);
 
@@ -574,6 +740,12 @@ impl Pace {
     fn within(&self, asked: u64) -> f64 {
         if self.expected == 0 { 0.0 } else { (asked as f64 / self.expected as f64).min(1.0) }
     }
+}
+
+/// A probe that the run did not come to.
+pub(super) fn unreached(probe: &'static Probe) -> Outcome {
+    let skipped = vec!["the run ended before it".to_owned()];
+    Outcome { probe: probe.name, title: probe.title, about: probe.about, skipped, ..Outcome::default() }
 }
 
 fn matrix_view(

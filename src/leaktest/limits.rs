@@ -22,5 +22,7 @@ pub const RECORDS: usize = 10_000_000;
 pub const CALLERS: usize = 10_000;
 /// Files that a store left behind.
 pub const TRACES: usize = 100_000;
+/// Fields of answers that are listed as not known.
+pub const FIELDS: usize = 64;
 /// Bytes of the record of what was planted.
 pub const PLANTED_BYTES: u64 = 16 << 20;

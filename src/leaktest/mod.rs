@@ -7,6 +7,7 @@ mod lanes;
 pub mod limits;
 pub mod measure;
 mod oracle;
+mod preflight;
 mod probe;
 mod register;
 pub mod report;
@@ -17,12 +18,14 @@ pub mod world;
 #[cfg(test)]
 mod control;
 
-pub use bench::{Bench, Effort, Figure, Finding, Outcome, Plan, Plot, Series};
+pub use bench::{Bench, Effort, Figure, Finding, Outcome, Plan, Plot, Seeing, Series};
 pub use dice::Dice;
 pub use oracle::{Oracle, Verdict, View};
 pub use probe::{PROBES, Probe};
 pub use sight::Sight;
 
+use report::Mark;
+use std::collections::{BTreeMap, BTreeSet};
 use target::{About, Target, Trouble};
 use world::World;
 
@@ -47,9 +50,47 @@ pub struct Run {
     pub took_s: f64,
     /// One a probe.
     pub outcomes: Vec<Outcome>,
+    /// What of the world cannot be told from other words, in a sentence each.
+    pub indistinct: Vec<String>,
+    /// Fields of answers that the kit does not know; what stood in them was looked at all the same.
+    pub unread: BTreeSet<String>,
+    /// By caller: records of which it is not settled whether they may see them; nothing was asked about these.
+    pub unsettled: BTreeMap<String, usize>,
+}
+
+/// What a whole run comes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Conclusion {
+    /// Every probe that was asked for ran, and nothing leaked.
+    Clean,
+    /// Something leaked.
+    Leak,
+    /// Nothing leaked, but a probe could not be finished.
+    Broken,
+    /// Nothing leaked, but some probe that was asked for did not run, or saw nothing.
+    Partial,
+    /// No probe ran.
+    NotTested,
 }
 
 impl Run {
+    /// What it comes to.
+    pub fn conclusion(&self) -> Conclusion {
+        let count = |mark| self.outcomes.iter().filter(|o| Mark::of(o) == mark).count();
+        match (count(Mark::Leak), count(Mark::Broken), count(Mark::Clean)) {
+            (1.., _, _) => Conclusion::Leak,
+            (0, 1.., _) => Conclusion::Broken,
+            (0, 0, 0) => Conclusion::NotTested,
+            (0, 0, clean) if clean < self.outcomes.len() => Conclusion::Partial,
+            (0, 0, _) => Conclusion::Clean,
+        }
+    }
+
+    /// Probes that were asked for and show nothing.
+    pub fn untested(&self) -> impl Iterator<Item = &Outcome> {
+        self.outcomes.iter().filter(|o| matches!(Mark::of(o), Mark::Skipped | Mark::NotTested))
+    }
+
     /// Attempts that leaked, over all probes.
     pub fn violations(&self) -> u64 {
         self.outcomes.iter().map(|o| o.violations).sum()
@@ -83,20 +124,25 @@ pub struct Progress {
 /// Hears how far a run has come.
 pub type Tell<'a> = &'a mut dyn FnMut(Progress);
 
-/// Runs the probes that the plan names, one after the other.
+/// Runs the probes that the plan names, one after the other; none where the target does not answer its callers as the store it should be.
 pub fn run(plan: &Plan, world: &World, open: Open<'_>, tell: Tell<'_>) -> Result<Run, Trouble> {
     use crate::clock::Clock as _;
     let (began, clock) = (crate::clock::SystemClock.now().rfc3339(), std::time::Instant::now());
     let mut bench = Bench::set_up(plan, world, open, tell)?;
     let about = bench.about();
+    if let Err(why) = preflight::enter(&mut bench) {
+        // keys may have been made
+        bench.leave()?;
+        return Err(why);
+    }
     let mut outcomes = Vec::new();
+    let mut over = false;
     for probe in PROBES.iter().filter(|probe| plan.wants(probe.name)) {
-        outcomes.push(bench.hold(probe));
-        if bench.over() {
-            break;
-        }
+        outcomes.push(if over { bench::unreached(probe) } else { bench.hold(probe) });
+        over = over || bench.over();
     }
     bench.leave()?;
+    let (indistinct, unread) = bench.indistinct();
     Ok(Run {
         about,
         world: world.name.clone(),
@@ -107,5 +153,8 @@ pub fn run(plan: &Plan, world: &World, open: Open<'_>, tell: Tell<'_>) -> Result
         began,
         took_s: clock.elapsed().as_secs_f64(),
         outcomes,
+        indistinct,
+        unread,
+        unsettled: bench.unsettled(),
     })
 }

@@ -1,6 +1,14 @@
-//! What of a world's records can be recognised in an answer: ids, texts and patients, and which records each is of. Knows nothing of who may see what.
+//! What of a world's records can be recognised in an answer, and which records each is of. Knows nothing of who may see what.
 
-use std::collections::HashMap;
+mod facts;
+mod names;
+mod reading;
+mod texts;
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    fmt::Write as _,
+};
 
 use serde_json::Value as Json;
 
@@ -8,18 +16,38 @@ use super::{
     target::{Answer, Request},
     world::World,
 };
+use facts::Facts;
+use names::{Kind, Names};
+use reading::Reading;
+use texts::Texts;
 
 /// A world's records by what names them: places in its list.
 #[derive(Debug, Default)]
 pub struct Register {
     ids: HashMap<String, usize>,
-    texts: HashMap<String, Vec<usize>>,
     patients: HashMap<String, Vec<usize>>,
+    names: Names,
+    texts: Texts,
+    facts: Facts,
+    /// Records whose text is too short to be recognised.
+    terse: usize,
 }
 
-/// A text shorter than this tells nothing by being the same.
-const TEXT_BYTES: usize = 24;
-const RECORD: &str = "id";
+/// What an answer tells of hidden records.
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct Told {
+    /// Kinds of what it tells for certain.
+    pub kinds: BTreeSet<&'static str>,
+    /// Ordinary words that name something hidden, and its kind: whether they are told shows by asking about something else.
+    pub words: BTreeSet<(&'static str, String)>,
+    /// Bits of surprise at numbers that are scores of hidden records: enough of them, over several answers, are no accident.
+    pub scores: f64,
+    /// Fields that the kit does not know.
+    pub unread: BTreeSet<String>,
+}
+
+/// Bits of surprise above which numbers are scores and no accident.
+pub(super) const SURE_SCORES: f64 = 30.0;
 
 impl Register {
     /// Of a world.
@@ -27,14 +55,29 @@ impl Register {
         let mut register = Self::default();
         for (at, record) in world.records.iter().enumerate() {
             register.ids.insert(record.id.clone(), at);
-            if record.text.len() >= TEXT_BYTES {
-                register.texts.entry(record.text.clone()).or_default().push(at);
-            }
+            register.names.add(&record.id, Kind::Id, at);
+            register.names.add(&record.document, Kind::Document, at);
             if let Some(patient) = &record.patient {
                 register.patients.entry(patient.clone()).or_default().push(at);
+                register.names.add(patient, Kind::Patient, at);
             }
+            register.terse += usize::from(!register.texts.add(&record.text, at));
+            register.facts.add(&record.attributes, at);
+            register.spoken(&record.attributes, at);
         }
         register
+    }
+
+    /// Values of attributes that are text; references name people and things, not the record.
+    fn spoken(&mut self, attributes: &Json, at: usize) {
+        for value in attributes.as_object().into_iter().flat_map(|fields| fields.values()) {
+            let moment = || value.pointer("/__extn/arg").and_then(Json::as_str);
+            if let Some(text) = value.as_str().or_else(moment)
+                && !self.texts.add(text, at)
+            {
+                self.names.add(text, Kind::Attribute, at);
+            }
+        }
     }
 
     /// The place of a record.
@@ -52,51 +95,33 @@ impl Register {
         self.ids.contains_key(id) || self.patients.contains_key(id)
     }
 
-    /// Kinds of what an answer tells of records for which `hidden` holds, but for what the request itself said. A text or patient counts where all
-    /// of its records are hidden.
-    pub fn told(&self, answer: &Answer, request: &Request, hidden: &dyn Fn(usize) -> bool) -> Vec<&'static str> {
-        let mut words = Vec::new();
-        let json = answer.json();
-        strings(&json, &mut words);
-        let mut found: Vec<(&'static str, &str)> = words.iter().filter_map(|word| self.kind(word, hidden)).collect();
-        let mut loose = answer.headers.iter().map(|(_, value)| value.clone()).collect::<Vec<_>>();
-        if answer.status != 200 {
-            loose.push(String::from_utf8_lossy(&answer.body).into_owned());
-        }
-        let parts = loose.iter().flat_map(|text| text.split(|c: char| !c.is_alphanumeric() && !"-_.".contains(c)));
-        found.extend(parts.filter_map(|part| self.kind(part, hidden)));
-        if found.is_empty() {
-            return Vec::new();
-        }
-        let said = format!("{} {:?}", request.body(), request.headers);
-        let news =
-            |(kind, what): &(&'static str, &str)| *kind == RECORD && answer.status == 200 || !said.contains(what);
-        let mut kinds: Vec<_> = found.into_iter().filter(news).map(|(kind, _)| kind).collect();
-        kinds.sort_unstable();
-        kinds.dedup();
-        kinds
+    /// What an answer tells of records for which `hidden` holds, but for what the request itself said. A word, a fragment or a set of attributes
+    /// counts where all records that have it are hidden. `world` is the one that is registered.
+    pub fn told(&self, world: &World, answer: &Answer, request: &Request, hidden: &dyn Fn(usize) -> bool) -> Told {
+        Reading::of(self, world, answer, request, hidden).told()
     }
 
-    fn kind<'a>(&self, word: &'a str, hidden: &dyn Fn(usize) -> bool) -> Option<(&'static str, &'a str)> {
-        let all = |places: Option<&Vec<usize>>| places.is_some_and(|p| p.iter().all(|at| hidden(*at)));
-        if self.place(word).is_some_and(hidden) {
-            return Some((RECORD, word));
+    /// What of this world cannot be told from other words, in a sentence each.
+    pub fn indistinct(&self) -> Vec<String> {
+        let mut all = Vec::new();
+        for (kind, what) in [(Kind::Id, "ids of records"), (Kind::Patient, "ids of patients")] {
+            let (count, doubtful) = self.names.doubtful(kind);
+            if doubtful > 0 {
+                let mut line = format!("{doubtful} of {count} {what} are short, plain numbers or ordinary words:");
+                let _ = write!(
+                    line,
+                    " they are recognised where an answer names a record or its patient, and in a message only if it says them of nobody else"
+                );
+                all.push(line);
+            }
         }
-        if all(self.texts.get(word)) {
-            return Some(("text", word));
+        if self.terse > 0 {
+            let recognised = texts::RECOGNISED;
+            all.push(format!(
+                "{} texts are too short to be recognised (a run of {recognised} letters and digits always is)",
+                self.terse
+            ));
         }
-        all(self.patients.get(word)).then_some(("patient", word))
-    }
-}
-
-fn strings<'a>(json: &'a Json, found: &mut Vec<&'a str>) {
-    match json {
-        Json::String(text) => found.push(text),
-        Json::Array(list) => list.iter().for_each(|item| strings(item, found)),
-        Json::Object(fields) => fields.iter().for_each(|(name, value)| {
-            found.push(name);
-            strings(value, found);
-        }),
-        Json::Null | Json::Bool(_) | Json::Number(_) => {}
+        all
     }
 }

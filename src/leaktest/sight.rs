@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     oracle::View,
-    register::Register,
+    register::{Register, Told},
     target::{Answer, Request},
     world::World,
 };
@@ -20,9 +20,13 @@ pub struct Sight {
 }
 
 impl Sight {
-    /// From a view of a small world of its own.
-    pub fn alone(world: &World, view: View) -> Self {
-        Self::of(&Arc::new(Register::of(world)), view)
+    /// From a view of a small world, some of the records of the one that is registered.
+    pub fn of_some(register: &Arc<Register>, some: &World, view: &View) -> Self {
+        let place = |at: &usize| register.place(&some.records.get(*at)?.id);
+        let places = |of: &[usize]| of.iter().filter_map(place).collect();
+        let [permitted, forbidden, unsettled] =
+            [&view.permitted, &view.forbidden, &view.unsettled].map(|of| places(of));
+        Self::of(register, View { permitted, forbidden, unsettled, ..*view })
     }
 
     /// From a view of the world that is registered.
@@ -53,8 +57,8 @@ impl Sight {
         !places.is_empty() && places.iter().all(|at| self.hides_at(*at))
     }
 
-    /// Kinds of what an answer tells of hidden records, but for what the request itself said.
-    pub fn told(&self, answer: &Answer, request: &Request) -> Vec<&'static str> {
-        self.register.told(answer, request, &|at| self.hides_at(at))
+    /// What an answer tells of hidden records, but for what the request itself said; `world` is the one that is registered.
+    pub fn told(&self, world: &World, answer: &Answer, request: &Request) -> Told {
+        self.register.told(world, answer, request, &|at| self.hides_at(at))
     }
 }

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use cedar_policy::{
     Authorizer, Context, Decision, Entities, EntityId, EntityTypeName, EntityUid, Policy, PolicySet,
     Request as CedarRequest, Schema,
@@ -70,6 +71,20 @@ pub(super) enum Flaw {
     PatientOpens,
     /// Each hidden record that is near takes time.
     SlowByHidden,
+    /// What was left out is explained, with ids and the beginnings of texts in one sentence.
+    Explained,
+    /// A fragment of a hidden text, marked up, in a field that nobody knows.
+    Snippet,
+    /// Attributes of hidden records, without their ids.
+    Facets,
+    /// The nearest hidden record's score, and nothing else of it.
+    HiddenNearest,
+    /// The answer's own id is a hidden text in base64.
+    EncodedText,
+    /// A hidden record's vector, in base64.
+    EncodedVector,
+    /// Vectors for everybody, by another name.
+    Embeddings,
 }
 
 /// Every flaw, and the probe that is made to find it.
@@ -98,6 +113,14 @@ pub(super) const FLAWS: &[(Flaw, &str)] = &[
     (Flaw::IdInLog, "canaries"),
     (Flaw::TellingError, "canaries"),
     (Flaw::SlowByHidden, "timing"),
+    (Flaw::Explained, "cross-patient"),
+    (Flaw::Snippet, "cross-patient"),
+    (Flaw::Facets, "cross-patient"),
+    (Flaw::HiddenNearest, "cross-patient"),
+    (Flaw::HiddenCount, "cross-patient"),
+    (Flaw::EncodedText, "cross-patient"),
+    (Flaw::EncodedVector, "cross-patient"),
+    (Flaw::Embeddings, "embedding"),
 ];
 
 /// The store; connections share what is in it.
@@ -341,7 +364,34 @@ impl Asking<'_> {
             Some(Flaw::HiddenCount) => body["total"] = json!(whole.len()),
             _ => {}
         }
+        if let Some((score, record)) = whole.iter().find(|(_, r)| !self.may("Retrieve", r)) {
+            self.tell_of(record, *score, &mut body);
+        }
         answered(&body)
+    }
+
+    /// What the flaw tells of the nearest hidden record.
+    fn tell_of(&self, record: &Record, score: f64, body: &mut Json) {
+        let start = |most: usize| record.text.chars().take(most).collect::<String>();
+        match self.flaw {
+            Some(Flaw::Explained) => body["explain"] = json!(format!("left out: {} ({})", record.id, start(20))),
+            Some(Flaw::Snippet) => {
+                let text: String = record.text.chars().skip(7).take(80).collect();
+                body["highlight"] = json!([{"part": format!("…{}…", text.replace(' ', " <b>").to_uppercase())}]);
+            }
+            Some(Flaw::Facets) => {
+                let mut attributes = record.attributes.clone();
+                attributes.as_object_mut().unwrap().remove("patient");
+                body["facets"] = json!([{"attributes": attributes, "hits": 1}]);
+            }
+            Some(Flaw::HiddenNearest) => body["nearest"] = json!(score),
+            Some(Flaw::EncodedText) => body["retrieval_id"] = json!(STANDARD.encode(&record.text)),
+            Some(Flaw::EncodedVector) => {
+                let bytes: Vec<u8> = record.vector.iter().flat_map(|x| x.to_le_bytes()).collect();
+                body["cursor"] = json!(STANDARD.encode(bytes));
+            }
+            _ => {}
+        }
     }
 
     /// At most so many, and of so many patients, as every permit of the caller's allows.
@@ -373,6 +423,9 @@ impl Asking<'_> {
         }
         if include.contains(&"vector") && (self.flaw == Some(Flaw::VectorsForAll) || self.may("ReadVector", record)) {
             shown["vector"] = json!(record.vector);
+        }
+        if self.flaw == Some(Flaw::Embeddings) {
+            shown["embedding"] = json!(record.vector);
         }
         shown
     }

@@ -39,7 +39,7 @@ fn work(bench: &mut Bench<'_>) -> Result<(), Trouble> {
         }
         bench.ask_all(&asked, |bench, at, answer| {
             let (Some((_, request)), Some((step, detail))) = (asked.get(at), about.get(at)) else { return Ok(()) };
-            let kinds = sight.told(answer, request);
+            let kinds = bench.told(&caller, &sight, answer, request)?;
             if let Some(tally) = leaked.get_mut(*step) {
                 *tally = (tally.0 + 1, tally.1 + u64::from(!kinds.is_empty()));
             }
@@ -77,7 +77,7 @@ fn by_name(bench: &mut Bench<'_>, caller: &Caller, sight: &Sight) -> Result<(), 
         named.iter().map(|(_, vector)| (caller.clone(), search(caller, vector.clone(), LIMIT))).collect();
     bench.ask_all(&asked, |bench, at, answer| {
         let (Some((_, request)), Some((patient, _))) = (asked.get(at), named.get(at)) else { return Ok(()) };
-        let kinds = sight.told(answer, request);
+        let kinds = bench.told(caller, sight, answer, request)?;
         bench.trial(caller, &kinds, || format!("a question that names {patient}"));
         Ok(())
     })

@@ -44,7 +44,8 @@ fn exposed(bench: &mut Bench<'_>, caller: &Caller, each: usize) -> Result<(), Tr
     let asked: Vec<_> = chosen.iter().map(question).collect();
     bench.ask_all(&asked, |bench, at, answer| {
         let Some(record) = chosen.get(at) else { return Ok(()) };
-        let shown = answer.records().into_iter().filter(|r| r.get("vector").is_some_and(|v| !v.is_null()));
+        let dimension = bench.world.dimension;
+        let shown = answer.records().into_iter().filter(|r| holds_a_vector(r, dimension));
         let ids: Vec<String> = shown.filter_map(|r| r.get("id").and_then(Json::as_str).map(str::to_owned)).collect();
         let mut unearned = 0;
         for at in ids.iter().filter_map(|id| bench.register().place(id)) {
@@ -54,6 +55,24 @@ fn exposed(bench: &mut Bench<'_>, caller: &Caller, each: usize) -> Result<(), Tr
         bench.trial(caller, kinds, || format!("{unearned} vectors without the right to them, near {}", record.id));
         Ok(())
     })
+}
+
+/// Whether a record that is shown comes with its vector, by whatever name.
+fn holds_a_vector(record: &Json, dimension: usize) -> bool {
+    let named = |name: &str| name.contains("vector") || name.contains("embedding");
+    let is_one = |value: &Json| match value {
+        Json::Array(list) => list.len() == dimension && list.iter().all(Json::is_number),
+        // four bytes a component, in base64
+        Json::String(text) => text.len() >= dimension * 5 && !text.contains(char::is_whitespace),
+        Json::Null | Json::Bool(_) | Json::Number(_) | Json::Object(_) => false,
+    };
+    let long = |value: &Json| {
+        value.as_array().is_some_and(|list| !list.is_empty()) || value.as_str().is_some_and(|s| s.len() > 64)
+    };
+    let fields = record.as_object().into_iter().flatten();
+    fields
+        .filter(|(name, _)| !matches!(name.as_str(), "text" | "attributes"))
+        .any(|(name, value)| is_one(value) || named(name) && long(value))
 }
 
 /// Guesses by scores, in twin worlds, whether a hidden record lies near.

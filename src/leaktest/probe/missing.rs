@@ -78,7 +78,7 @@ fn look(bench: &mut Bench<'_>, caller: &Caller, sight: &Sight, ty: &str, id: &st
     let asked: Vec<_> = chosen.iter().flat_map(questions).collect();
     bench.ask_all(&asked, |bench, at, answer| {
         let (Some((_, request)), Some(record)) = (asked.get(at), chosen.get(at / 2)) else { return Ok(()) };
-        let kinds = sight.told(answer, request);
+        let kinds = bench.told(caller, sight, answer, request)?;
         bench.trial(caller, &kinds, || format!("{} shows while {ty}::\"{id}\" is not stored", record.id));
         Ok(())
     })

@@ -63,10 +63,10 @@ pub const PROBES: &[Probe] = &[
 ];
 
 /// Records that a search wants, where nothing else is said.
-const LIMIT: usize = 10;
+pub(super) const LIMIT: usize = 10;
 
 /// A search with a caller's own purpose.
-fn search(caller: &Caller, vector: Vec<f32>, limit: usize) -> Request {
+pub(super) fn search(caller: &Caller, vector: Vec<f32>, limit: usize) -> Request {
     Request::new(Ask::Search(Search { vector, limit, ..Search::default() }), &caller.purpose)
 }
 

@@ -131,7 +131,7 @@ fn changed(
     if view.forbidden.is_empty() {
         return Ok(());
     }
-    let sight = Some(Sight::alone(&world, view));
+    let sight = Some(Sight::of_some(bench.register(), &world, &view));
     let withdrawal = Withdrawal { what, caller, sight, questions: questions(caller, record) };
     let done = withdrawal.watch(bench, |target| target.put_entities(std::slice::from_ref(&after)));
     bench.target.put_entities(std::slice::from_ref(before)).or_else(ignored)?;
@@ -262,13 +262,13 @@ impl Withdrawal<'_> {
         for (began, question, answer) in meanwhile {
             bench.count();
             if began >= acknowledged {
-                self.obeyed(bench, question, &answer, "from another side");
+                self.obeyed(bench, question, &answer, "from another side")?;
             }
         }
         for _ in 0..AFTER {
             for question in &self.questions {
                 let answer = bench.ask(self.caller, question)?;
-                self.obeyed(bench, question, &answer, "next");
+                self.obeyed(bench, question, &answer, "next")?;
             }
         }
         Ok(())
@@ -313,12 +313,13 @@ impl Withdrawal<'_> {
         })
     }
 
-    fn obeyed(&self, bench: &mut Bench<'_>, question: &Request, answer: &Answer, which: &str) {
+    fn obeyed(&self, bench: &mut Bench<'_>, question: &Request, answer: &Answer, which: &str) -> Result<(), Trouble> {
         let kinds = match &self.sight {
-            Some(sight) => sight.told(answer, question),
+            Some(sight) => bench.told(self.caller, sight, answer, question)?,
             None if answer.ids().is_empty() => Vec::new(),
             None => vec!["id"],
         };
         bench.trial(self.caller, &kinds, || format!("{} was withdrawn, and an answer {which} did not obey", self.what));
+        Ok(())
     }
 }

@@ -2,9 +2,9 @@
 
 use std::fmt::Write as _;
 
-use super::{Mark, rate};
+use super::{Mark, SAW_NOTHING, rate, unseen, verdict};
 use crate::leaktest::{
-    Effort, Run,
+    Conclusion, Effort, Run,
     bench::{Finding, Outcome, Plot, Series},
 };
 
@@ -25,6 +25,7 @@ pub fn html(run: &Run) -> String {
     );
     summary(&mut page, run);
     overview(&mut page, run);
+    limits(&mut page, run);
     run.outcomes.iter().for_each(|outcome| probe(&mut page, outcome));
     reading(&mut page, run);
     page.push_str("</main>\n</body>\n</html>\n");
@@ -39,17 +40,12 @@ fn digest(style: &str) -> String {
 }
 
 fn summary(page: &mut String, run: &Run) {
-    let (leaks, asked) = (run.violations(), run.asked());
-    let leaking: Vec<&str> = run.outcomes.iter().filter(|o| o.violations > 0).map(|o| o.title).collect();
-    let unfinished = run.broken().count();
-    let (class, verdict) = match (leaks, unfinished) {
-        (0, 0) => ("clean", format!("No leak was found in {asked} requests.")),
-        (0, _) => (
-            "leak",
-            format!("No leak was found, but {unfinished} probes could not be finished: this is no clean result."),
-        ),
-        (_, _) => ("leak", format!("{leaks} attempts leaked, in: {}.", leaking.join("; "))),
+    let class = match run.conclusion() {
+        Conclusion::Clean => "clean",
+        Conclusion::Leak | Conclusion::Broken => "leak",
+        Conclusion::Partial | Conclusion::NotTested => "unsure",
     };
+    let verdict = verdict(run);
     let _ = writeln!(page, "<p class=\"verdict {class}\"><strong>{}</strong></p>", escaped(&verdict));
     let _ = writeln!(
         page,
@@ -97,9 +93,21 @@ fn overview(page: &mut String, run: &Run) {
     page.push_str("</tbody>\n</table></div>\n");
 }
 
+fn limits(page: &mut String, run: &Run) {
+    let lines = unseen(run);
+    if lines.is_empty() {
+        return;
+    }
+    page.push_str("<section>\n<h2>What this test could not see</h2>\n<ul>\n");
+    lines.iter().for_each(|line| {
+        let _ = writeln!(page, "<li>{}</li>", escaped(line));
+    });
+    page.push_str("</ul>\n</section>\n");
+}
+
 fn badge(outcome: &Outcome) -> String {
     let mark = Mark::of(outcome);
-    format!("<span class=\"badge {}\">{}</span>", mark.word().to_lowercase(), mark.word())
+    format!("<span class=\"badge {}\">{}</span>", mark.word().to_lowercase().replace(' ', "-"), mark.word())
 }
 
 fn probe(page: &mut String, outcome: &Outcome) {
@@ -118,6 +126,9 @@ fn probe(page: &mut String, outcome: &Outcome) {
     );
     if let Some(why) = &outcome.broken {
         let _ = writeln!(page, "<p class=\"verdict leak\">Could not be finished: {}</p>", escaped(why));
+    }
+    if Mark::of(outcome) == Mark::NotTested {
+        let _ = writeln!(page, "<p class=\"verdict unsure\">Not tested: {SAW_NOTHING}.</p>");
     }
     findings(page, outcome);
     figures(page, outcome);
@@ -295,7 +306,7 @@ fn reading(page: &mut String, run: &Run) {
     let _ = writeln!(
         page,
         "<p>An <em>attempt</em> is one request, or one pair of requests that must be answered alike. The <em>interval</em> holds the true rate of leaks in 95 of 100 such \
-         tests (Clopper and Pearson): with no leak in n attempts it ends near 3.7 / n, which is as much as a test can say. A probe that is <em>skipped</em> has shown nothing. \
+         tests (Clopper and Pearson): with no leak in n attempts it ends near 3.7 / n, which is as much as a test can say. A probe that is <em>skipped</em> has shown nothing, and so has one that is <em>not tested</em>: it asked, and no record ever came back. \
          All choices follow from the seed: <code>{}</code> asks the same again.</p>\n<p>A clean result is about these questions, this world and this store. It is not a proof, and it \
          says nothing of who can read the machine's memory or holds its keys.</p>\n</section>",
         escaped(&run.command)

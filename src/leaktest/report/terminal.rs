@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
 
-use super::{Mark, rate};
+use super::{Mark, SAW_NOTHING, rate, unseen, verdict};
 use crate::leaktest::Run;
 
 /// The whole run.
@@ -43,10 +43,17 @@ pub fn terminal(run: &Run) -> String {
         for why in &outcome.skipped {
             let _ = writeln!(told, "left out of {}: {why}", outcome.probe);
         }
+        if Mark::of(outcome) == Mark::NotTested {
+            let _ = writeln!(told, "NOT TESTED {}: {SAW_NOTHING}", outcome.probe);
+        }
         if let Some(why) = &outcome.broken {
             let _ = writeln!(told, "BROKEN {}: {why}", outcome.probe);
         }
     }
+    for line in unseen(run) {
+        let _ = writeln!(told, "not seen: {line}");
+    }
     let _ = writeln!(told, "{} leaks in {} requests, {:.0} s", run.violations(), run.asked(), run.took_s);
+    let _ = writeln!(told, "{}", verdict(run));
     told
 }
