@@ -1,7 +1,7 @@
 //! Where a probe works: a target in a world, the oracle's view of each caller, and a tally of what was asked and found.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     rc::Rc,
     sync::{
         Arc,
@@ -18,7 +18,7 @@ use super::{
     probe::{PROBES, Probe},
     register::Register,
     sight::Sight,
-    target::{About, Answer, Caller, Request, Target, Trouble},
+    target::{About, Answer, Ask, Caller, Request, Search, Target, Trouble},
     world::{Record, World},
 };
 
@@ -55,6 +55,14 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// The command that repeats the run.
+    pub(super) fn whole_command(&self) -> String {
+        match self.only.is_empty() {
+            true => self.command.clone(),
+            false => format!("{} --only {}", self.command, self.only.join(",")),
+        }
+    }
+
     pub(super) fn wants(&self, probe: &str) -> bool {
         self.only.is_empty() || self.only.iter().any(|name| name == probe)
     }
@@ -125,6 +133,8 @@ pub struct Outcome {
     pub findings: Vec<Finding>,
     /// What was measured besides.
     pub figures: Vec<Figure>,
+    /// The verdict in figures, where it is no rate.
+    pub measured: Option<String>,
     /// Pictures.
     pub plots: Vec<Plot>,
     /// Parts left out, and why.
@@ -137,6 +147,8 @@ pub struct Outcome {
 
 /// Findings that are named one by one.
 const NAMED: usize = 12;
+/// Records that are asked for where one of them is looked for.
+const SHOWN: usize = 10;
 /// Progress is told every so many requests.
 const TOLD_EVERY: u64 = 25;
 
@@ -161,6 +173,8 @@ pub struct Bench<'a> {
     statuses: BTreeMap<u16, u64>,
     /// The target holds something else than the world.
     dirty: bool,
+    /// Fields of answers that the interface does not name.
+    strange: BTreeSet<String>,
     pace: Pace,
     tell: Tell<'a>,
 }
@@ -182,6 +196,7 @@ impl<'a> Bench<'a> {
             outcome: Outcome::default(),
             statuses: BTreeMap::new(),
             dirty: !plan.live,
+            strange: BTreeSet::new(),
             pace: Pace::of(plan),
             tell,
         })
@@ -207,6 +222,7 @@ impl<'a> Bench<'a> {
             }
         }
         self.pace.before += probe.share(self.plan.effort);
+        self.weigh();
         let statuses: Vec<String> =
             std::mem::take(&mut self.statuses).iter().map(|(status, n)| format!("{status}: {n}")).collect();
         if !statuses.is_empty() {
@@ -214,6 +230,74 @@ impl<'a> Bench<'a> {
         }
         self.outcome.took_s = began.elapsed().as_secs_f64();
         std::mem::take(&mut self.outcome)
+    }
+
+    /// A probe that was never let in, or had nothing to ask, has shown nothing.
+    fn weigh(&mut self) {
+        let outcome = &mut self.outcome;
+        let let_in = self.statuses.range(200..300).next().is_some();
+        if outcome.broken.is_none() && outcome.violations == 0 && outcome.trials > 0 && !let_in {
+            outcome.broken = Some("not one request was answered with success: this shows nothing".into());
+        }
+        if outcome.broken.is_none() && outcome.trials == 0 && outcome.skipped.is_empty() {
+            outcome.skipped.push("no caller both sees something and has something hidden from them".into());
+        }
+    }
+
+    /// Whether a store in use holds what it is said to hold: somebody is shown a record that they may see. A store that shows nobody anything is
+    /// quiet, and quiet is not right.
+    pub(super) fn fits(&mut self) -> Result<(), Trouble> {
+        if !self.plan.live {
+            return Ok(());
+        }
+        let mut asked = 0;
+        for caller in self.callers(usize::MAX) {
+            let sight = self.sight(&caller)?;
+            let places = self.dice.some(&sight.view.permitted, 3);
+            for at in places {
+                let Some(record) = self.record(at) else { continue };
+                asked += 1;
+                let question = Search { vector: record.vector.clone(), limit: SHOWN, ..Search::default() };
+                let request = Request::new(Ask::Search(question), &caller.purpose);
+                if self.target.answer(&caller, &request)?.ids().contains(&record.id) {
+                    return Ok(());
+                }
+            }
+        }
+        if asked == 0 {
+            return Ok(());
+        }
+        Err(Trouble::Broken(format!(
+            "the store shows nobody what policies and records allow them ({asked} tries): are --policies, --entities and --records what it holds?"
+        )))
+    }
+
+    /// What whoever reads the result must know of it.
+    pub(super) fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        let searched = self.sights.iter().filter(|((_, action, _), _)| action == "Retrieve");
+        let unsettled: Vec<usize> = searched.map(|(_, sight)| sight.view.unsettled.len()).filter(|n| *n > 0).collect();
+        if let Some(most) = unsettled.iter().max() {
+            notes.push(format!(
+                "for {} callers it is not known of up to {most} records whether they may be seen, since something that the decision may hang on is not \
+                 among the entities: these records were not looked for",
+                unsettled.len()
+            ));
+        }
+        let plain = self.register.plain_ids();
+        if plain > 0 {
+            notes.push(format!(
+                "{plain} ids of records and patients are plain words or numbers: they were looked for as the id of a record, not within texts"
+            ));
+        }
+        if !self.strange.is_empty() {
+            let named: Vec<&str> = self.strange.iter().map(String::as_str).collect();
+            notes.push(format!(
+                "answers had fields that the interface does not name; look at what they hold: {}",
+                named.join(", ")
+            ));
+        }
+        notes
     }
 
     /// Whether nothing more is to be asked: somebody wants it to end, or the store is gone.
@@ -363,12 +447,13 @@ impl<'a> Bench<'a> {
     /// Whether there is such a patient, and all of their records are hidden from a caller by an action.
     pub fn hides_patient(&self, caller: &Caller, action: &str, patient: &str) -> Result<bool, Trouble> {
         let places = self.register.of_patient(patient);
+        let some = places.len() > 0;
         for at in places {
-            if !self.hidden(caller, action, &caller.purpose, *at)? {
+            if !self.hidden(caller, action, &caller.purpose, at)? {
                 return Ok(false);
             }
         }
-        Ok(!places.is_empty())
+        Ok(some)
     }
 
     /// An id as long as `id` that no record and no patient has.
@@ -461,6 +546,11 @@ impl<'a> Bench<'a> {
     }
 
     fn counted(&mut self, answer: &Answer) {
+        if self.strange.len() < NAMED
+            && let Some(name) = self.target.strange_field(answer)
+        {
+            self.strange.insert(name);
+        }
         *self.statuses.entry(answer.status).or_default() += 1;
         self.count();
     }
@@ -537,6 +627,11 @@ impl<'a> Bench<'a> {
     /// A picture.
     pub fn plot(&mut self, plot: Plot) {
         self.outcome.plots.push(plot);
+    }
+
+    /// What stands in the place of a rate.
+    pub fn measured(&mut self, what: String) {
+        self.outcome.measured = Some(what);
     }
 
     /// A part that was left out.

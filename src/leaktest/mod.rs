@@ -47,6 +47,10 @@ pub struct Run {
     pub took_s: f64,
     /// One a probe.
     pub outcomes: Vec<Outcome>,
+    /// What whoever reads the result must know of it.
+    pub notes: Vec<String>,
+    /// Why what was planted, or a key that was made, could not be taken away.
+    pub left: Option<String>,
 }
 
 impl Run {
@@ -58,6 +62,16 @@ impl Run {
     /// Requests sent, over all probes.
     pub fn asked(&self) -> u64 {
         self.outcomes.iter().map(|o| o.asked).sum()
+    }
+
+    /// Probes that attempted something, and all that there are.
+    pub fn coverage(&self) -> (usize, usize) {
+        (self.outcomes.iter().filter(|o| o.trials > 0).count(), PROBES.len())
+    }
+
+    /// Whether nothing at all could be attempted.
+    pub fn is_empty(&self) -> bool {
+        self.outcomes.iter().all(|o| o.trials == 0)
     }
 
     /// Probes that broke.
@@ -89,6 +103,7 @@ pub fn run(plan: &Plan, world: &World, open: Open<'_>, tell: Tell<'_>) -> Result
     let (began, clock) = (crate::clock::SystemClock.now().rfc3339(), std::time::Instant::now());
     let mut bench = Bench::set_up(plan, world, open, tell)?;
     let about = bench.about();
+    bench.fits()?;
     let mut outcomes = Vec::new();
     for probe in PROBES.iter().filter(|probe| plan.wants(probe.name)) {
         outcomes.push(bench.hold(probe));
@@ -96,16 +111,19 @@ pub fn run(plan: &Plan, world: &World, open: Open<'_>, tell: Tell<'_>) -> Result
             break;
         }
     }
-    bench.leave()?;
+    // a store that is gone takes nothing back, and no result with it
+    let left = bench.leave().err().map(|why| why.to_string());
     Ok(Run {
         about,
         world: world.name.clone(),
         size: (world.records.len(), world.callers.len()),
         seed: plan.seed,
         effort: plan.effort,
-        command: plan.command.clone(),
+        command: plan.whole_command(),
         began,
         took_s: clock.elapsed().as_secs_f64(),
         outcomes,
+        notes: bench.notes(),
+        left,
     })
 }

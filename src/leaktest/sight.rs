@@ -49,8 +49,8 @@ impl Sight {
 
     /// Whether there is such a patient, and no record of theirs may be seen.
     pub fn hides_patient(&self, id: &str) -> bool {
-        let places = self.register.of_patient(id);
-        !places.is_empty() && places.iter().all(|at| self.hides_at(*at))
+        let mut places = self.register.of_patient(id);
+        places.len() > 0 && places.all(|at| self.hides_at(at))
     }
 
     /// Kinds of what an answer tells of hidden records, but for what the request itself said.

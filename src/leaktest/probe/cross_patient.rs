@@ -1,11 +1,13 @@
 //! Questions that are hidden records' own vectors, near-duplicates of these, and text that names the patient.
 
+use serde_json::Value as Json;
+
 use super::{Bench, Caller, LIMIT, Probe, Trouble, search};
 use crate::leaktest::{
     bench::{Plot, Series},
     measure,
     sight::Sight,
-    target::{Ask, Request},
+    target::{Answer, Ask, Request},
     world::Record,
 };
 
@@ -13,7 +15,7 @@ pub(super) const PROBE: Probe = Probe {
     name: "cross-patient",
     title: "Cross-patient retrieval",
     about: "Each caller asks with the very vectors of records that they may not see, with near-duplicates at graded distances, and with text \
-            that names the patient. Any hidden id, text or patient in an answer is a leak.",
+            that names the patient. Any hidden id, text (or part of one), document, patient, attribute or score in an answer is a leak.",
     takes_s: [5.0, 60.0],
     work,
 };
@@ -34,16 +36,20 @@ fn work(bench: &mut Bench<'_>) -> Result<(), Trouble> {
             for (step, distance) in DISTANCES.iter().enumerate() {
                 let Some(record) = bench.record(at) else { continue };
                 asked.push((caller.clone(), near(bench, &caller, record, *distance)));
-                about.push((step, format!("search at distance {distance} from {}", record.id)));
+                about.push((step, record));
             }
         }
         bench.ask_all(&asked, |bench, at, answer| {
-            let (Some((_, request)), Some((step, detail))) = (asked.get(at), about.get(at)) else { return Ok(()) };
-            let kinds = sight.told(answer, request);
+            let (Some((_, request)), Some((step, record))) = (asked.get(at), about.get(at)) else { return Ok(()) };
+            let mut kinds = sight.told(answer, request);
+            if holds_score(bench, answer, request, record) {
+                kinds.push("score");
+            }
             if let Some(tally) = leaked.get_mut(*step) {
                 *tally = (tally.0 + 1, tally.1 + u64::from(!kinds.is_empty()));
             }
-            bench.trial(&caller, &kinds, || detail.clone());
+            let distance = DISTANCES.get(*step).copied().unwrap_or_default();
+            bench.trial(&caller, &kinds, || format!("search at distance {distance} from {}", record.id));
             Ok(())
         })?;
         by_name(bench, &caller, &sight)?;
@@ -69,6 +75,30 @@ fn near(bench: &mut Bench<'_>, caller: &Caller, record: &Record, distance: f64) 
         search.patient.clone_from(&record.patient);
     }
     request
+}
+
+/// Whether a number in the answer is the score of the hidden record, and of no record that is shown.
+fn holds_score(bench: &Bench<'_>, answer: &Answer, request: &Request, record: &Record) -> bool {
+    let Ask::Search(asked) = &request.ask else { return false };
+    let hidden = bench.world.metric.score(&asked.vector, &record.vector);
+    let near = |one: f64| (one - hidden).abs() < 1e-6;
+    // a round number may be anything
+    if answer.status != 200 || (hidden - hidden.round()).abs() < 1e-4 {
+        return false;
+    }
+    let (json, mut numbers) = (answer.json(), Vec::new());
+    all_numbers(&json, &mut numbers);
+    let shown = answer.records().iter().filter_map(|r| r.get("score")?.as_f64()).filter(|s| near(*s)).count();
+    numbers.into_iter().filter(|n| near(*n)).count() > shown
+}
+
+fn all_numbers(json: &Json, found: &mut Vec<f64>) {
+    match json {
+        Json::Number(number) => found.extend(number.as_f64()),
+        Json::Array(list) => list.iter().for_each(|item| all_numbers(item, found)),
+        Json::Object(fields) => fields.values().for_each(|item| all_numbers(item, found)),
+        Json::Null | Json::Bool(_) | Json::String(_) => {}
+    }
 }
 
 fn by_name(bench: &mut Bench<'_>, caller: &Caller, sight: &Sight) -> Result<(), Trouble> {
