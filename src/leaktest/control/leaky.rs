@@ -70,6 +70,24 @@ pub(super) enum Flaw {
     PatientOpens,
     /// Each hidden record that is near takes time.
     SlowByHidden,
+    /// A read of a hidden record takes longer than one of none.
+    SlowByRead,
+    /// A part of the nearest record's text stands in the answer, whoever asks.
+    Snippet,
+    /// The nearest record's id stands in what looks like chance.
+    EncodedId,
+    /// The score of the nearest record stands in the answer.
+    NearestScore,
+    /// Attributes of all that matched are counted.
+    Facets,
+    /// A patient that is no text matches every patient.
+    PatientOperator,
+    /// An id in another writing is not asked about.
+    LooseId,
+    /// An erased record stays in lists.
+    ErasedListed,
+    /// A record's vector comes under another name.
+    VectorByAnotherName,
 }
 
 /// Every flaw, and the probe that is made to find it.
@@ -98,6 +116,15 @@ pub(super) const FLAWS: &[(Flaw, &str)] = &[
     (Flaw::IdInLog, "canaries"),
     (Flaw::TellingError, "canaries"),
     (Flaw::SlowByHidden, "timing"),
+    (Flaw::SlowByRead, "timing"),
+    (Flaw::Snippet, "cross-patient"),
+    (Flaw::EncodedId, "cross-patient"),
+    (Flaw::NearestScore, "cross-patient"),
+    (Flaw::Facets, "cross-patient"),
+    (Flaw::PatientOperator, "identity"),
+    (Flaw::LooseId, "existence"),
+    (Flaw::ErasedListed, "deletion-forensics"),
+    (Flaw::VectorByAnotherName, "embedding"),
 ];
 
 /// The store; connections share what is in it.
@@ -216,7 +243,12 @@ impl Target for Leaky {
             Ask::Put(_) | Ask::Erase(_) => refused(403, "not yours to do"),
         };
         let hidden = held.world.as_ref().map_or(0, |w| w.records.len());
-        let slow = if self.flaw == Some(Flaw::SlowByHidden) { hidden as u64 } else { 0 };
+        let read = |r: &&Record| matches!(&request.ask, Ask::Read(id) if *id == r.id);
+        let slow = match self.flaw {
+            Some(Flaw::SlowByHidden) => hidden as u64,
+            Some(Flaw::SlowByRead) if held.world.iter().flat_map(|w| &w.records).any(|r| read(&r)) => 100,
+            _ => 0,
+        };
         // times are told, not taken, so that the machine has no say in what a test finds
         answer.took = Duration::from_micros(500 + slow + self.dice.below(200) as u64);
         if self.flaw == Some(Flaw::IdInLog)
@@ -243,6 +275,11 @@ impl Leaky {
         let known = claimed.and_then(|id| held.world.as_ref()?.callers.iter().find(|c| c.id == id).cloned());
         known.unwrap_or_else(|| caller.clone())
     }
+}
+
+/// The middle of a text.
+fn snippet(text: &str) -> String {
+    format!("…{}…", text.split(' ').skip(1).take(8).collect::<Vec<_>>().join(" "))
 }
 
 fn refused(status: u16, detail: &str) -> Answer {
@@ -318,8 +355,10 @@ impl Asking<'_> {
             Err(refusal) => return refusal,
         };
         let whole = ranked(self.world().records.iter(), &search.vector);
+        let any =
+            self.flaw == Some(Flaw::PatientOperator) && self.request.fields.get("patient").is_some_and(Json::is_object);
         let opened = |r: &Record| {
-            self.flaw == Some(Flaw::PatientOpens) && search.patient.is_some() && search.patient == r.patient
+            any || self.flaw == Some(Flaw::PatientOpens) && search.patient.is_some() && search.patient == r.patient
         };
         let replaced = self.flaw == Some(Flaw::FilterFromBody) && search.filter.is_some();
         let mut shown: Vec<_> = whole.clone();
@@ -339,6 +378,10 @@ impl Asking<'_> {
         match self.flaw {
             Some(Flaw::HiddenScore) => body["max_score"] = json!(best),
             Some(Flaw::HiddenCount) => body["total"] = json!(whole.len()),
+            Some(Flaw::Snippet) => body["near"] = json!(whole.first().map(|(_, r)| snippet(&r.text))),
+            Some(Flaw::EncodedId) => body["cursor"] = json!(whole.first().map(|(_, r)| hex::encode(&r.id))),
+            Some(Flaw::NearestScore) => body["nearest"] = json!(best),
+            Some(Flaw::Facets) => body["facets"] = json!(whole.first().map(|(_, r)| &r.attributes)),
             _ => {}
         }
         answered(&body)
@@ -371,6 +414,9 @@ impl Asking<'_> {
         if let Some(score) = score {
             shown["score"] = json!(score);
         }
+        if self.flaw == Some(Flaw::VectorByAnotherName) {
+            shown["embedding"] = json!(record.vector);
+        }
         if include.contains(&"vector") && (self.flaw == Some(Flaw::VectorsForAll) || self.may("ReadVector", record)) {
             shown["vector"] = json!(record.vector);
         }
@@ -379,6 +425,10 @@ impl Asking<'_> {
 
     fn read(&self, id: &str) -> Answer {
         let there = self.world().records.iter().find(|r| r.id == id);
+        let loose = || self.world().records.iter().find(|r| r.id.eq_ignore_ascii_case(id.trim()));
+        if let (Some(Flaw::LooseId), None, Some(record)) = (self.flaw, there, loose()) {
+            return answered(&self.show(record, None, &[]));
+        }
         let back = || self.held.erased.iter().find(|r| r.id == id).filter(|_| self.flaw == Some(Flaw::ErasedReadable));
         match there.or_else(back) {
             Some(record) if self.may("Read", record) || there.is_none() => answered(&self.show(record, None, &[])),
@@ -392,7 +442,9 @@ impl Asking<'_> {
             Ok(filter) => filter,
             Err(refusal) => return refusal,
         };
-        let mut all: Vec<&Record> = self.world().records.iter().filter(|r| self.may("Read", r) && filter(r)).collect();
+        let erased = self.held.erased.iter().filter(|_| self.flaw == Some(Flaw::ErasedListed));
+        let there = self.world().records.iter().chain(erased);
+        let mut all: Vec<&Record> = there.filter(|r| self.may("Read", r) && filter(r)).collect();
         all.retain(|r| list.ids.as_ref().is_none_or(|ids| ids.contains(&r.id)));
         all.retain(|r| list.patient.is_none() || list.patient == r.patient);
         all.retain(|r| list.after.as_ref().is_none_or(|after| r.id > *after));

@@ -69,8 +69,9 @@ impl Tokens {
             "forged tokens (JSON Web Tokens without a signature, or signed with a guessed word)",
             format!("{} of {} refused with 401", self.refused, self.sent),
         );
-        bench.skip(
-            "tokens that are properly signed: the kit holds none; a store that takes no tokens refuses all alike",
+        bench.figure(
+            "tokens that are properly signed",
+            "none: the kit holds no issuer's key; a store that takes no tokens refuses all alike",
         );
     }
 }

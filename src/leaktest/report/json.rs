@@ -2,8 +2,8 @@
 
 use serde_json::{Value as Json, json};
 
-use super::Mark;
-use crate::leaktest::{Effort, Run, bench::Outcome, measure};
+use super::{Mark, verdict};
+use crate::leaktest::{Effort, PROBES, Run, bench::Outcome, measure};
 
 /// The whole run.
 pub fn json(run: &Run) -> Json {
@@ -18,6 +18,10 @@ pub fn json(run: &Run) -> Json {
         "took_s": run.took_s,
         "requests": run.asked(),
         "leaks": run.violations(),
+        "verdict": verdict(run).0.word().to_lowercase(),
+        "notes": run.notes,
+        "left_behind": run.left,
+        "not_run": PROBES.iter().filter(|p| run.outcomes.iter().all(|o| o.probe != p.name)).map(|p| p.name).collect::<Vec<_>>(),
         "probes": run.outcomes.iter().map(probe).collect::<Vec<_>>(),
     })
 }
@@ -31,6 +35,7 @@ fn probe(outcome: &Outcome) -> Json {
         "attempts": outcome.trials,
         "leaked": outcome.violations,
         "rate_interval_95": [interval.low, interval.high],
+        "measured": outcome.measured,
         "findings": outcome.findings.iter().map(|f| json!({
             "kind": f.kind, "caller": f.caller, "detail": f.detail, "reproduction": f.reproduction,
         })).collect::<Vec<_>>(),

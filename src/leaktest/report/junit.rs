@@ -27,6 +27,7 @@ pub fn junit(run: &Run) -> String {
 fn case(xml: &mut String, outcome: &Outcome) {
     let inside = match Mark::of(outcome) {
         Mark::Clean => String::new(),
+        Mark::Part => format!("<system-out>left out: {}</system-out>", escaped(&outcome.skipped.join("; "))),
         Mark::Leak => failure(outcome),
         Mark::Skipped => format!("<skipped message=\"{}\"/>", escaped(&outcome.skipped.join("; "))),
         Mark::Broken => format!("<error message=\"{}\"/>", escaped(outcome.broken.as_deref().unwrap_or_default())),

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
 
-use super::{Mark, rate};
+use super::{Mark, rate, verdict};
 use crate::leaktest::Run;
 
 /// The whole run.
@@ -24,7 +24,7 @@ pub fn terminal(run: &Run) -> String {
             outcome.asked.to_string(),
             outcome.trials.to_string(),
             outcome.violations.to_string(),
-            if outcome.trials == 0 { "-".to_owned() } else { rate(outcome) },
+            rate(outcome),
             Mark::of(outcome).word().to_owned(),
         ]);
     }
@@ -47,6 +47,10 @@ pub fn terminal(run: &Run) -> String {
             let _ = writeln!(told, "BROKEN {}: {why}", outcome.probe);
         }
     }
+    for note in run.notes.iter().chain(&run.left) {
+        let _ = writeln!(told, "note: {note}");
+    }
     let _ = writeln!(told, "{} leaks in {} requests, {:.0} s", run.violations(), run.asked(), run.took_s);
+    let _ = writeln!(told, "{}", verdict(run).1);
     told
 }
