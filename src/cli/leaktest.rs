@@ -17,7 +17,7 @@ use super::{Failure, Outcome, policy::source::Folder, progress};
 use crate::leaktest::{
     Conclusion, Effort, Plan, Progress, Run, limits, report, run,
     target::{Child, Launch, Ledger, OverHttp, Target, Trouble},
-    world::{Own, Rules, World, hospital, own, ward},
+    world::{Metric, Own, Rules, World, hospital, own, ward},
 };
 
 /// Components of a vector of a generated hospital.
@@ -63,6 +63,9 @@ pub(super) struct Leaktest {
     /// Patients that one caller may reach in an hour, where the store is set to bound it: more is a finding
     #[arg(long, value_name = "PATIENTS")]
     breadth: Option<u64>,
+    /// Plant records in the store in use, and make keys that are missing, with the administrator's key in WARDKEEP_API_KEY; all is taken away again
+    #[arg(long, requires = "url")]
+    plant: bool,
     /// Take away what an interrupted run against --url left behind, and ask nothing
     #[arg(long, requires = "url")]
     clean: bool,
@@ -106,12 +109,19 @@ struct OwnStore {
     /// The attribute that says whose a record is
     #[arg(long, value_name = "NAME", default_value = "patient")]
     subject: String,
+    /// Its metric: cosine, dot or euclidean
+    #[arg(long, value_name = "METRIC", default_value = "cosine", value_parser = metric)]
+    metric: Metric,
+    /// The address from which the server sees this kit ask, where policies look at it [default: 127.0.0.1]
+    #[arg(long, value_name = "ADDRESS")]
+    source_ip: Option<std::net::IpAddr>,
 }
 
 impl Leaktest {
     pub(super) fn run(self) -> Outcome {
         self.known_probes()?;
         self.complete()?;
+        self.writable()?;
         if let Some(url) = self.url.as_ref().filter(|_| self.clean) {
             return self.clean(url);
         }
@@ -120,8 +130,15 @@ impl Leaktest {
             Some(url) => self.live(url)?,
             None => self.made()?,
         };
-        self.tell(&outcome)?;
-        self.concluded(&outcome)
+        let told = self.tell(&outcome);
+        match (self.concluded(&outcome), told) {
+            // a finding counts for more than a file that could not be written
+            (Err(Failure::Found), Err(Failure::Failed(why))) => {
+                eprintln!("error: {why}");
+                Err(Failure::Found)
+            }
+            (concluded, told) => told.and(concluded),
+        }
     }
 
     fn concluded(&self, run: &Run) -> Outcome {
@@ -131,11 +148,15 @@ impl Leaktest {
             (_, _) if self.stop.load(Ordering::SeqCst) => {
                 Err(Failure::Failed("interrupted; what was planted is taken away".into()))
             }
+            (_, _) if run.left.is_some() => Err(Failure::Failed(format!(
+                "what was planted could not all be taken away ({}): run it again with --clean",
+                run.left.clone().unwrap_or_default()
+            ))),
             (Conclusion::Broken, broken) => Err(Failure::Failed(
                 broken.map(|o| format!("{} could not be finished: {}", o.probe, why(o))).unwrap_or_default(),
             )),
-            (Conclusion::Partial | Conclusion::NotTested, _) => Err(Failure::Unsure),
-            (Conclusion::Clean, _) => Ok(()),
+            (Conclusion::Gaps | Conclusion::NotTested, _) => Err(Failure::Unsure),
+            (Conclusion::Clean | Conclusion::Part, _) => Ok(()),
         }
     }
 
@@ -155,11 +176,26 @@ impl Leaktest {
             (Some(_), None) if !self.clean => usage(
                 "a running server is asked by its callers: name them with --callers (examples/leaktest/README.md)",
             ),
+            (Some(_), Some(_)) if self.own.policies.is_some() && self.own.entities.is_none() => {
+                usage("policies look at people and things: name what the server holds of them with --entities")
+            }
             (Some(_), Some(_)) if self.own.policies.is_none() && self.own.matrix.is_none() => usage(
                 "who may see what is worked out from --policies and --entities, or is said by --matrix: name one of them",
             ),
             _ => Ok(()),
         }
+    }
+
+    /// Whether reports can be written where they are wanted: known before hours are spent.
+    fn writable(&self) -> Result<(), Failure> {
+        for path in [&self.html, &self.json, &self.junit].into_iter().flatten() {
+            fs::OpenOptions::new()
+                .append(true)
+                .create(true)
+                .open(path)
+                .map_err(|e| Failure::Usage(format!("cannot write {}: {e}", path.display())))?;
+        }
+        Ok(())
     }
 
     fn plan(&self) -> Plan {
@@ -182,9 +218,10 @@ impl Leaktest {
     /// What repeats this run.
     fn command(&self) -> String {
         let mut words = vec!["wardkeep leaktest".to_owned()];
-        let mut add = |name: &str, value: Option<String>| words.extend(value.map(|v| format!("--{name} {v}")));
-        add("url", self.url.clone());
-        add("adapter", self.adapter.as_ref().map(|a| format!("'{a}'")));
+        let mut add =
+            |name: &str, value: Option<String>| words.extend(value.map(|v| format!("--{name} {}", quoted(&v))));
+        add("url", self.url.as_deref().map(without_password));
+        add("adapter", self.adapter.as_deref().map(without_values));
         add("server", self.server.as_ref().map(|p| p.display().to_string()));
         add("hospital", self.hospital.map(|n| n.to_string()));
         let path = |p: &Option<PathBuf>| p.as_ref().map(|p| p.display().to_string());
@@ -198,11 +235,17 @@ impl Leaktest {
         ] {
             add(name, path(file));
         }
+        if self.url.is_some() {
+            add("subject", Some(self.own.subject.clone()));
+            add("metric", Some(self.own.metric.word().to_owned()));
+            add("source-ip", self.own.source_ip.map(|ip| ip.to_string()));
+        }
         add("restarts", self.restarts.map(|n| n.to_string()));
         add("connections", self.connections.map(|n| n.to_string()));
         add("breadth", self.breadth.map(|n| n.to_string()));
         add("seed", Some(self.seed.to_string()));
         words.extend(self.fast.then(|| "--fast".to_owned()));
+        words.extend(self.plant.then(|| "--plant".to_owned()));
         words.push(if self.full { "--full" } else { "--quick" }.to_owned());
         words.join(" ")
     }
@@ -229,19 +272,21 @@ impl Leaktest {
         let given = self.own.given()?;
         let (world, keys) = own(&given, key)?;
         let store = self.in_use(url)?;
-        let open = || -> OverHttp {
-            let target = store.open();
-            keys.iter().fold(target, |target, (caller, key)| target.with_key(caller, key))
-        };
-        open().check()?;
+        store.open().reached()?;
         store.clean()?;
-        self.watched(&world, &|| Ok(Box::new(open())))
+        let mut target = keys.iter().fold(store.open(), |target, (caller, key)| target.with_key(caller, key));
+        if let Err(why) = target.check(&world) {
+            // keys that were made for the check
+            target.leave()?;
+            return Err(why.into());
+        }
+        self.watched(&world, &|| target.beside())
     }
 
     /// Takes away what an earlier run left behind, and does nothing else.
     fn clean(&self, url: &str) -> Outcome {
         let store = self.in_use(url)?;
-        store.open().check()?;
+        store.open().reached()?;
         if !store.clean()? {
             println!("nothing was left behind");
         }
@@ -253,10 +298,15 @@ impl Leaktest {
         let dir = dir.ok_or_else(|| {
             Failure::Usage("neither HOME nor XDG_STATE_HOME is set: name a folder with --state".into())
         })?;
+        let key = || std::env::var("WARDKEEP_API_KEY").ok();
+        let admin = if self.plant || self.clean { key() } else { None };
+        if self.plant && admin.is_none() {
+            return Err(Failure::Usage("--plant needs an administrator's key in WARDKEEP_API_KEY".into()));
+        }
         Ok(InUse {
             url: url.to_owned(),
             collection: self.own.collection.clone(),
-            admin: std::env::var("WARDKEEP_API_KEY").ok(),
+            admin,
             ledger: Arc::new(Mutex::new(Ledger::open(&dir, url, &self.own.collection)?)),
         })
     }
@@ -311,7 +361,10 @@ impl Leaktest {
 impl OwnStore {
     fn given(&self) -> Result<Own, Failure> {
         let text = |path: &PathBuf| {
-            fs::read_to_string(path).map_err(|e| Failure::Failed(format!("cannot read {}: {e}", path.display())))
+            let unread = |e: &dyn std::fmt::Display| Failure::Failed(format!("cannot read {}: {e}", path.display()));
+            let file = fs::File::open(path).map_err(|e| unread(&e))?;
+            let bytes = limits::read_whole(&path.display().to_string(), file, limits::FILE_BYTES)?;
+            String::from_utf8(bytes).map_err(|e| unread(&e))
         };
         let rules = match &self.policies {
             Some(dir) => {
@@ -330,8 +383,15 @@ impl OwnStore {
             callers: self.callers.as_ref().map(text).transpose()?.unwrap_or_else(|| "[]".to_owned()),
             matrix: self.matrix.as_ref().map(text).transpose()?,
             subject: self.subject.clone(),
+            metric: self.metric,
+            source_ip: self.source_ip.map(|ip| ip.to_string()),
         })
     }
+}
+
+fn metric(word: &str) -> Result<Metric, String> {
+    let all = [Metric::Cosine, Metric::Dot, Metric::Euclidean];
+    all.into_iter().find(|metric| metric.word() == word).ok_or_else(|| "one of cosine, dot, euclidean".to_owned())
 }
 
 /// What is known of a store in use.
@@ -366,6 +426,35 @@ impl InUse {
         println!("taken away, left behind by an earlier run: {records} records, {keys} keys");
         Ok(true)
     }
+}
+
+/// As a shell takes it for one word.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@,=…".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
+}
+
+/// An address without the name and password in it: a command is printed in reports.
+fn without_password(url: &str) -> String {
+    match (url.split_once("://"), url.rfind('@')) {
+        (Some((scheme, _)), Some(at)) => format!("{scheme}://…@{}", url.get(at + 1..).unwrap_or_default()),
+        _ => url.to_owned(),
+    }
+}
+
+/// A command without the values that it sets in its environment.
+fn without_values(command: &str) -> String {
+    let hidden = |word: &str| match word.split_once('=') {
+        Some((name, _)) if !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') => {
+            format!("{name}=…")
+        }
+        _ => word.to_owned(),
+    };
+    command.split(' ').map(hidden).collect::<Vec<_>>().join(" ")
 }
 
 /// `$XDG_STATE_HOME/wardkeep`, or its place in the home folder.

@@ -55,6 +55,14 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// The command that repeats the run.
+    pub(super) fn whole_command(&self) -> String {
+        match self.only.is_empty() {
+            true => self.command.clone(),
+            false => format!("{} --only {}", self.command, self.only.join(",")),
+        }
+    }
+
     pub(super) fn wants(&self, probe: &str) -> bool {
         self.only.is_empty() || self.only.iter().any(|name| name == probe)
     }
@@ -127,6 +135,8 @@ pub struct Outcome {
     pub findings: Vec<Finding>,
     /// What was measured besides.
     pub figures: Vec<Figure>,
+    /// The verdict in figures, where it is no rate.
+    pub measured: Option<String>,
     /// Pictures.
     pub plots: Vec<Plot>,
     /// Parts left out, and why.
@@ -697,6 +707,11 @@ impl<'a> Bench<'a> {
     /// A picture.
     pub fn plot(&mut self, plot: Plot) {
         self.outcome.plots.push(plot);
+    }
+
+    /// What stands in the place of a rate.
+    pub fn measured(&mut self, what: String) {
+        self.outcome.measured = Some(what);
     }
 
     /// A part that was left out.

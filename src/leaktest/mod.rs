@@ -56,6 +56,8 @@ pub struct Run {
     pub unread: BTreeSet<String>,
     /// By caller: records of which it is not settled whether they may see them; nothing was asked about these.
     pub unsettled: BTreeMap<String, usize>,
+    /// Why what was planted, or a key that was made, could not be taken away.
+    pub left: Option<String>,
 }
 
 /// What a whole run comes to.
@@ -67,8 +69,10 @@ pub enum Conclusion {
     Leak,
     /// Nothing leaked, but a probe could not be finished.
     Broken,
+    /// Every probe that was asked for ran, and nothing leaked; parts of some were left out.
+    Part,
     /// Nothing leaked, but some probe that was asked for did not run, or saw nothing.
-    Partial,
+    Gaps,
     /// No probe ran.
     NotTested,
 }
@@ -77,11 +81,13 @@ impl Run {
     /// What it comes to.
     pub fn conclusion(&self) -> Conclusion {
         let count = |mark| self.outcomes.iter().filter(|o| Mark::of(o) == mark).count();
-        match (count(Mark::Leak), count(Mark::Broken), count(Mark::Clean)) {
+        let [leaks, broken, clean, part] = [Mark::Leak, Mark::Broken, Mark::Clean, Mark::Part].map(count);
+        match (leaks, broken, clean + part) {
             (1.., _, _) => Conclusion::Leak,
             (0, 1.., _) => Conclusion::Broken,
             (0, 0, 0) => Conclusion::NotTested,
-            (0, 0, clean) if clean < self.outcomes.len() => Conclusion::Partial,
+            (0, 0, ran) if ran < self.outcomes.len() => Conclusion::Gaps,
+            (0, 0, _) if part > 0 => Conclusion::Part,
             (0, 0, _) => Conclusion::Clean,
         }
     }
@@ -132,8 +138,8 @@ pub fn run(plan: &Plan, world: &World, open: Open<'_>, tell: Tell<'_>) -> Result
     let about = bench.about();
     if let Err(why) = preflight::enter(&mut bench) {
         // keys may have been made
-        bench.leave()?;
-        return Err(why);
+        let left = bench.leave().err().map(|left| format!("; and what was made could not be taken away: {left}"));
+        return Err(Trouble::Broken(format!("{why}{}", left.unwrap_or_default())));
     }
     let mut outcomes = Vec::new();
     let mut over = false;
@@ -141,7 +147,8 @@ pub fn run(plan: &Plan, world: &World, open: Open<'_>, tell: Tell<'_>) -> Result
         outcomes.push(if over { bench::unreached(probe) } else { bench.hold(probe) });
         over = over || bench.over();
     }
-    bench.leave()?;
+    // a store that is gone takes nothing back, and no result with it
+    let left = bench.leave().err().map(|why| why.to_string());
     let (indistinct, unread) = bench.indistinct();
     Ok(Run {
         about,
@@ -149,12 +156,13 @@ pub fn run(plan: &Plan, world: &World, open: Open<'_>, tell: Tell<'_>) -> Result
         size: (world.records.len(), world.callers.len()),
         seed: plan.seed,
         effort: plan.effort,
-        command: plan.command.clone(),
+        command: plan.whole_command(),
         began,
         took_s: clock.elapsed().as_secs_f64(),
         outcomes,
         indistinct,
         unread,
         unsettled: bench.unsettled(),
+        left,
     })
 }

@@ -40,6 +40,7 @@ pub struct Oracle {
     collection: String,
     missing: HashSet<(String, String)>,
     now: String,
+    source_ip: String,
     classes: Classes,
     record: EntityTypeName,
     /// By caller, action and purpose, and then by class.
@@ -77,7 +78,7 @@ impl Oracle {
         let (policies, notes) = policies(&world.rules)?;
         let now = crate::clock::SystemClock.now().rfc3339();
         let all = stored(world, &shape, &now);
-        let missing = missing(&all);
+        let missing = missing(&all, &shape);
         let entities =
             Entities::from_json_value(Json::Array(all), Some(&schema)).map_err(|e| broken("entities", &e))?;
         let context = ["Retrieve", "Read", "ReadVector"].map(|action| (action.to_owned(), shape.context(action)));
@@ -90,6 +91,7 @@ impl Oracle {
             classes: Classes::of(world, &Lens::of(world), &missing),
             record: EntityTypeName::from_str("Record").map_err(|e| broken("a type's name", &e))?,
             missing,
+            source_ip: world.source_ip.clone(),
             now,
             remembered: Remembered::default(),
         })
@@ -132,7 +134,7 @@ impl Oracle {
         let all = [
             ("purpose", json!(purpose)),
             ("now", json!({"__extn": {"fn": "datetime", "arg": self.now}})),
-            ("source_ip", json!({"__extn": {"fn": "ip", "arg": "127.0.0.1"}})),
+            ("source_ip", json!({"__extn": {"fn": "ip", "arg": self.source_ip}})),
             ("break_glass", json!(false)),
             ("collection", json!(self.collection)),
         ];
@@ -334,6 +336,13 @@ impl Shape {
         parents.as_array().is_some_and(|list| list.iter().any(|t| t.as_str() == Some(ty)))
     }
 
+    /// Whether the schema lists all entities of a type, which are then never stored.
+    fn is_enumerated(&self, ty: &str) -> bool {
+        let (namespace, name) = ty.rsplit_once("::").unwrap_or(("", ty));
+        let types = self.0.get(namespace).and_then(|n| n.get("entityTypes"));
+        types.and_then(|all| all.get(name)?.get("enum")).is_some()
+    }
+
     fn has_attribute(&self, name: &str) -> bool {
         self.record().pointer("/shape/attributes").and_then(|a| a.get(name)).is_some()
     }
@@ -393,7 +402,7 @@ fn owned(json: &Json) -> Option<(String, String)> {
 }
 
 /// Entities from which one that is not stored can be reached.
-fn missing(all: &[Json]) -> HashSet<(String, String)> {
+fn missing(all: &[Json], shape: &Shape) -> HashSet<(String, String)> {
     let edges: HashMap<(String, String), Vec<(String, String)>> = all
         .iter()
         .filter_map(|entity| {
@@ -409,7 +418,8 @@ fn missing(all: &[Json]) -> HashSet<(String, String)> {
         let more: Vec<_> = edges
             .iter()
             .filter(|(uid, to)| {
-                !touched.contains(*uid) && to.iter().any(|t| touched.contains(t) || !edges.contains_key(t))
+                !touched.contains(*uid)
+                    && to.iter().any(|t| touched.contains(t) || !edges.contains_key(t) && !shape.is_enumerated(&t.0))
             })
             .map(|(uid, _)| uid.clone())
             .collect();
@@ -432,11 +442,26 @@ fn references(json: &Json, found: &mut Vec<(String, String)>) {
     }
 }
 
+/// Whether a link, an entity or a record refers to single records or documents: policies may then ask which one they look at.
+fn names_records(world: &World) -> bool {
+    let mut named = Vec::new();
+    let mut names = |json: &Json| {
+        named.clear();
+        references(json, &mut named);
+        named.iter().any(|(ty, _)| ty == "Record" || ty == "Document")
+    };
+    let within = |entity: &Json| ["attrs", "parents", "tags"].map(|part| entity.get(part).cloned().unwrap_or_default());
+    names(&world.rules.links)
+        || world.entities.iter().any(|entity| within(entity).iter().any(&mut names))
+        || world.records.iter().any(|record| names(&record.attributes))
+}
+
 impl Lens {
     fn of(world: &World) -> Self {
         let policies = &world.rules.policies;
         let words = policies.split(|c: char| !c.is_alphanumeric() && c != '_').map(str::to_owned).collect();
         let single = ["Record::\"", "Document::\"", "Tag("].iter().any(|name| policies.contains(name));
+        let single = single || names_records(world);
         let document = |e: &Json| e.get("uid").and_then(reference).is_some_and(|(ty, _)| ty == "Document");
         Self { words, single, documents: world.entities.iter().any(document) }
     }
@@ -482,6 +507,66 @@ mod tests {
                 assert_eq!(known, oracle.verdict(caller, "Read", &caller.purpose, record).unwrap());
             }
         }
+    }
+
+    #[test]
+    fn records_that_are_alike_are_told_apart_where_a_link_names_one_of_them() {
+        let mut world = hospital(300, 8, 5);
+        let at = 40;
+        let twin = Record { id: "rec-alike".into(), ..world.records[at].clone() };
+        world.records.push(twin);
+        world.rules.policies.push_str(
+            "\n@id(\"single\") permit (principal == ?principal, action == Action::\"Retrieve\", resource == ?resource);",
+        );
+        let linked = json!({"type": "Record", "id": format!("ward/{}", world.records[at].id)});
+        world.rules.links = json!([{"template": "single", "id": "one", "values": {
+            "?principal": {"type": "Clinician", "id": "temp-0"}, "?resource": linked}}]);
+        let temp = world.callers.iter().find(|c| c.id == "temp-0").unwrap().clone();
+        let view = Oracle::read(&world).unwrap().view(&world, &temp, "Retrieve", "research").unwrap();
+        let also = world.records.len() - 1;
+        assert!(view.permitted.contains(&at) != view.permitted.contains(&also) || view.permitted.is_empty());
+        assert!(!view.permitted.contains(&also));
+    }
+
+    #[test]
+    fn an_entity_that_the_schema_lists_is_never_missing() {
+        let world = law_firm();
+        let lawyer = Caller {
+            ty: "Lawyer".into(),
+            id: "adeyemi".into(),
+            role: String::new(),
+            purpose: "representation".into(),
+            seat: 0,
+        };
+        let view = Oracle::read(&world).unwrap().view(&world, &lawyer, "Retrieve", "representation").unwrap();
+        let allowed: Vec<Json> = serde_json::from_str(include_str!("../../examples/law-firm/allowed.json")).unwrap();
+        let row = allowed.iter().find(|row| row["caller"]["id"] == "adeyemi" && row["purpose"] == "representation");
+        let expected: Vec<&str> = row.unwrap()["allowed"].as_array().unwrap().iter().filter_map(Json::as_str).collect();
+        let ids: Vec<&str> = view.permitted.iter().map(|at| world.records[*at].id.as_str()).collect();
+        assert!(!ids.is_empty() && ids.iter().all(|id| expected.contains(id)));
+        let known = |id: &&str| view.unsettled.iter().any(|at| world.records[*at].id == **id);
+        assert!(expected.iter().all(|id| ids.contains(id) || known(id)));
+        // most of what refers to a level of confidentiality is settled
+        assert!(view.unsettled.len() < ids.len() / 2, "{} of {}", view.unsettled.len(), ids.len());
+    }
+
+    fn law_firm() -> World {
+        let policies = ["administration", "grants", "prohibitions"]
+            .map(|name| std::fs::read_to_string(format!("policies/law-firm/{name}.cedar")).unwrap());
+        let given = crate::leaktest::world::Own {
+            collection: "files".into(),
+            rules: Some(Rules {
+                schema: include_str!("../../policies/law-firm/wardkeep.cedarschema").into(),
+                policies: policies.join("\n"),
+                links: serde_json::from_str(include_str!("../../policies/law-firm/links.json")).unwrap(),
+            }),
+            entities: Some(include_str!("../../examples/law-firm/entities.json").into()),
+            records: include_str!("../../examples/law-firm/records.ndjson").into(),
+            callers: "[]".into(),
+            subject: "client".into(),
+            ..Default::default()
+        };
+        crate::leaktest::world::own(&given, |_| Ok(None)).unwrap().0
     }
 
     #[test]

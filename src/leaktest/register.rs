@@ -125,3 +125,112 @@ impl Register {
         all
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::leaktest::{
+        target::{Ask, List, Search},
+        world::hospital,
+    };
+
+    fn answer(status: u16, body: &Json, header: &str) -> Answer {
+        let headers = vec![("date".into(), "Wed, 25 Nov 2026 20:04:05 GMT".into()), ("x-told".into(), header.into())];
+        Answer { status, headers, body: body.to_string().into_bytes(), ..Answer::default() }
+    }
+
+    fn heard(world: &World, hidden: usize, status: u16, body: &Json, header: &str) -> Told {
+        let request = Request::new(Ask::List(List::default()), "treatment");
+        Register::of(world).told(world, &answer(status, body, header), &request, &|at| at == hidden)
+    }
+
+    fn kinds(told: &Told) -> Vec<&'static str> {
+        told.kinds.iter().copied().collect()
+    }
+
+    #[test]
+    fn an_id_a_snippet_a_document_and_attributes_are_seen_wherever_an_answer_holds_them() {
+        let mut world = hospital(50, 8, 1);
+        let record = &mut world.records[7];
+        record.text = "the patient was seen on Monday and asked for water twice".into();
+        record.document = "pat-99999-letter".into();
+        record.attributes["ward_round"] = json!("the late one");
+        let (id, text, vector) = (record.id.clone(), record.text.clone(), record.vector.clone());
+        let seen = |body: Json| kinds(&heard(&world, 7, 200, &body, ""));
+        assert_eq!(seen(json!({"results": [{"id": id}]})), ["id"]);
+        assert_eq!(seen(json!({"explain": {"near": [format!("looked at {id}, then stopped")]}})), ["id"]);
+        assert_eq!(seen(json!({ id.clone(): 0.25 })), ["id"]);
+        assert_eq!(seen(json!({"facets": {"ward_round": "the late one"}})), ["attribute"]);
+        assert_eq!(seen(json!({"snippet": "…patient was seen on <em>Monday</em> and asked for w…"})), ["text"]);
+        assert_eq!(seen(json!({"of": "pat-99999-letter"})), ["document"]);
+        assert_eq!(seen(json!({"retrieval_id": hex::encode(format!("{id}."))})), ["id"]);
+        assert_eq!(
+            seen(json!({"retrieval_id": base64::Engine::encode(&base64::engine::general_purpose::STANDARD, text)})),
+            ["text"]
+        );
+        assert_eq!(seen(json!({"near": {"embedding": vector}})), ["vector"]);
+        assert_eq!(kinds(&heard(&world, 7, 422, &json!({"detail": format!("not {id}")}), "")), ["id"]);
+        assert_eq!(kinds(&heard(&world, 7, 200, &json!({}), &id)), ["id"]);
+        assert_eq!(seen(json!({"results": [world.records[8].line()], "took_ms": 12, "count": 1})), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn what_a_permitted_record_says_itself_is_no_leak() {
+        let mut world = hospital(50, 8, 1);
+        let hidden = world.records[7].clone();
+        world.records[8].text = format!("see {} and {}", hidden.id, hidden.text);
+        let shown = world.records[8].line();
+        assert!(heard(&world, 7, 200, &json!({"results": [shown]}), "").kinds.is_empty());
+        let mut more = world.records[8].line();
+        more["neighbour"] = json!(hidden.document);
+        let told = heard(&world, 7, 200, &json!({"results": [more]}), "");
+        assert_eq!(
+            (kinds(&told), told.unread.into_iter().collect::<Vec<_>>()),
+            (vec!["document"], vec!["results[].neighbour".to_owned()])
+        );
+    }
+
+    #[test]
+    fn numbers_and_words_are_ids_only_where_a_record_is_named() {
+        let mut world = hospital(50, 8, 1);
+        for (at, id) in [(3, "25"), (4, "unknown")] {
+            world.records[at].id = id.into();
+        }
+        for at in [3, 4] {
+            let refusal = json!({"status": 422, "detail": "unknown field `caller`, 25 are allowed"});
+            let told = heard(&world, at, 422, &refusal, "25 unknown");
+            assert!(told.kinds.is_empty());
+            // the word is a doubt, to be settled by asking about something else
+            assert_eq!(told.words.len(), usize::from(at == 4));
+            assert!(heard(&world, at, 200, &json!({"count": 25, "note": "kind: unknown"}), "25").kinds.is_empty());
+        }
+        assert_eq!(kinds(&heard(&world, 3, 200, &json!({"records": [{"id": "25"}]}), "")), ["id"]);
+        assert_eq!(kinds(&heard(&world, 3, 200, &json!({"left_out": [{"id": 25}]}), "")), ["id"]);
+        assert_eq!(kinds(&heard(&world, 4, 200, &json!({"left_out": {"ids": ["unknown"]}}), "")), ["id"]);
+        assert!(Register::of(&world).indistinct().iter().any(|line| line.starts_with("2 of 50 ids of records")));
+    }
+
+    #[test]
+    fn scores_of_hidden_records_add_up_to_certainty_and_other_numbers_do_not() {
+        let world = hospital(200, 16, 1);
+        let register = Register::of(&world);
+        let question = world.records[3].vector.clone();
+        let request =
+            Request::new(Ask::Search(Search { vector: question.clone(), limit: 10, ..Search::default() }), "treatment");
+        let score = |at: usize| -> f32 { world.records[at].vector.iter().zip(&question).map(|(a, b)| a * b).sum() };
+        let heard = |body: &Json| register.told(&world, &answer(200, body, ""), &request, &|at| at % 2 == 0);
+        let bits = |body: Json| heard(&body).scores;
+        assert!(
+            bits(
+                json!({"facets": [{"score": score(4)}, {"score": score(8)}, {"score": score(16)}, {"score": score(32)}]})
+            ) >= SURE_SCORES
+        );
+        let one = bits(json!({"nearest": score(4)}));
+        assert!(one > 0.0 && one * 5.0 > SURE_SCORES, "{one}");
+        assert_eq!(bits(json!({"best": score(5), "took": 0.125, "load": 0.731})), 0.0);
+        assert_eq!(heard(&json!({"total_before_policy": 200})).kinds.len(), 1);
+        assert_eq!(heard(&json!({"total": 99, "of": 16})).kinds.len(), 0);
+    }
+}

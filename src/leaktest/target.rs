@@ -1,6 +1,7 @@
 //! A store under attack, as the kit sees it: a few requests and the bytes that come back. Knows nothing of how any store works.
 
 mod child;
+mod house;
 mod http;
 mod ledger;
 
@@ -9,7 +10,8 @@ use std::{fmt, time::Duration};
 use serde_json::{Map, Value as Json, json};
 
 pub use child::Child;
-pub use http::{Launch, OverHttp};
+pub use house::Launch;
+pub use http::OverHttp;
 pub use ledger::{Ledger, Planted};
 
 use super::world::{Record, Rules, World};

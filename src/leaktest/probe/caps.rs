@@ -56,7 +56,7 @@ fn work(bench: &mut Bench<'_>) -> Result<(), Trouble> {
         rows.push(Series { label: caller.id.clone(), value: records as f64, interval: None });
     }
     if bench.plan.breadth.is_none() {
-        bench.skip("a bound on patients an hour: none was named (--breadth)");
+        bench.figure("bound on patients an hour", "none was named (--breadth)");
     }
     bench.plot(Plot {
         title: format!("Records reached by {each} questions, by caller"),

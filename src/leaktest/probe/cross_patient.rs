@@ -13,7 +13,7 @@ pub(super) const PROBE: Probe = Probe {
     name: "cross-patient",
     title: "Cross-patient retrieval",
     about: "Each caller asks with the very vectors of records that they may not see, with near-duplicates at graded distances, and with text \
-            that names the patient. Any hidden id, text or patient in an answer is a leak.",
+            that names the patient. Any hidden id, text (or part of one), document, patient, attribute, vector, score or count in an answer is a leak.",
     takes_s: [5.0, 60.0],
     work,
 };

@@ -2,11 +2,11 @@
 
 use serde_json::Value as Json;
 
-use super::{Bench, Caller, LIMIT, Probe, Trouble, search};
+use super::{Bench, Caller, LIMIT, Probe, Trouble, listing, read, search};
 use crate::leaktest::{
     bench::{Plot, Series},
     measure,
-    target::{Answer, Ask},
+    target::{Answer, Ask, List, Request},
     world::Record,
 };
 
@@ -23,7 +23,7 @@ fn work(bench: &mut Bench<'_>) -> Result<(), Trouble> {
     let (most, each) = (bench.scale(10, usize::MAX), bench.scale(10, 60));
     let callers = bench.callers(most);
     let (twins, near) = (bench.scale(3, 8), bench.scale(60, 300));
-    bench.expect(callers.len() * each + twins * near * 2);
+    bench.expect(callers.len() * each * 4 + twins * near * 2);
     for caller in callers {
         exposed(bench, &caller, each)?;
     }
@@ -34,45 +34,55 @@ fn exposed(bench: &mut Bench<'_>, caller: &Caller, each: usize) -> Result<(), Tr
     let sight = bench.sight(caller)?;
     let chosen: Vec<_> =
         bench.dice.some(&sight.view.permitted, each).iter().filter_map(|at| bench.record(*at)).collect();
-    let question = |record: &&Record| {
-        let mut request = search(caller, record.vector.clone(), LIMIT);
-        if let Ask::Search(search) = &mut request.ask {
-            search.include = vec!["text", "vector"];
-        }
-        (caller.clone(), request)
-    };
-    let asked: Vec<_> = chosen.iter().map(question).collect();
+    let asked: Vec<_> = chosen.iter().flat_map(|record| ways(caller, record)).map(|r| (caller.clone(), r)).collect();
     bench.ask_all(&asked, |bench, at, answer| {
-        let Some(record) = chosen.get(at) else { return Ok(()) };
+        let Some((_, request)) = asked.get(at) else { return Ok(()) };
         let dimension = bench.world.dimension;
-        let shown = answer.records().into_iter().filter(|r| holds_a_vector(r, dimension));
-        let ids: Vec<String> = shown.filter_map(|r| r.get("id").and_then(Json::as_str).map(str::to_owned)).collect();
+        let shown: Vec<Json> = answer.records().into_iter().filter(|r| holds_vector(r, dimension)).collect();
         let mut unearned = 0;
-        for at in ids.iter().filter_map(|id| bench.register().place(id)) {
-            unearned += usize::from(bench.hidden(caller, "ReadVector", &caller.purpose, at)?);
+        for id in shown.iter().filter_map(|r| r.get("id").and_then(Json::as_str)) {
+            if let Some(at) = bench.register().place(id) {
+                unearned += usize::from(bench.hidden(caller, "ReadVector", &caller.purpose, at)?);
+            }
         }
         let kinds: &[&str] = if unearned > 0 { &["vector"] } else { &[] };
-        bench.trial(caller, kinds, || format!("{unearned} vectors without the right to them, near {}", record.id));
+        let how = match &request.ask {
+            Ask::Search(_) => "a search",
+            Ask::Read(_) => "a read",
+            Ask::List(_) => "a list",
+            Ask::Put(_) | Ask::Erase(_) => "a write",
+        };
+        bench.trial(caller, kinds, || format!("{unearned} vectors without the right to them, by {how}"));
         Ok(())
     })
 }
 
-/// Whether a record that is shown comes with its vector, by whatever name.
-fn holds_a_vector(record: &Json, dimension: usize) -> bool {
-    let named = |name: &str| name.contains("vector") || name.contains("embedding");
-    let is_one = |value: &Json| match value {
-        Json::Array(list) => list.len() == dimension && list.iter().all(Json::is_number),
-        // four bytes a component, in base64
-        Json::String(text) => text.len() >= dimension * 5 && !text.contains(char::is_whitespace),
-        Json::Null | Json::Bool(_) | Json::Number(_) | Json::Object(_) => false,
+/// Requests that show a record, and may show its vector.
+fn ways(caller: &Caller, record: &Record) -> Vec<Request> {
+    let with = |include: &[&'static str]| {
+        let mut request = search(caller, record.vector.clone(), LIMIT);
+        if let Ask::Search(search) = &mut request.ask {
+            search.include = include.to_vec();
+        }
+        request
     };
-    let long = |value: &Json| {
-        value.as_array().is_some_and(|list| !list.is_empty()) || value.as_str().is_some_and(|s| s.len() > 64)
-    };
-    let fields = record.as_object().into_iter().flatten();
-    fields
-        .filter(|(name, _)| !matches!(name.as_str(), "text" | "attributes"))
-        .any(|(name, value)| is_one(value) || named(name) && long(value))
+    let list = List { ids: Some(vec![record.id.clone()]), ..List::default() };
+    vec![with(&["text", "vector"]), with(&[]), read(caller, &record.id), listing(caller, list)]
+}
+
+/// Whether there is something of a vector's length, under whatever name.
+fn holds_vector(json: &Json, dimension: usize) -> bool {
+    use base64::Engine as _;
+    match json {
+        Json::Array(list) if list.len() == dimension && list.iter().all(Json::is_number) => true,
+        Json::Array(list) => list.iter().any(|item| holds_vector(item, dimension)),
+        Json::Object(fields) => fields.values().any(|item| holds_vector(item, dimension)),
+        Json::String(text) => {
+            text.len() >= dimension * 4
+                && base64::engine::general_purpose::STANDARD.decode(text).is_ok_and(|b| b.len() == dimension * 4)
+        }
+        Json::Null | Json::Bool(_) | Json::Number(_) => false,
+    }
 }
 
 /// Guesses by scores, in twin worlds, whether a hidden record lies near.

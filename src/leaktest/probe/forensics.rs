@@ -31,7 +31,7 @@ fn work(bench: &mut Bench<'_>) -> Result<(), Trouble> {
         bench.target.plant(&planted)?;
         all.push((caller, planted));
     }
-    bench.expect(all.iter().map(|(_, planted)| planted.len() * 9).sum());
+    bench.expect(all.iter().map(|(_, planted)| planted.len() * 13).sum());
     let done = hunt(bench, &all);
     let ids: Vec<String> = all.iter().flat_map(|(_, planted)| planted.iter().map(|r| r.id.clone())).collect();
     bench.target.uproot(&ids)?;
@@ -55,6 +55,11 @@ fn hunt(bench: &mut Bench<'_>, all: &[(Caller, Vec<Record>)]) -> Result<(), Trou
         gone(bench, caller, planted, "after erasure")?;
     }
     bench.figure("planted records found before they were erased", format!("{seen} of {count}"));
+    if seen == 0 && count > 0 {
+        return Err(Trouble::Broken(
+            "no planted record was found before it was erased: that none is found afterwards shows nothing".into(),
+        ));
+    }
     match bench.target.restart() {
         Err(Trouble::Unable(why)) => bench.skip(&why),
         other => {
@@ -99,7 +104,10 @@ fn gone(bench: &mut Bench<'_>, caller: &Caller, planted: &[Record], when: &str) 
             search.patient.clone_from(&record.patient);
         }
         let plain = search(caller, record.vector.clone(), LIMIT);
+        let of_patient = List { patient: record.patient.clone(), limit: Some(1_000), ..List::default() };
         for (route, request) in [
+            ("list of all", listing(caller, List { limit: Some(1_000), ..List::default() })),
+            ("list of the patient", listing(caller, of_patient)),
             ("search", plain),
             ("search for the patient", narrowed),
             ("read", read(caller, &record.id)),

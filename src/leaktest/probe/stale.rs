@@ -148,6 +148,8 @@ fn near_to(world: &World, caller: &Caller, record: &Record) -> World {
         rules: world.rules.clone(),
         entities: within_reach(world, caller, &records),
         dimension: world.dimension,
+        metric: world.metric,
+        source_ip: world.source_ip.clone(),
         records,
         callers: Vec::new(),
         named: Vec::new(),

@@ -85,7 +85,7 @@ fn starved(
 
 /// The share of the answer that an exact scan would have found as near.
 fn recall(bench: &Bench<'_>, sight: &Sight, question: &[f32], answer: &Answer, wanted: usize) -> f64 {
-    let score = |vector: &[f32]| vector.iter().zip(question).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
+    let score = |vector: &[f32]| bench.world.metric.score(vector, question);
     let permitted = || sight.view.permitted.iter().filter_map(|at| bench.record(*at));
     let mut scores: Vec<f64> = permitted().map(|r| score(&r.vector)).collect();
     let Some(last) = wanted.checked_sub(1).filter(|last| *last < scores.len()) else { return 1.0 };

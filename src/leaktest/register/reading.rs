@@ -209,7 +209,9 @@ impl<'a> Reading<'a> {
             .retain(|name, value| own.is_none_or(|own| !own.attributes.get(name).is_some_and(|is| alike(is, value))));
         let (shown, places) = self.register.facts.shown(&strange);
         let echo = || strange.values().filter_map(facts::said).all(|value| self.said.contains(&value));
-        if shown > 1 && self.all_hidden(&places) && !echo() {
+        // a single word may be anything, a phrase is not
+        let phrase = || strange.values().any(|value| value.as_str().is_some_and(|text| text.trim().contains(' ')));
+        if (shown > 1 || shown == 1 && phrase()) && self.all_hidden(&places) && !echo() {
             self.told.kinds.insert(Kind::Attribute.word());
         }
     }

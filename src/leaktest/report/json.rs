@@ -4,7 +4,7 @@ use serde_json::{Value as Json, json};
 
 use super::{Mark, unseen, verdict, word};
 use crate::leaktest::{
-    Effort, Run,
+    Effort, PROBES, Run,
     bench::{Outcome, Seeing},
     measure,
 };
@@ -24,9 +24,11 @@ pub fn json(run: &Run) -> Json {
         "leaks": run.violations(),
         "verdict": word(run.conclusion()),
         "summary": verdict(run),
-        "not_seen": unseen(run),
+        "notes": unseen(run),
         "unsettled": run.unsettled,
         "fields_not_understood": run.unread,
+        "left_behind": run.left,
+        "not_run": PROBES.iter().filter(|p| run.outcomes.iter().all(|o| o.probe != p.name)).map(|p| p.name).collect::<Vec<_>>(),
         "probes": run.outcomes.iter().map(probe).collect::<Vec<_>>(),
     })
 }
@@ -41,6 +43,7 @@ fn probe(outcome: &Outcome) -> Json {
         "leaked": outcome.violations,
         "saw_records": outcome.seeing == Seeing::Something,
         "rate_interval_95": [interval.low, interval.high],
+        "measured": outcome.measured,
         "findings": outcome.findings.iter().map(|f| json!({
             "kind": f.kind, "caller": f.caller, "detail": f.detail, "reproduction": f.reproduction,
         })).collect::<Vec<_>>(),

@@ -48,6 +48,7 @@ fn properties(xml: &mut String, run: &Run) {
 fn case(xml: &mut String, outcome: &Outcome) {
     let inside = match Mark::of(outcome) {
         Mark::Clean => String::new(),
+        Mark::Part => format!("<system-out>left out: {}</system-out>", escaped(&outcome.skipped.join("; "))),
         Mark::Leak => failure(outcome),
         Mark::Skipped => format!("<skipped message=\"{}\"/>", escaped(&outcome.skipped.join("; "))),
         Mark::NotTested => format!("<error message=\"not tested: {SAW_NOTHING}\"/>"),

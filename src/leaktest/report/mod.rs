@@ -11,7 +11,7 @@ pub use junit::junit;
 pub use terminal::terminal;
 
 use super::{
-    Conclusion, Run,
+    Conclusion, PROBES, Run,
     bench::{Outcome, Seeing},
     measure,
 };
@@ -21,6 +21,8 @@ use super::{
 pub enum Mark {
     /// Nothing leaked.
     Clean,
+    /// Nothing leaked, and a part of it was left out.
+    Part,
     /// Something did.
     Leak,
     /// Nothing could be asked.
@@ -40,7 +42,8 @@ impl Mark {
             (0, None, 0) => Self::Skipped,
             (0, None, _) => match outcome.seeing {
                 Seeing::Nothing => Self::NotTested,
-                Seeing::Something => Self::Clean,
+                Seeing::Something if outcome.skipped.is_empty() => Self::Clean,
+                Seeing::Something => Self::Part,
             },
         }
     }
@@ -49,6 +52,7 @@ impl Mark {
     pub fn word(self) -> &'static str {
         match self {
             Self::Clean => "clean",
+            Self::Part => "clean in part",
             Self::Leak => "LEAK",
             Self::Skipped => "skipped",
             Self::NotTested => "not tested",
@@ -61,9 +65,18 @@ impl Mark {
 fn verdict(run: &Run) -> String {
     let asked = run.asked();
     let names = |of: &mut dyn Iterator<Item = &Outcome>| of.map(|o| o.probe).collect::<Vec<_>>().join(", ");
+    let asked_for = || match (run.outcomes.len(), PROBES.len()) {
+        (some, all) if some < all => format!("the {some} of {all} probes that were asked for"),
+        (_, all) => format!("all {all} probes"),
+    };
     let untested = || names(&mut run.untested());
     match run.conclusion() {
-        Conclusion::Clean => format!("No leak was found in {asked} requests."),
+        Conclusion::Clean => format!("No leak was found in {asked} requests, by {}.", asked_for()),
+        Conclusion::Part => format!(
+            "No leak was found in {asked} requests, by {}; parts of {} were left out, and are named with each.",
+            asked_for(),
+            names(&mut run.outcomes.iter().filter(|o| Mark::of(o) == Mark::Part))
+        ),
         Conclusion::Leak => {
             let leaking = names(&mut run.outcomes.iter().filter(|o| o.violations > 0));
             format!("{} attempts leaked, in: {leaking}.", run.violations())
@@ -72,7 +85,7 @@ fn verdict(run: &Run) -> String {
             "No leak was found, but {} could not be finished: this is no clean result.",
             names(&mut run.broken())
         ),
-        Conclusion::Partial => format!(
+        Conclusion::Gaps => format!(
             "No leak was found in {asked} requests, but {} of {} probes did not run or saw nothing: {}. This is no clean result of the whole.",
             run.untested().count(),
             run.outcomes.len(),
@@ -88,7 +101,8 @@ fn word(conclusion: Conclusion) -> &'static str {
         Conclusion::Clean => "clean",
         Conclusion::Leak => "leak",
         Conclusion::Broken => "broken",
-        Conclusion::Partial => "partial",
+        Conclusion::Part => "clean in part",
+        Conclusion::Gaps => "incomplete",
         Conclusion::NotTested => "not tested",
     }
 }
@@ -118,8 +132,14 @@ fn unseen(run: &Run) -> Vec<String> {
 
 const SAW_NOTHING: &str = "no record came back in any answer, not even one that is permitted";
 
-/// The interval of a probe's rate, in words.
+/// The interval of a probe's rate, or what stands for it, in words.
 fn rate(outcome: &Outcome) -> String {
+    if let Some(measured) = &outcome.measured {
+        return measured.clone();
+    }
+    if outcome.trials == 0 {
+        return "-".to_owned();
+    }
     let interval = measure::rate(outcome.violations, outcome.trials);
     format!("{} to {}", percent(interval.low), percent(interval.high))
 }

@@ -24,7 +24,7 @@ pub fn terminal(run: &Run) -> String {
             outcome.asked.to_string(),
             outcome.trials.to_string(),
             outcome.violations.to_string(),
-            if outcome.trials == 0 { "-".to_owned() } else { rate(outcome) },
+            rate(outcome),
             Mark::of(outcome).word().to_owned(),
         ]);
     }
@@ -51,7 +51,10 @@ pub fn terminal(run: &Run) -> String {
         }
     }
     for line in unseen(run) {
-        let _ = writeln!(told, "not seen: {line}");
+        let _ = writeln!(told, "note: {line}");
+    }
+    if let Some(left) = &run.left {
+        let _ = writeln!(told, "note: not all that was planted could be taken away: {left}");
     }
     let _ = writeln!(told, "{} leaks in {} requests, {:.0} s", run.violations(), run.asked(), run.took_s);
     let _ = writeln!(told, "{}", verdict(run));

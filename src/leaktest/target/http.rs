@@ -1,11 +1,9 @@
-//! Wardkeep over HTTP: a server that runs already, or a throw-away one of its own process whose files and log can be looked at.
+//! Wardkeep over HTTP: a server that runs already, or a throw-away one whose files and log can be looked at.
 
 use std::{
     collections::HashMap,
     fs::{self, File},
-    io::{BufRead as _, BufReader},
-    path::{Path, PathBuf},
-    process::{Child as Process, Command, Stdio},
+    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -14,16 +12,15 @@ use parking_lot::Mutex;
 use serde_json::{Value as Json, json};
 use ureq::Agent;
 
-use super::{About, Answer, Ask, Caller, Ledger, Planted, Request, Target, Trouble};
+use super::{About, Answer, Ask, Caller, Ledger, Planted, Request, Search, Target, Trouble, house::House};
 use crate::leaktest::{
     limits,
     world::{Record, Rules, World},
 };
 
-const PASSPHRASE: &str = "a throw-away passphrase of the leakage test";
 /// Records in one body.
 const BATCH: usize = 2_000;
-const NO_ADMIN: &str = "needs an administrator's key (WARDKEEP_API_KEY)";
+const NO_ADMIN: &str = "writes to the store: needs --plant and an administrator's key (WARDKEEP_API_KEY)";
 
 /// A Wardkeep server.
 pub struct OverHttp {
@@ -71,6 +68,12 @@ impl OverHttp {
         self
     }
 
+    /// A server that the kit runs itself.
+    pub(super) fn in_house(mut self, house: House, isolation: &'static str) -> Self {
+        (self.house, self.isolation) = (Some(house), isolation);
+        self
+    }
+
     /// Keeps in `ledger` what is planted.
     pub fn with_ledger(mut self, ledger: Arc<Mutex<Ledger>>) -> Self {
         self.ledger = Some(ledger);
@@ -78,7 +81,13 @@ impl OverHttp {
     }
 
     /// Whether a server answers there and takes every key that it was given; where not, says what to mend.
-    pub fn check(&mut self) -> Result<(), Trouble> {
+    pub fn check(&mut self, world: &World) -> Result<(), Trouble> {
+        self.reached()?;
+        self.lets_in(world)
+    }
+
+    /// Whether a server answers there, and takes the administrator's key.
+    pub fn reached(&self) -> Result<(), Trouble> {
         let health = self.send("GET", "/healthz", &[], &[]);
         let health = health.map_err(|why| Trouble::Broken(format!("no server answers at {}: {why}", self.base)))?;
         // whoever asks without a key is told so, in the form of RFC 9457
@@ -92,15 +101,44 @@ impl OverHttp {
         {
             return Err(Trouble::Broken("WARDKEEP_API_KEY is refused (401): no key of this server, or revoked".into()));
         }
-        let given: Vec<_> = self.keys.lock().iter().map(|(who, held)| (who.clone(), held.key.clone())).collect();
-        for (caller, key) in given {
-            let path = self.at_collection(&format!("/records/no-such-record?purpose={}", segment(&caller.purpose)));
-            if self.send("GET", &path, &[bearer(&key)], &[])?.status == 401 {
-                let who = format!("{}::\"{}\"", caller.ty, caller.id);
+        Ok(())
+    }
+
+    /// Whether every caller has a key that the server knows, and may ask the collection.
+    fn lets_in(&mut self, world: &World) -> Result<(), Trouble> {
+        let vector = world.records.first().map(|r| r.vector.clone()).unwrap_or_default();
+        let mut refused = 0;
+        for caller in &world.callers {
+            let who = format!("{}::\"{}\"", caller.ty, caller.id);
+            if self.admin.is_none() && !self.keys.lock().contains_key(caller) {
                 return Err(Trouble::Broken(format!(
-                    "the key of {who} is refused (401): no key of this server, or revoked"
+                    "there is no key for {who}: name one, or let the kit make one (--plant)"
                 )));
             }
+            let question = Search { vector: vector.clone(), limit: 1, ..Search::default() };
+            let answer = self.answer(caller, &Request::new(Ask::Search(question), &caller.purpose))?;
+            let detail = answer.json().get("detail").and_then(Json::as_str).unwrap_or_default().to_owned();
+            match answer.status {
+                200 => {}
+                401 => {
+                    return Err(Trouble::Broken(format!(
+                        "the key of {who} is refused (401): no key of this server, or revoked"
+                    )));
+                }
+                403 => refused += 1,
+                status => {
+                    return Err(Trouble::Broken(format!(
+                        "collection `{}` cannot be asked by {who}: {status} {detail}",
+                        self.collection
+                    )));
+                }
+            }
+        }
+        if refused == world.callers.len() {
+            return Err(Trouble::Broken(format!(
+                "none of the {refused} callers may search collection `{}` (403)",
+                self.collection
+            )));
         }
         Ok(())
     }
@@ -191,7 +229,7 @@ impl OverHttp {
 /// Seconds that a key made for a run lives, if nobody revokes it.
 const KEY_S: u64 = 86_400;
 /// Seconds that an answer may take.
-const ANSWER_S: u64 = 300;
+const ANSWER_S: u64 = 120;
 
 fn agent() -> Agent {
     let config =
@@ -217,7 +255,10 @@ impl Target for OverHttp {
     fn about(&self) -> About {
         let place = match &self.house {
             Some(_) => format!("a throw-away server of its own, {} isolation", self.isolation),
-            None => self.base.clone(),
+            None => match self.base.rsplit_once('@') {
+                Some((_, host)) => format!("…@{host}"),
+                None => self.base.clone(),
+            },
         };
         let version = self.house.as_ref().map(|h| h.version.clone()).unwrap_or_default();
         About { name: "Wardkeep over HTTP".to_owned(), version, place }
@@ -235,7 +276,7 @@ impl Target for OverHttp {
         }
         self.govern(&world.rules)?;
         self.set("PUT", "/v1/entities", Some(&Json::Array(world.entities.clone())))?;
-        let body = json!({"dimension": world.dimension, "metric": "cosine", "isolation": self.isolation});
+        let body = json!({"dimension": world.dimension, "metric": world.metric.word(), "isolation": self.isolation});
         self.set("PUT", &self.at_collection(""), Some(&body)).map(drop)
     }
 
@@ -342,8 +383,8 @@ impl Target for OverHttp {
     fn traces(&mut self) -> Result<Vec<(String, Vec<u8>)>, Trouble> {
         let house = self.house.as_ref().ok_or_else(|| Trouble::Unable("its files and log are elsewhere".into()))?;
         let mut found = vec![("log".to_owned(), fs::read(house.log()).unwrap_or_default())];
-        files(&house.data(), "file", &mut found);
-        files(&house.backups(), "backup", &mut found);
+        files(&house.data(), "file", &mut found)?;
+        files(&house.backups(), "backup", &mut found)?;
         let metrics = self.set("GET", "/metrics", None);
         if let Err(Trouble::Broken(why)) = metrics {
             return Err(Trouble::Broken(why));
@@ -371,117 +412,16 @@ impl Target for OverHttp {
     }
 }
 
-fn files(dir: &Path, kind: &str, found: &mut Vec<(String, Vec<u8>)>) {
-    for entry in fs::read_dir(dir).into_iter().flatten().flatten().take(limits::TRACES) {
+fn files(dir: &Path, kind: &str, found: &mut Vec<(String, Vec<u8>)>) -> Result<(), Trouble> {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         let path = entry.path();
         if path.is_dir() {
-            files(&path, kind, found);
-        } else if let Ok(bytes) = fs::read(&path) {
-            found.push((format!("{kind} {}", path.file_name().unwrap_or_default().display()), bytes));
+            files(&path, kind, found)?;
+        } else if let Ok(file) = File::open(&path) {
+            let name = format!("{kind} {}", path.file_name().unwrap_or_default().display());
+            found.push((name.clone(), limits::read_whole(&name, file, limits::FILE_BYTES)?));
+            limits::within("files", found.len(), limits::TRACES)?;
         }
     }
-}
-
-/// How to start a throw-away server.
-#[derive(Debug, Clone)]
-pub struct Launch {
-    /// The binary `wardkeep`.
-    pub binary: PathBuf,
-    /// Whether collections walk a graph.
-    pub fast: bool,
-}
-
-impl Launch {
-    /// A server on an empty store, removed when it is dropped.
-    pub fn open(&self) -> Result<OverHttp, Trouble> {
-        let (mut house, key) = House::build(&self.binary)?;
-        let base = house.start()?;
-        let mut target = OverHttp::at(&base, "ward", Some(&key));
-        target.isolation = if self.fast { "fast" } else { "strict" };
-        target.house = Some(house);
-        Ok(target)
-    }
-}
-
-/// The process of a throw-away server, and where its things lie.
-struct House {
-    binary: PathBuf,
-    dir: PathBuf,
-    version: String,
-    process: Option<Process>,
-}
-
-impl House {
-    fn build(binary: &Path) -> Result<(Self, String), Trouble> {
-        let broken = |what: &str, e: &dyn std::fmt::Display| Trouble::Broken(format!("{what}: {e}"));
-        let mut name = [0; 8];
-        crate::crypto::Entropy::fill(&crate::crypto::OsEntropy, &mut name).map_err(|e| broken("no chance", &e))?;
-        let dir = std::env::temp_dir().join(format!("wardkeep-leaktest-{}", hex::encode(name)));
-        fs::create_dir(&dir).map_err(|e| broken("no room for a store", &e))?;
-        let mut house = Self { binary: binary.to_owned(), dir, version: String::new(), process: None };
-        fs::create_dir(house.backups()).map_err(|e| broken("no room for backups", &e))?;
-        let version = house.command(&["--version"]).output().map_err(|e| broken("cannot start the server", &e))?;
-        String::from_utf8_lossy(&version.stdout).trim().clone_into(&mut house.version);
-        let init = house.command(&["init", "--json", "--data"]).arg(house.data()).output();
-        let init = init.map_err(|e| broken("cannot make a store", &e))?;
-        let answer: Json = serde_json::from_slice(&init.stdout).unwrap_or_default();
-        match answer.get("api_key").and_then(Json::as_str) {
-            Some(key) => Ok((house, key.to_owned())),
-            None => Err(broken("cannot make a store", &String::from_utf8_lossy(&init.stderr))),
-        }
-    }
-
-    fn data(&self) -> PathBuf {
-        self.dir.join("data")
-    }
-
-    fn backups(&self) -> PathBuf {
-        self.dir.join("backups")
-    }
-
-    fn log(&self) -> PathBuf {
-        self.dir.join("log")
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(&self.binary);
-        command.args(arguments).env("WARDKEEP_PASSPHRASE", PASSPHRASE).env("WARDKEEP_LOG", "info");
-        command.env("WARDKEEP_BACKUP_DIRECTORY", self.backups());
-        command.env_remove("CREDENTIALS_DIRECTORY").env_remove("WARDKEEP_LISTEN").stdin(Stdio::null());
-        command
-    }
-
-    /// Starts it on a free port; answers where it listens.
-    fn start(&mut self) -> Result<String, Trouble> {
-        let broken = |e: std::io::Error| Trouble::Broken(format!("cannot start the server: {e}"));
-        let log = File::options().create(true).append(true).open(self.log()).map_err(broken)?;
-        let mut command = self.command(&["serve", "--listen", "127.0.0.1:0", "--data"]);
-        command.arg(self.data()).stdout(Stdio::piped()).stderr(log);
-        let mut process = command.spawn().map_err(broken)?;
-        let output = process.stdout.take().ok_or_else(|| Trouble::Broken("the server says nothing".into()))?;
-        let mut line = String::new();
-        BufReader::new(output).read_line(&mut line).map_err(broken)?;
-        self.process = Some(process);
-        match line.trim().strip_prefix("wardkeep listening on ") {
-            Some(base) => Ok(base.to_owned()),
-            None => Err(Trouble::Broken("the server did not come up; its log says why".into())),
-        }
-    }
-
-    fn stop(&mut self) {
-        if let Some(mut process) = self.process.take() {
-            let pid = i32::try_from(process.id()).ok().and_then(rustix::process::Pid::from_raw);
-            if let Some(pid) = pid {
-                let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
-            }
-            let _ = process.wait();
-        }
-    }
-}
-
-impl Drop for House {
-    fn drop(&mut self) {
-        self.stop();
-        let _ = fs::remove_dir_all(&self.dir);
-    }
+    Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{Read as _, Write as _},
+    io::Write as _,
     path::{Path, PathBuf},
 };
 
@@ -76,8 +76,7 @@ fn read(path: &Path) -> Result<Option<Planted>, Trouble> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         other => other.map_err(|e| trouble(path, &e))?,
     };
-    let mut text = Vec::new();
-    file.take(limits::PLANTED_BYTES).read_to_end(&mut text).map_err(|e| trouble(path, &e))?;
+    let text = limits::read_whole(&path.display().to_string(), file, limits::PLANTED_BYTES)?;
     serde_json::from_slice(&text).map(Some).map_err(|e| trouble(path, &e))
 }
 
