@@ -2,7 +2,14 @@
 
 mod leaky;
 
-use std::{cell::Cell, collections::BTreeSet, sync::Arc};
+use std::{
+    cell::Cell,
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use super::{
     Effort, Outcome, PROBES, Plan, Run, report, run,
@@ -47,28 +54,44 @@ fn seeds() -> std::ops::RangeInclusive<u64> {
 #[test]
 fn every_planted_flaw_is_found_by_the_probe_made_for_it_and_by_every_seed() {
     assert!(FLAWS.len() >= 10);
-    for seed in seeds() {
-        let world = hospital(RECORDS, 16, seed);
-        for (flaw, probe) in FLAWS {
-            let run = attack(&world, seed, &[probe], Some(*flaw));
-            let [outcome] = &run.outcomes[..] else { panic!("{probe} did not run") };
-            assert_eq!(outcome.broken, None, "{flaw:?}, seed {seed}");
-            assert!(outcome.violations > 0, "seed {seed}: {probe} does not find {flaw:?}: {outcome:?}");
-            assert!(!outcome.findings.is_empty() && outcome.findings[0].reproduction.contains(probe));
+    let cases: Vec<_> = seeds().flat_map(|seed| FLAWS.iter().map(move |(flaw, probe)| (seed, *flaw, *probe))).collect();
+    let missed = on_all_cores(&cases, |(seed, flaw, probe)| {
+        let run = attack(&hospital(RECORDS, 16, *seed), *seed, &[probe], Some(*flaw));
+        let [outcome] = &run.outcomes[..] else { panic!("{probe} did not run") };
+        let named = outcome.findings.first().is_some_and(|f| f.reproduction.contains(probe));
+        let found = outcome.broken.is_none() && outcome.violations > 0 && named;
+        (!found).then(|| format!("seed {seed}: {probe} does not find {flaw:?}: {outcome:?}"))
+    });
+    assert!(missed.is_empty(), "{} of {} are not found:\n{}", missed.len(), cases.len(), missed.join("\n"));
+}
+
+/// What `judge` says of each case, cases taken by whoever is free.
+fn on_all_cores<C: Sync>(cases: &[C], judge: impl Fn(&C) -> Option<String> + Sync) -> Vec<String> {
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut said = Vec::new();
+        while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
+            said.extend(judge(case));
         }
-    }
+        said
+    };
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        let running: Vec<_> = (0..cores).map(|_| scope.spawn(work)).collect();
+        running.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    })
 }
 
 #[test]
 fn the_honest_twin_comes_out_clean_of_every_probe() {
-    for seed in seeds() {
-        let run = attack(&hospital(RECORDS, 16, seed), seed, &[], None);
-        for outcome in &run.outcomes {
-            assert_eq!(outcome.broken, None, "{}", outcome.probe);
-            assert_eq!(outcome.violations, 0, "seed {seed}: {outcome:?}");
-            assert!(outcome.trials > 0, "seed {seed}: {} asked nothing: {outcome:?}", outcome.probe);
-        }
-    }
+    let cases: Vec<_> = seeds().flat_map(|seed| PROBES.iter().map(move |probe| (seed, probe.name))).collect();
+    let wrong = on_all_cores(&cases, |(seed, probe)| {
+        let run = attack(&hospital(RECORDS, 16, *seed), *seed, &[probe], None);
+        let [outcome] = &run.outcomes[..] else { panic!("{probe} did not run") };
+        let clean = outcome.broken.is_none() && outcome.violations == 0 && outcome.trials > 0;
+        (!clean).then(|| format!("seed {seed}: {outcome:?}"))
+    });
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]
