@@ -24,6 +24,11 @@ use crate::{
     engine::{Certificate, Grant, KeyStatus, ManageKeys, Refusal, Settings, Wardkeep},
 };
 
+/// What a change of passphrase or provider does not reach.
+const LEFT_BEHIND: &str = "note: copies of the old key file, and escrows taken before, still open under what kept them: destroy them, and take a new escrow. \
+                           The store's root secret (names on disk, the log's seals and signature, backups' outer seal) stays as it was: whoever had it has it; \
+                           against that only a new store helps, filled anew.";
+
 /// How often a rotation under way is asked after.
 const INTERVAL: Duration = Duration::from_millis(500);
 
@@ -170,6 +175,7 @@ impl Passphrase {
         let provider = Arc::new(PassphraseKey::make(&next, KdfCost::default(), &OsEntropy)?);
         with_engine(&self.data, &self.passphrase, |engine, grant| engine.change_provider(grant, provider))?;
         println!("the key file opens with the new passphrase alone");
+        eprintln!("{LEFT_BEHIND}");
         Ok(())
     }
 }
@@ -182,6 +188,7 @@ impl Provider {
         let name = provider.kind();
         with_engine(&self.data, &self.passphrase, |engine, grant| engine.change_provider(grant, provider))?;
         println!("the key file is kept by {name} from now on");
+        eprintln!("{LEFT_BEHIND}");
         Ok(())
     }
 }
@@ -223,10 +230,19 @@ impl Where {
             Some(other) => other.to_string(),
             None => String::new(),
         };
-        println!("provider    {}", word("provider"));
+        println!("provider    {}{}", word("provider"), own_key(&word("provider")));
         println!("key file    generation {}", word("key_file_generation"));
         println!("data keys   {}, {} of them of rotation {}", word("data_keys"), word("renewed"), word("rotation"));
         println!("state       {}", word("state"));
+    }
+}
+
+/// A rotation renews what the provider's key wraps, never that key.
+fn own_key(provider: &str) -> &'static str {
+    match provider {
+        "pkcs11" => " (its key stays: `keys provider pkcs11` with another `keys.pkcs11.key` moves to a new one)",
+        "vault" => " (its key is renewed there; `keys rotate` then wraps the key file by the newest version)",
+        _ => " (it stays: `keys passphrase` changes it)",
     }
 }
 

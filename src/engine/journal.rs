@@ -203,6 +203,7 @@ impl Writer {
                 let mut world = self.world.write();
                 world.changes += intents.len() as u64;
                 intents.into_iter().for_each(|intent| (intent.effect)(&mut world));
+                world.sequence = self.store.sequence();
                 changing.into_iter().zip(frames).map(|(job, (seq, bytes))| (job, seq, bytes)).collect()
             }
             Err(error) => {

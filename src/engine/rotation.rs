@@ -1,5 +1,5 @@
 //! Renews data keys in the background once a rotation began, a little at a time, so that searches and changes go on. It ends where nothing
-//! is left to renew, and goes on after a restart; where it was is written on the keys themselves.
+//! is left to renew, and goes on by itself after an error and after a restart; where it was is written on the keys themselves.
 
 use std::{
     ops::ControlFlow,
@@ -27,6 +27,9 @@ use crate::{
 
 /// While others are served, a step is followed by so many times as long a pause: of a hundred searches fewer than two wait for it.
 const PAUSES: u32 = 60;
+/// How long after an error it is tried again: twice as long each time, but no longer than the last.
+const AGAIN_AFTER: Duration = Duration::from_millis(500);
+const AGAIN_AFTER_MOST: Duration = Duration::from_secs(60);
 
 enum Message {
     /// Renew what is behind; what is done is told by this trail.
@@ -100,23 +103,41 @@ type Flow = ControlFlow<()>;
 
 impl Worker {
     fn run(&mut self) {
-        while let Ok(message) = self.inbox.recv() {
-            let trail = match message {
-                Message::Tend(trail) => trail,
-                Message::Settle(trail, done) => {
-                    self.awaiting.push(done);
-                    trail
-                }
-                Message::Stop => return,
-            };
+        let (mut due, mut patience) = (None, AGAIN_AFTER);
+        while let ControlFlow::Continue(trail) = self.next(due.take()) {
             match self.renew(&trail) {
-                Ok(Flow::Continue(())) => {}
+                Ok(Flow::Continue(())) => patience = AGAIN_AFTER,
                 Ok(Flow::Break(())) => return,
+                Err(error) if self.store.is_halted() => {
+                    tracing::error!(?error, "data keys could not be renewed; that goes on after a restart");
+                }
                 Err(error) => {
-                    tracing::error!(?error, "data keys could not be renewed; it is tried again after a restart")
+                    tracing::error!(?error, again_in = ?patience, "data keys could not be renewed; it is tried again");
+                    due = Some((trail, patience));
+                    patience = AGAIN_AFTER_MOST.min(patience.saturating_mul(2));
                 }
             }
             self.awaiting.clear();
+        }
+    }
+
+    /// The trail of what is to be renewed next: on a call, or when what is due has waited its time.
+    fn next(&mut self, due: Option<(Box<Trail>, Duration)>) -> ControlFlow<(), Box<Trail>> {
+        let message = match due {
+            None => self.inbox.recv().unwrap_or(Message::Stop),
+            Some((trail, wait)) => match self.inbox.recv_timeout(wait) {
+                Ok(message) => message,
+                Err(RecvTimeoutError::Timeout) => return ControlFlow::Continue(trail),
+                Err(RecvTimeoutError::Disconnected) => Message::Stop,
+            },
+        };
+        match message {
+            Message::Tend(trail) => ControlFlow::Continue(trail),
+            Message::Settle(trail, done) => {
+                self.awaiting.push(done);
+                ControlFlow::Continue(trail)
+            }
+            Message::Stop => ControlFlow::Break(()),
         }
     }
 

@@ -36,7 +36,7 @@ pub const RESEALED_RECORDS: usize = 100_000;
 pub const ROTATION_ROWS: usize = 64;
 /// Legal holds in a store.
 pub const HOLDS: usize = 10_000;
-/// Seconds between two looks for records that have outlived their time: each opens every record of the collections concerned.
+/// Seconds between two looks for records that have outlived their time.
 pub const EXPIRY_SECONDS: u64 = 3_600;
 /// Entities that an erasure names because they still speak of the patient; more are counted.
 pub const STILL_NAMED: usize = 1_000;
