@@ -555,3 +555,40 @@ fn append_at(path: &Path, at: u64, bytes: &[u8]) -> io::Result<()> {
     file.write_all_at(bytes, at)?;
     file.sync_data()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Store, fixture};
+
+    const DAY_MS: i64 = 86_400_000;
+
+    #[test]
+    fn entries_that_are_older_than_any_escrow_are_left_out_and_an_escrow_from_before_is_told_that_they_are_missing() {
+        let room = tempfile::tempdir().unwrap();
+        let (data, path) = (room.path().join("data"), room.path().join("ledger"));
+        let store: Store = fixture::create(&data);
+        let ring = store.ring();
+        let open = || Withdrawals::open(&path, ring, Arc::new(crate::store::RealDisk), u64::MAX).unwrap();
+        let (ledger, begin) = (open(), fixture::at().millis());
+        let kept_days = KEPT_MS / DAY_MS;
+        let points: Vec<_> = (0..=kept_days + 2)
+            .map(|day| ledger.enter_escrow(Instant::from_millis(begin + day * DAY_MS), 1).unwrap())
+            .collect();
+        let bytes = fs::read(&path).unwrap();
+        let seal = Seal::of(ring);
+        let frames = Frames::parse(&bytes, &seal.store_id).unwrap();
+        put(&path, &frames.pruned(&seal).unwrap()).unwrap();
+        // two days are beyond what is kept; what follows has its numbers and links as before
+        let complete = |point: Point| Replay::read(&path, ring, Some(point)).unwrap().is_complete;
+        let known: Vec<_> = points.iter().map(|point| complete(*point)).collect();
+        assert_eq!(known.iter().filter(|known| !**known).count(), 2);
+        assert!(!known[0] && !known[1] && known[2]);
+        let again = open();
+        assert_eq!(again.state().entries, points.len() as u64);
+        again.enter_escrow(fixture::at(), 1).unwrap();
+        assert!(complete(points[2]));
+        let short = fs::read(&path).unwrap();
+        assert!(Frames::parse(&short, &seal.store_id).unwrap().pruned(&seal).is_none(), "the clock was set back");
+    }
+}
