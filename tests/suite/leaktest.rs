@@ -191,8 +191,8 @@ fn one_command_attacks_a_law_firm_with_keys_that_only_read_and_says_what_it_left
     assert_eq!((&report["leaks"], report["probes"].as_array().unwrap().len()), (&json!(0), 13), "{told}");
     for probe in report["probes"].as_array().unwrap() {
         let verdict = match probe["name"].as_str().unwrap() {
-            "cross-patient" | "starvation" | "cap-evasion" | "identity" => "clean",
-            "existence" | "embedding" => "clean in part",
+            "cross-patient" | "starvation" | "identity" => "clean",
+            "existence" | "embedding" | "cap-evasion" => "clean in part",
             _ => "skipped",
         };
         assert_eq!(probe["verdict"], verdict, "{probe}");
