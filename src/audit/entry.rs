@@ -212,6 +212,8 @@ pub enum What {
     Restore,
     /// A request that was refused before it was known what it would do.
     Refused,
+    /// The rows are about to be carried into a new storage engine; `detail` says from which to which.
+    Rebuild,
 }
 
 /// How it ended.

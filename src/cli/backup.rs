@@ -7,18 +7,22 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use clap::{ArgGroup, Args};
+use clap::{ArgGroup, Args, Subcommand};
 use serde_json::{Value as Json, json};
 
 use super::{Failure, Outcome, client::Server, offline, passphrase::PassphraseArgument, print_json, progress};
 use crate::{
+    crypto::{Escrow, OsEntropy},
     engine::{Refusal, Settings, Wardkeep},
-    store::Taken,
+    store::{Inspected, Taken, inspect},
 };
 
 #[derive(Args)]
+#[command(args_conflicts_with_subcommands = true)]
 #[command(group(ArgGroup::new("somewhere").args(["to", "escrow"]).multiple(true)))]
 pub(super) struct Backup {
+    #[command(subcommand)]
+    verb: Option<Verb>,
     /// Offline: the store's directory (else a running server is asked, which puts backups where its configuration says)
     #[arg(long, value_name = "DIR", requires = "somewhere")]
     data: Option<PathBuf>,
@@ -41,8 +45,70 @@ pub(super) struct Backup {
     json: bool,
 }
 
+#[derive(Subcommand)]
+enum Verb {
+    /// Read every byte of a backup and open every seal, without a store; exit 3 names the files that cannot be restored
+    Verify(Verify),
+}
+
+#[derive(Args)]
+struct Verify {
+    /// Directory of the backup
+    #[arg(long, value_name = "DIR")]
+    from: PathBuf,
+    /// An escrow of the store, of any time; it opens under the passphrase or key provider that the store had then
+    #[arg(long, value_name = "FILE")]
+    escrow: PathBuf,
+    #[command(flatten)]
+    passphrase: PassphraseArgument,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Verify {
+    fn run(self) -> Outcome {
+        let escrow = Escrow::open(&read(&self.escrow)?, &self.passphrase.read()?)?;
+        let files = inspect(&self.from, &escrow.keys(&OsEntropy)?)?;
+        let sound = files.iter().all(|file| file.sound);
+        if self.json {
+            let last = files.last().is_some_and(|file| file.sound);
+            print_json(&json!({"sound": sound, "last_is_sound": last, "files": files}));
+        } else {
+            files.iter().for_each(tell);
+        }
+        if sound { Ok(()) } else { Err(Failure::Found) }
+    }
+}
+
+fn tell(file: &Inspected) {
+    let Inspected { number, sound, whole, at, objects, entries } = file;
+    match (sound, at) {
+        (true, Some(at)) => println!(
+            "{number:08}.wkb  sound, {} of {}: {objects} objects, {entries} entries of the audit log",
+            if *whole { "whole" } else { "what changed" },
+            at.rfc3339()
+        ),
+        (true | false, _) => {
+            println!("{number:08}.wkb  CANNOT BE RESTORED: it, or one that it follows, is damaged or missing")
+        }
+    }
+}
+
+/// An escrow's bytes.
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, Failure> {
+    fs::read(path).map_err(|error| Failure::Failed(format!("cannot read {}: {error}", path.display())))
+}
+
 impl Backup {
     pub(super) fn run(self) -> Outcome {
+        match self.verb {
+            Some(Verb::Verify(verify)) => verify.run(),
+            None => self.make(),
+        }
+    }
+
+    fn make(self) -> Outcome {
         let (taken, escrow) = match &self.data {
             Some(data) => self.offline(data)?,
             None => self.online()?,
@@ -94,7 +160,8 @@ impl Backup {
 
 fn print(taken: &Json) {
     let count = |name| taken.get(name).and_then(Json::as_u64).unwrap_or_default();
-    let kind = if count("number") == 0 { "whole" } else { "what changed since the one before" };
+    let whole = taken.get("whole").and_then(Json::as_bool).unwrap_or_default();
+    let kind = if whole { "whole" } else { "what changed since the one before" };
     println!("backup     file {:08}.wkb ({kind}), {} bytes", count("number"), count("bytes"));
     println!(
         "objects    {}, of which {} are new or changed; {} are gone",
@@ -103,6 +170,11 @@ fn print(taken: &Json) {
         count("gone")
     );
     println!("audit log  {} entries", count("entries"));
+    if let Some(broken) = taken.get("broken").and_then(Json::as_u64) {
+        eprintln!(
+            "warning: file {broken:08}.wkb of this backup is damaged or missing, so this one is whole; what follows that file cannot be restored"
+        );
+    }
 }
 
 /// Beside the file first: an escrow that was good stays until the new one is whole.

@@ -117,7 +117,7 @@ impl KeySettings {
     pub(super) fn vault(&self) -> Result<Option<VaultAccess>, Failure> {
         let Some(address) = self.vault.address.clone() else { return Ok(None) };
         let token = secret(self.vault.token_file.as_deref(), "wardkeep-vault-token", "WARDKEEP_VAULT_TOKEN")?;
-        Ok(Some(VaultAccess { address, token }))
+        Ok(Some(VaultAccess { address, token, token_file: self.vault.token_file.clone() }))
     }
 
     /// What is to keep a new key file.

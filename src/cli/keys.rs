@@ -24,8 +24,14 @@ use crate::{
     engine::{Certificate, Grant, KeyStatus, ManageKeys, Refusal, Settings, Wardkeep},
 };
 
-/// How often a rotation under way is asked after.
+/// What a change of passphrase or provider does not reach.
+const LEFT_BEHIND: &str = "note: copies of the old key file, and escrows taken before, still open under what kept them: destroy them, and take a new escrow. \
+                           The store's root secret (names on disk, the log's seals and signature, backups' outer seal) stays as it was: whoever had it has it; \
+                           against that only a new store helps, filled anew.";
+
+/// How often a rotation under way is asked after: at first, and at last, for it takes whoever asks for one who wants to be served.
 const INTERVAL: Duration = Duration::from_millis(500);
+const INTERVAL_MOST: Duration = Duration::from_secs(5);
 
 #[derive(Subcommand)]
 pub(super) enum Keys {
@@ -151,10 +157,12 @@ impl Rotate {
 
 /// Asks until nothing is left to renew.
 fn settled(client: &Client, mut status: Json) -> Result<Json, Failure> {
+    let mut interval = INTERVAL;
     let bar = progress::counter("renewing data keys", status.get("data_keys").and_then(Json::as_u64));
     while status.get("state").and_then(Json::as_str) == Some("renewing") {
         bar.set_position(status.get("renewed").and_then(Json::as_u64).unwrap_or_default());
-        thread::sleep(INTERVAL);
+        thread::sleep(interval);
+        interval = INTERVAL_MOST.min(interval * 2);
         status = client.get("/v1/keys")?;
     }
     bar.finish_and_clear();
@@ -170,6 +178,7 @@ impl Passphrase {
         let provider = Arc::new(PassphraseKey::make(&next, KdfCost::default(), &OsEntropy)?);
         with_engine(&self.data, &self.passphrase, |engine, grant| engine.change_provider(grant, provider))?;
         println!("the key file opens with the new passphrase alone");
+        eprintln!("{LEFT_BEHIND}");
         Ok(())
     }
 }
@@ -182,6 +191,7 @@ impl Provider {
         let name = provider.kind();
         with_engine(&self.data, &self.passphrase, |engine, grant| engine.change_provider(grant, provider))?;
         println!("the key file is kept by {name} from now on");
+        eprintln!("{LEFT_BEHIND}");
         Ok(())
     }
 }
@@ -223,10 +233,19 @@ impl Where {
             Some(other) => other.to_string(),
             None => String::new(),
         };
-        println!("provider    {}", word("provider"));
+        println!("provider    {}{}", word("provider"), own_key(&word("provider")));
         println!("key file    generation {}", word("key_file_generation"));
         println!("data keys   {}, {} of them of rotation {}", word("data_keys"), word("renewed"), word("rotation"));
         println!("state       {}", word("state"));
+    }
+}
+
+/// A rotation renews what the provider's key wraps, never that key.
+fn own_key(provider: &str) -> &'static str {
+    match provider {
+        "pkcs11" => " (its key stays: `keys provider pkcs11` with another `keys.pkcs11.key` moves to a new one)",
+        "vault" => " (its key is renewed there; `keys rotate` then wraps the key file by the newest version)",
+        _ => " (it stays: `keys passphrase` changes it)",
     }
 }
 

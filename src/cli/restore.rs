@@ -1,7 +1,6 @@
 //! `restore`: a store from a backup and an escrow.
 
 use std::{
-    fs,
     path::PathBuf,
     time::{Duration, Instant},
 };
@@ -49,8 +48,7 @@ pub(super) struct Restore {
 impl Restore {
     pub(super) fn run(self) -> Outcome {
         let passphrase = self.passphrase.read()?;
-        let escrow = fs::read(&self.escrow)
-            .map_err(|error| Failure::Failed(format!("cannot read {}: {error}", self.escrow.display())))?;
+        let escrow = super::backup::read(&self.escrow)?;
         let plan = Plan {
             from: &self.from,
             until: self.until,

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 use clap::Args;
 
-use super::{Outcome, config::Config, offline, passphrase::PassphraseArgument};
+use super::{Outcome, config::Config, offline, passphrase::PassphraseArgument, private};
 use crate::{
     engine::{ClockBehind, Environment},
     http::{App, serve},
@@ -35,6 +35,7 @@ pub(super) struct Serve {
 impl Serve {
     pub(super) fn run(self) -> Outcome {
         log_to_stderr();
+        private::warn_of_swap();
         let config = Config::load(self.config.as_deref())?;
         let clock_behind = if self.accept_clock { ClockBehind::Accept } else { ClockBehind::Refuse };
         let environment = Environment { anchor: config.anchor(), clock_behind, ..Environment::default() };
@@ -61,7 +62,7 @@ fn log_to_stderr() {
 }
 
 /// Ends on SIGINT or SIGTERM; where signals cannot be had, never.
-async fn stop_signal() {
+pub(super) async fn stop_signal() {
     let mut terminate = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
         Ok(signal) => signal,
         Err(_) => return std::future::pending().await,

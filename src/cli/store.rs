@@ -11,13 +11,13 @@ use serde_json::{Map, Value as Json, json};
 use super::{
     Failure, Outcome,
     audit::{expected, in_words},
-    offline::Offline,
+    offline::{self, Offline},
     print_json, progress,
 };
 use crate::{
     audit,
     crypto::{KeyError, Unlock},
-    engine::origin_of,
+    engine::{Settings, origin_of},
     store::{Damage, EngineKind, Evidence, OpenOptions, Rebuilt, Report, Shortfall, Stat, StoreError},
 };
 
@@ -129,8 +129,8 @@ struct Rebuild {
 impl Rebuild {
     fn run(self, to: Option<EngineKind>) -> Outcome {
         let options = OpenOptions::default();
+        let to = self.announce(to)?;
         let evidence = self.store.evidence()?;
-        let to = to.map_or_else(|| evidence.engine_kind(), Ok)?;
         let bar = progress::counter("copying objects", Some(evidence.rows(&options)?));
         let done = evidence.rebuild(to, &options, &|rows| bar.set_position(rows))?;
         bar.finish_and_clear();
@@ -147,6 +147,16 @@ impl Rebuild {
             println!("{from} -> {to}: {rows} objects, {} -> {}", HumanBytes(bytes_before), HumanBytes(bytes_after));
         }
         Ok(())
+    }
+}
+
+impl Rebuild {
+    /// In the log before anything is moved. The log's own next entries wait in the engine, so it is closed again first.
+    fn announce(&self, to: Option<EngineKind>) -> Result<EngineKind, Failure> {
+        let engine = offline::open(&self.store.data, &self.store.passphrase, Settings::default())?;
+        let announced = engine.announce_rebuild(to);
+        engine.close();
+        announced.map_err(|refusal| Failure::Failed(format!("the audit log cannot be written: {refusal:?}")))
     }
 }
 

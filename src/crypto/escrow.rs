@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use super::{
     DataKey, Entropy, KeyError, KeyProvider, Unlock,
     envelope::KEY_ID_BYTES,
-    provider::{PARAMETERS_BYTES, ProviderKind},
+    provider::{self, PARAMETERS_BYTES, ProviderKind},
     ring::{Held, KeyRing},
     xaes,
 };
@@ -50,7 +50,7 @@ impl KeyRing {
         out.extend_from_slice(&self.epoch().to_le_bytes());
         out.push(provider.kind().byte());
         part(&mut out, &provider.parameters())?;
-        let wrapped = provider.wrap(&out, &*secret, entropy)?;
+        let wrapped = provider::wrap(&*provider, &out, &*secret, entropy)?;
         let content = DataKey::new(CONTENT, secret);
         let mut plain = Zeroizing::new(Vec::with_capacity(32 + body.len()));
         plain.extend_from_slice(self.root());
@@ -79,17 +79,25 @@ impl Escrow {
         Ok(Self { store_id, generation, epoch, body, root, provider })
     }
 
+    /// The lost store's keys, for reading its backups: a ring that no file holds and nothing is wrapped by.
+    pub fn keys(&self, entropy: &dyn Entropy) -> Result<KeyRing, KeyError> {
+        Ok(KeyRing::assemble(self.store_id, self.root.clone(), std::path::Path::new(""), self.held(entropy)?))
+    }
+
     /// A ring for the restored store: the same root, so that what was sealed and named opens again; a ring key of its own, one
     /// generation and one epoch on, so that nothing of the lost store's ring fits it.
     pub fn revive(&self, path: &std::path::Path, entropy: &dyn Entropy) -> Result<KeyRing, KeyError> {
-        let held = Held {
+        KeyRing::write_new(self.store_id, self.root.clone(), path, self.held(entropy)?, entropy)
+    }
+
+    fn held(&self, entropy: &dyn Entropy) -> Result<Held, KeyError> {
+        Ok(Held {
             generation: self.generation.saturating_add(1),
             epoch: self.epoch.saturating_add(1),
             key: Arc::new(DataKey::generate(entropy)?),
             other: None,
             provider: self.provider.clone(),
-        };
-        KeyRing::write_new(self.store_id, self.root.clone(), path, held, entropy)
+        })
     }
 }
 

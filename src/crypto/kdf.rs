@@ -168,10 +168,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_passphrase_has_8_to_4096_bytes_and_loses_one_newline() {
+    fn a_passphrase_has_1_to_4096_bytes_and_loses_one_newline() {
         let make = |bytes: &[u8]| Passphrase::from_bytes(bytes.to_vec());
         assert_eq!(make(b"").err(), Some(KeyError::ShortPassphrase));
         assert_eq!(make(b"\n").err(), Some(KeyError::ShortPassphrase));
+        assert!(make(b"1").is_ok_and(|phrase| phrase.is_weak()), "a short one is warned of");
         assert_eq!(*make(b"12345678\n").unwrap().0, b"12345678");
         assert_eq!(*make(b"12345678\r\n").unwrap().0, b"12345678");
         assert_eq!(*make(b"12345678\n\n").unwrap().0, b"12345678\n");

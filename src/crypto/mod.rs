@@ -50,6 +50,9 @@ pub enum KeyError {
     /// The ring does not open under it.
     #[error("the passphrase is wrong or the key file was changed")]
     WrongPassphrase,
+    /// Another file would keep what a renewal is to destroy.
+    #[error("the key file is a symbolic link: put the file itself in its place, so that old keys can be overwritten")]
+    Link,
     /// The file is not a whole ring file.
     #[error("the key file is damaged: restore it from a backup")]
     Damaged,

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use super::{
     DataKey, Entropy, KeyError, KeyProvider, KeyTag, OsEntropy, Unlock,
     derive::{self, Keyed},
-    envelope, ring_file,
+    envelope, provider, ring_file,
     ring_file::{Form, Header, RingFile},
     xaes,
 };
@@ -57,6 +57,7 @@ pub struct Renewal {
 impl KeyRing {
     /// Makes a ring and writes its file (0600, durable). Never overwrites one.
     pub fn create(path: &Path, provider: Arc<dyn KeyProvider>, entropy: &dyn Entropy) -> Result<Self, KeyError> {
+        provider::check(&*provider, entropy)?;
         let mut store_id = [0; 16];
         entropy.fill(&mut store_id)?;
         let mut root = Zeroizing::new([0; 32]);
@@ -99,6 +100,7 @@ impl KeyRing {
     /// Wraps the same secrets by another provider, one generation on, and replaces the file. The old file opens no longer where the
     /// store has seen the new generation.
     pub fn rewrap(&self, provider: Arc<dyn KeyProvider>, entropy: &dyn Entropy) -> Result<(), KeyError> {
+        provider::check(&*provider, entropy)?;
         let held = self.held();
         self.adopt(Held { provider, generation: held.generation.saturating_add(1), ..held }, entropy)
     }
@@ -288,7 +290,7 @@ impl KeyRing {
         subkey(&self.0.root, &self.0.store_id, purpose, class)
     }
 
-    fn assemble(store_id: [u8; 16], root: Zeroizing<[u8; 32]>, path: &Path, held: Held) -> Self {
+    pub(super) fn assemble(store_id: [u8; 16], root: Zeroizing<[u8; 32]>, path: &Path, held: Held) -> Self {
         let mac = |class| derive::keyed(&subkey(&root, &store_id, b"hash", class));
         let (names, rows, verifiers) = (mac("names"), mac("rows"), mac("verifiers"));
         let pseudonyms = Arc::new(KeyedPseudonyms(mac("pseudonyms")));
@@ -325,7 +327,7 @@ impl KeyRing {
             plain.extend_from_slice(&key.id());
             plain.extend_from_slice(key.secret());
         }
-        let wrapped = held.provider.wrap(&header.bytes(), &plain, entropy)?;
+        let wrapped = provider::wrap(&*held.provider, &header.bytes(), &plain, entropy)?;
         Ok(RingFile { header, wrapped })
     }
 }
@@ -452,7 +454,10 @@ mod tests {
     use std::{fs, os::unix::fs::PermissionsExt};
 
     use super::*;
-    use crate::crypto::{KdfCost, Passphrase, PassphraseKey};
+    use crate::crypto::{
+        KdfCost, Passphrase, PassphraseKey,
+        provider::tests::{Fault, Faulty},
+    };
 
     fn phrase(text: &str) -> Passphrase {
         Passphrase::from_bytes(text.as_bytes().to_vec()).unwrap()
@@ -536,6 +541,28 @@ mod tests {
         assert_eq!(KeyRing::open(&path, &phrase("correct horse")).err(), Some(KeyError::WrongPassphrase));
         let opened = KeyRing::open(&path, &phrase("another horse")).unwrap();
         assert_eq!((opened.generation(), opened.verifier(b"s")), (2, ring.verifier(b"s")));
+    }
+
+    #[test]
+    fn a_provider_that_loses_what_it_wraps_never_gets_the_key_file() {
+        let (dir, path, ring) = fresh();
+        let before = fs::read(&path).unwrap();
+        for fault in [Fault::Lost, Fault::Another, Fault::Unbound] {
+            let faulty = || Arc::new(Faulty(fault));
+            assert!(matches!(ring.rewrap(faulty(), &OsEntropy), Err(KeyError::Provider(_))));
+            let new = dir.path().join("new");
+            assert!(matches!(KeyRing::create(&new, faulty(), &OsEntropy), Err(KeyError::Provider(_))));
+            assert!(!new.exists() && fs::read(&path).unwrap() == before && ring.generation() == 1);
+        }
+        assert!(KeyRing::open(&path, &phrase("correct horse")).is_ok());
+    }
+
+    #[test]
+    fn a_key_file_that_is_a_symbolic_link_is_refused() {
+        let (dir, path, _ring) = fresh();
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        assert_eq!(KeyRing::open(&link, &phrase("correct horse")).err(), Some(KeyError::Link));
     }
 
     fn bucket_key() -> BucketKey {

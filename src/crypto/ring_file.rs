@@ -83,6 +83,9 @@ pub(super) struct RingFile {
 impl RingFile {
     /// Reads and checks the form; opens nothing.
     pub(super) fn read(path: &Path) -> Result<Self, KeyError> {
+        if fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_symlink()) {
+            return Err(KeyError::Link);
+        }
         let mut bytes = Vec::with_capacity(512);
         let file = File::open(path).map_err(|e| match e.kind() {
             ErrorKind::NotFound => KeyError::Missing,
@@ -202,6 +205,9 @@ fn length(bytes: &[u8]) -> [u8; 2] {
 fn overwrite(old: &File) -> std::io::Result<()> {
     let metadata = old.metadata()?;
     if metadata.nlink() > 0 {
+        tracing::warn!(
+            "the old key file has another name, a hard link, and was not overwritten: remove that copy, it opens what was erased since"
+        );
         return Ok(());
     }
     let zeros = vec![0; usize::try_from(metadata.len()).unwrap_or(LENGTH_MAX)];

@@ -112,9 +112,12 @@ impl KeyProvider for TokenProvider {
         entropy.fill(&mut nonce)?;
         let encrypt = |session: &Session, key| {
             let mut iv = nonce;
-            session.encrypt(&Mechanism::AesGcm(GcmParams::new(&mut iv, place, TAG_BITS.into())?), key, plain)
+            let mechanism = Mechanism::AesGcm(GcmParams::new(&mut iv, place, TAG_BITS.into())?);
+            let body = session.encrypt(&mechanism, key, plain)?;
+            // some tokens put a nonce of their own in the place of the one that they are given
+            Ok((iv, body))
         };
-        let body = self
+        let (nonce, body) = self
             .with(encrypt)
             .map_err(|failed| failed.or(KeyError::Provider("the PKCS#11 token does not encrypt (CKM_AES_GCM)")))?;
         Ok([&nonce[..], &body].concat())

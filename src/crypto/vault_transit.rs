@@ -2,12 +2,15 @@
 //! go to a Vault agent or a proxy here, which speaks TLS to the server.
 
 use std::{
+    fs,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 use ureq::{Agent, http::Uri};
@@ -30,6 +33,8 @@ pub struct VaultAccess {
     pub address: String,
     /// A token that may encrypt, decrypt and read the key.
     pub token: Zeroizing<String>,
+    /// Where the token was read from, if from a file: a Vault agent puts a new one there before the old one ends.
+    pub token_file: Option<PathBuf>,
 }
 
 /// Which key it is; stands in the ring file.
@@ -44,6 +49,7 @@ pub struct VaultKey {
 /// The key, and the way to it.
 pub(super) struct VaultTransit {
     access: VaultAccess,
+    token: RwLock<Zeroizing<String>>,
     key: VaultKey,
     agent: Agent,
 }
@@ -61,14 +67,15 @@ impl VaultTransit {
             .proxy(None)
             .timeout_global(Some(PATIENCE))
             .build();
-        let reached = Self { access, key, agent: Agent::new_with_config(config) };
+        let token = RwLock::new(access.token.clone());
+        let reached = Self { access, token, key, agent: Agent::new_with_config(config) };
         reached.check_key()?;
         Ok(Arc::new(reached))
     }
 
     fn check_key(&self) -> Result<(), KeyError> {
-        let request = self.agent.get(self.url("keys")).header("x-vault-token", self.access.token.as_str());
-        let told = answer(request.call(), NO_KEY)?;
+        let read = |token: &str| answer(self.agent.get(self.url("keys")).header("x-vault-token", token).call(), NO_KEY);
+        let told = self.with_token(read)?;
         let is = |field: &str, value: Json| told.pointer(&format!("/data/{field}")) == Some(&value);
         if !is("exportable", json!(false)) || told.pointer("/data/allow_plaintext_backup") == Some(&json!(true)) {
             return Err(KeyError::Provider(
@@ -83,12 +90,34 @@ impl VaultTransit {
 
     fn ask(&self, verb: &str, body: &Json, bad_request: KeyError) -> Result<Json, KeyError> {
         let body = Zeroizing::new(body.to_string());
-        let request = self.agent.post(self.url(verb)).header("x-vault-token", self.access.token.as_str());
-        answer(request.header("content-type", "application/json").send(body.as_bytes()), bad_request)
+        self.with_token(|token| {
+            let request = self.agent.post(self.url(verb)).header("x-vault-token", token);
+            answer(request.header("content-type", "application/json").send(body.as_bytes()), bad_request)
+        })
+    }
+
+    /// Once more with the token that lies in the file now, where the one in hand is refused.
+    fn with_token(&self, ask: impl Fn(&str) -> Result<Json, KeyError>) -> Result<Json, KeyError> {
+        let token = self.token.read().clone();
+        let told = ask(&token);
+        match (&told, self.access.token_now()) {
+            (Err(error), Some(now)) if *error == REFUSED && now != token => {
+                *self.token.write() = now.clone();
+                ask(&now)
+            }
+            (Ok(_) | Err(_), _) => told,
+        }
     }
 
     fn url(&self, verb: &str) -> String {
         format!("{}/v1/{}/{verb}/{}", self.access.address.trim_end_matches('/'), self.key.mount, self.key.key)
+    }
+}
+
+impl VaultAccess {
+    fn token_now(&self) -> Option<Zeroizing<String>> {
+        let text = Zeroizing::new(fs::read_to_string(self.token_file.as_ref()?).ok()?);
+        Some(Zeroizing::new(text.trim_end_matches(['\r', '\n']).to_owned()))
     }
 }
 
@@ -123,6 +152,9 @@ impl KeyProvider for VaultTransit {
 
 const MISUNDERSTOOD: KeyError =
     KeyError::Provider("Vault answers in a way that is not understood: is this its transit engine?");
+const REFUSED: KeyError = KeyError::Provider(
+    "Vault refuses the token: it has expired, or its policy does not allow encrypt, decrypt and read of the key",
+);
 const NO_KEY: KeyError =
     KeyError::Provider("Vault has no such key; make it: `vault write -f MOUNT/keys/NAME type=aes256-gcm96`");
 
@@ -136,9 +168,7 @@ fn answer(got: Result<ureq::http::Response<ureq::Body>, ureq::Error>, bad_reques
             bytes.ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).ok_or(MISUNDERSTOOD)
         }
         400 => Err(bad_request),
-        403 => Err(KeyError::Provider(
-            "Vault refuses the token: it has expired, or its policy does not allow encrypt, decrypt and read of the key",
-        )),
+        403 => Err(REFUSED),
         404 => Err(NO_KEY),
         503 => Err(KeyError::Provider("Vault is sealed or standing by: unseal it")),
         _ => Err(MISUNDERSTOOD),

@@ -28,6 +28,12 @@ impl Wardkeep {
     pub fn back_up(&self, grant: &Grant<ManageKeys>, dir: &Path, progress: &dyn Fn(u64)) -> Result<Taken, Refusal> {
         let trail = grant.trail(self, What::Backup);
         let taken = self.told(trail.clone(), self.copy_to(dir, progress).map_err(Refusal::from))?;
+        if let Some(file) = taken.broken {
+            tracing::error!(
+                file,
+                "a file of the backup is damaged or missing: the backup begins anew with a whole one"
+            );
+        }
         let objects = usize::try_from(taken.objects).unwrap_or(usize::MAX);
         self.journal.note(trail.done(objects).detail(taken.number.to_string()))?;
         Ok(taken)
@@ -78,7 +84,7 @@ impl From<BackupError> for Refusal {
     fn from(error: BackupError) -> Self {
         let code = match error {
             BackupError::Store(error) => return error.into(),
-            BackupError::Io(_) => "backup_unwritable",
+            BackupError::Io(_) | BackupError::Exposed => "backup_unwritable",
             BackupError::Busy => "backup_running",
             BackupError::Foreign => "backup_foreign",
             BackupError::Missing

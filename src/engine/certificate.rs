@@ -34,7 +34,7 @@ impl Statement {
             Erasure::Document(document) => json!({"document": document.as_str()}),
             Erasure::Patient(id, _) => json!({"patient": id}),
         };
-        let still_named = erased.still_named.as_ref();
+        let entities = erased.still_named.as_ref().and_then(|named| named.entities.as_ref());
         Self(json!({
             "form": FORM,
             "store": origin_line(&engine.store),
@@ -42,8 +42,10 @@ impl Statement {
             "collection": collection.as_str(),
             "erased": what,
             "records_erased": erased.erased,
+            "records_missing": erased.missing,
+            "holds": erased.holds,
             "records_sealed_anew": erased.resealed,
-            "own_entity_stays": still_named.map(|named| named.own_entity),
+            "own_entity_stays": entities.map(|named| named.own_entity),
             "key_file_generation": engine.store.ring().generation(),
             "audit_entry": audit_entry,
             "done": DONE,

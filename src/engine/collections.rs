@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::{
     Refusal, Wardkeep,
-    grant::{Erase, Grant, ManageCollections},
+    grant::{Erase, Grant, ManageCollections, ManageEntities},
     journal::Intent,
     trail::Trail,
     world::{Holding, World},
@@ -76,7 +76,8 @@ impl Wardkeep {
         let writing = self.writing.lock();
         let world = self.world.read();
         let there = world.holding(&name).ok_or(Refusal::Absent).and_then(|holding| {
-            world.refuse_held(holding.patients())?;
+            let told = self.covers_all::<ManageEntities>(&world, &grant.caller, &grant.origin);
+            world.refuse_held(holding.patients()).map_err(|held| if told { held } else { held.without_counts() })?;
             Ok(holding.ids(holding.index.live()))
         });
         drop(world);

@@ -1,15 +1,20 @@
 //! Records out, for good: from results, index and columns at once, and their keys with them. Where others lie under the same key, those are
 //! sealed anew under a fresh one in the same commit, so that the old key can be destroyed.
+//!
+//! Erasing is no way of reading. Whoever erases is told how much of what they named is gone; what else there is (holds, other records,
+//! entities, policies, keys) only where another right of theirs shows it anyway.
 
 use std::collections::BTreeSet;
 
 use roaring::RoaringBitmap;
 use serde::Serialize;
+use serde_json::{Value as Json, json};
 
 use super::{
     Refusal, Wardkeep,
     certificate::{Certificate, Statement},
-    grant::{Erase, Grant, Operation},
+    grant::{Asked, Detail, Erase, Grant, ManageCallers, ManageEntities, ManageKeys, ManagePolicies, Operation},
+    holds::LEGAL_HOLD,
     journal::{Intent, Receipt},
     trail::Trail,
     world::{Holding, World},
@@ -46,12 +51,15 @@ pub enum Own {
 pub struct Erased {
     /// Records that are gone.
     pub erased: usize,
-    /// Ids that were not there.
+    /// Ids that were not there; and, where `holds` says so, those that a legal hold keeps.
     pub missing: usize,
-    /// Records that lay under the same keys and were sealed anew under others.
-    #[serde(skip_serializing_if = "is_zero")]
-    pub resealed: usize,
-    /// What still speaks of the patient.
+    /// Whether holds are told of.
+    #[serde(skip_serializing_if = "Holds::are_told")]
+    pub holds: Holds,
+    /// Records that lay under the same keys and were sealed anew under others; told to those who may manage keys.
+    #[serde(skip_serializing_if = "none_or_untold")]
+    pub resealed: Option<usize>,
+    /// What still speaks of the patient, as far as whoever asks may know of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub still_named: Option<StillNamed>,
     /// The certificate, if it was wanted.
@@ -59,23 +67,49 @@ pub struct Erased {
     pub certificate: Option<Certificate>,
 }
 
-fn is_zero(n: &usize) -> bool {
-    *n == 0
+fn none_or_untold(n: &Option<usize>) -> bool {
+    n.unwrap_or_default() == 0
 }
 
-/// What of a store still speaks of a patient whose records are gone: ids alone.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+/// Whether whoever erases is told of legal holds: those are who may list them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Holds {
+    /// A hold refuses the erasure, and says so.
+    Told,
+    /// What is held looks as if it were not there, and stays.
+    NotTold,
+}
+
+impl Holds {
+    fn are_told(&self) -> bool {
+        *self == Self::Told
+    }
+}
+
+/// What of a store still speaks of a patient whose records are gone: ids alone, each part where the right to see it is there.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct StillNamed {
+    /// Entities, for those who may manage them.
+    #[serde(flatten)]
+    pub entities: Option<NamingEntities>,
+    /// Policies whose text or link names the patient; for those who may manage policies.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policies: Option<Vec<PolicyName>>,
+    /// Whether an API key speaks for the patient; for those who may manage callers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub api_keys: Option<bool>,
+}
+
+/// Entities that still speak of a patient, of those that whoever asks may look at.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct NamingEntities {
     /// Whether the patient's own entity is stored.
     pub own_entity: bool,
     /// Entities that refer to the patient, the first of them.
     pub entities: Vec<EntityUid>,
     /// How many do.
     pub entities_count: usize,
-    /// Policies whose text or link names the patient.
-    pub policies: Vec<PolicyName>,
-    /// Whether an API key speaks for the patient.
-    pub api_keys: bool,
 }
 
 /// What an erasure comes to, before anything is done.
@@ -83,6 +117,8 @@ pub(super) struct Plan {
     ids: Vec<RecordId>,
     missing: usize,
     patients: Vec<EntityUid>,
+    /// Records that were named, and stay because a hold keeps them that is not told of.
+    held: usize,
     /// Records that lie under the same keys and stay.
     others: Vec<RecordId>,
     /// The patient that is erased whole.
@@ -92,11 +128,27 @@ pub(super) struct Plan {
 impl Plan {
     /// What the audit log says of it.
     pub(super) fn told_by(&self, trail: Trail) -> Trail {
+        let trail = if self.held > 0 { trail.detail(LEGAL_HOLD) } else { trail };
         trail
             .asked(self.ids.len() + self.missing)
             .done(self.ids.len())
             .records(self.ids.iter())
             .patients(self.patients.iter().chain(&self.whole))
+    }
+
+    /// Refuses where too many others lie under the same keys, and says how many if that may be told.
+    pub(super) fn refuse_crowd(&self, told: Option<usize>) -> Result<(), Refusal> {
+        if self.others.len() <= limits::RESEALED_RECORDS {
+            return Ok(());
+        }
+        Err(Refusal::Conflict {
+            code: "too_many_under_one_key",
+            detail: format!(
+                "more than {} other records lie under the same key and would have to be sealed anew; erase the whole document or patient",
+                limits::RESEALED_RECORDS
+            ),
+            more: told.map_or(Json::Null, |others| json!({ "others": others })),
+        })
     }
 
     /// How many records go.
@@ -121,40 +173,63 @@ impl Wardkeep {
     fn carried_out(&self, grant: &Grant<Erase>, erasure: &Erasure) -> Result<(Erased, Receipt), Refusal> {
         let name = grant.collection()?.clone();
         let trail = grant.trail(self, What::Erase);
+        let holds = if self.hears::<ManageEntities>(grant) { Holds::Told } else { Holds::NotTold };
         let writing = self.writing.lock();
-        let plan = self.told(trail.clone(), self.planned(&name, erasure))?;
+        let plan = self.told(trail.clone(), self.planned(&name, erasure, holds))?;
+        let others = self.hears::<ManageKeys>(grant).then_some(plan.others.len());
+        self.told(trail.clone(), plan.refuse_crowd(others))?;
         let removed = self.own_entity(grant, &name, &plan, erasure)?;
         let changes = self.sealed_apart(&trail, &name, &plan)?;
         let trail = plan.told_by(trail);
         let receipt = self.carry_out(&name, &plan, changes, removed.as_ref(), trail)?;
-        let still_named = plan.whole.as_ref().map(|patient| self.world.read().still_named(patient));
+        drop(writing);
         let erased = Erased {
             erased: plan.ids.len(),
             missing: plan.missing,
-            resealed: plan.others.len(),
-            still_named,
+            holds,
+            resealed: others,
+            still_named: plan.whole.as_ref().and_then(|patient| self.still_named(grant, patient)),
             certificate: None,
         };
-        drop(writing);
         Ok((erased, receipt))
     }
 
-    pub(super) fn planned(&self, name: &CollectionName, erasure: &Erasure) -> Result<Plan, Refusal> {
+    pub(super) fn planned(&self, name: &CollectionName, erasure: &Erasure, holds: Holds) -> Result<Plan, Refusal> {
         let world = self.world.read();
         let holding = world.holding(name).ok_or(Refusal::Absent)?;
-        let plan = plan(&world, holding, erasure);
-        world.refuse_held(plan.patients.iter().chain(&plan.whole))?;
-        if plan.others.len() > limits::RESEALED_RECORDS {
-            return Err(Refusal::Conflict {
-                code: "too_many_under_one_key",
-                detail: format!(
-                    "more than {} other records lie under the same key and would have to be sealed anew; erase the whole document or patient",
-                    limits::RESEALED_RECORDS
-                ),
-                more: serde_json::json!({ "others": plan.others.len() }),
-            });
-        }
-        Ok(plan)
+        plan(&world, holding, erasure, holds)
+    }
+
+    /// Whether whoever erases may do `A` too, and so be told what that shows.
+    fn hears<A: Asked>(&self, grant: &Grant<Erase>) -> bool {
+        self.covers_all::<A>(&self.world.read(), &grant.caller, &grant.origin)
+    }
+
+    fn still_named(&self, grant: &Grant<Erase>, patient: &EntityUid) -> Option<StillNamed> {
+        let (entities, policies, callers) = (
+            self.hears::<ManageEntities>(grant),
+            self.hears::<ManagePolicies>(grant),
+            self.hears::<ManageCallers>(grant),
+        );
+        let world = self.world.read();
+        let named = StillNamed {
+            entities: entities.then(|| self.naming_entities(grant, &world, patient)),
+            policies: policies.then(|| world.policy.bundle.naming(patient)),
+            api_keys: callers.then(|| world.keys.read().speak_for(patient)),
+        };
+        (named != StillNamed::default()).then_some(named)
+    }
+
+    fn naming_entities(&self, grant: &Grant<Erase>, world: &World, patient: &EntityUid) -> NamingEntities {
+        let seen = |uid: &EntityUid| {
+            let looked_at = Detail::Entity { uid: uid.clone(), operation: Operation::Read };
+            self.covers::<ManageEntities>(world, &grant.caller, &grant.origin, looked_at)
+        };
+        let mut entities = world.referring(patient);
+        entities.retain(seen);
+        let entities_count = entities.len();
+        entities.truncate(limits::STILL_NAMED);
+        NamingEntities { own_entity: world.written(patient).is_some() && seen(patient), entities, entities_count }
     }
 
     /// The patient's own entity, where it goes too: whoever asks must be allowed to delete it, and nothing may be left elsewhere that
@@ -169,6 +244,7 @@ impl Wardkeep {
         let (Erasure::Patient(_, Own::Removed), Some(patient)) = (erasure, &plan.whole) else { return Ok(None) };
         self.authorise_entity(&grant.caller, &grant.origin, patient.clone(), Operation::Delete)?;
         let world = self.world.read();
+        let held = world.refuse_held(std::iter::once(patient));
         let elsewhere: u64 = world
             .collections
             .iter()
@@ -177,6 +253,7 @@ impl Wardkeep {
             .sum();
         let there = world.written(patient).is_some();
         drop(world);
+        self.told(grant.trail(self, What::Erase).target(patient), held)?;
         if elsewhere > 0 {
             let refusal = Refusal::conflict(
                 "referred_to",
@@ -240,19 +317,40 @@ impl Wardkeep {
     }
 }
 
-fn plan(world: &World, holding: &Holding, erasure: &Erasure) -> Plan {
+fn plan(world: &World, holding: &Holding, erasure: &Erasure, holds: Holds) -> Result<Plan, Refusal> {
     let whole = match erasure {
         Erasure::Patient(id, _) => world.patient_uid(&holding.spec.subject_attribute, id),
         Erasure::Records(_) | Erasure::Document(_) => None,
     };
-    let (slots, missing) = match erasure {
+    let (mut slots, mut missing) = match erasure {
         Erasure::Records(ids) => of_ids(holding, ids),
         Erasure::Document(document) => (holding.of_document(document), 0),
         Erasure::Patient(..) => (whole.as_ref().map(|uid| holding.of_patient(uid)).unwrap_or_default(), 0),
     };
-    let patients = slots.iter().filter_map(|s| holding.row(Slot(s))?.patient.clone()).collect();
+    let patients: Vec<_> = slots.iter().filter_map(|s| holding.row(Slot(s))?.patient.clone()).collect();
+    let held = match holds {
+        Holds::Told => {
+            world.refuse_held(patients.iter().chain(&whole))?;
+            RoaringBitmap::new()
+        }
+        Holds::NotTold => held(world, holding, &slots),
+    };
+    slots -= &held;
+    let held = usize::try_from(held.len()).unwrap_or(usize::MAX);
+    if let Erasure::Records(_) = erasure {
+        missing = missing.saturating_add(held);
+    }
     let others = holding.ids(&(under_the_same_keys(holding, &slots) - &slots));
-    Plan { ids: holding.ids(&slots), missing, patients, others, whole }
+    Ok(Plan { ids: holding.ids(&slots), missing, patients, held, others, whole })
+}
+
+/// The rows of patients that are under a legal hold.
+fn held(world: &World, holding: &Holding, slots: &RoaringBitmap) -> RoaringBitmap {
+    let is_held = |slot: &u32| {
+        let patient = holding.row(Slot(*slot)).and_then(|row| row.patient.as_ref());
+        patient.is_some_and(|patient| world.holds.contains_key(patient))
+    };
+    slots.iter().filter(is_held).collect()
 }
 
 fn of_ids(holding: &Holding, ids: &[RecordId]) -> (RoaringBitmap, usize) {
@@ -272,19 +370,4 @@ fn under_the_same_keys(holding: &Holding, slots: &RoaringBitmap) -> RoaringBitma
     let nobodys = |slot: &u32| holding.row(Slot(*slot)).is_some_and(|row| row.patient.is_none());
     documents.iter().for_each(|document| under.extend(holding.of_document(document).iter().filter(nobodys)));
     under
-}
-
-impl World {
-    fn still_named(&self, patient: &EntityUid) -> StillNamed {
-        let mut entities = self.referring(patient);
-        let entities_count = entities.len();
-        entities.truncate(limits::STILL_NAMED);
-        StillNamed {
-            own_entity: self.written(patient).is_some(),
-            entities,
-            entities_count,
-            policies: self.policy.bundle.naming(patient),
-            api_keys: self.keys.read().speak_for(patient),
-        }
-    }
 }

@@ -11,6 +11,9 @@ use crate::{
     model::{EntityUid, Hold, limits},
 };
 
+/// What a refusal for a hold's sake is called, in answers and in the log.
+pub(super) const LEGAL_HOLD: &str = "legal_hold";
+
 impl Wardkeep {
     /// Puts a hold on a patient. One that is there stays as it is.
     pub fn hold(
@@ -76,7 +79,7 @@ impl World {
             return Ok(());
         }
         Err(Refusal::Conflict {
-            code: "legal_hold",
+            code: LEGAL_HOLD,
             detail: "a patient whose records these are is under a legal hold; nothing was erased; the hold must be lifted first".into(),
             more: serde_json::json!({ "patients_held": held.len() }),
         })

@@ -1,8 +1,8 @@
 //! What a restart need not make again: codes, columns, and which row lies where, as pieces in the store's room for derived data.
 //!
 //! Written piece by piece, each read under the world's lock and sealed without it. Pieces of different moments fit together, because a
-//! commit that replaces or erases a record makes all that was begun before out of date, and records that came since lie at slots that
-//! were free: what pieces say of those is left out. Nothing of it decides anything: a row that is read back counts once the stored record
+//! commit that replaces or erases a record makes all that was begun before it was in force out of date, and records that came since lie
+//! at slots that were free: what pieces say of those is left out. Nothing of it decides anything: a row that is read back counts once the stored record
 //! was seen to be the writing that it was made of (`loading`).
 
 use std::collections::{BTreeMap, HashMap};
@@ -66,11 +66,11 @@ struct KeptRow {
 
 /// Writes all collections; gives the world's turnover that it covers.
 pub(super) fn write(store: &Store, world: &RwLock<World>) -> Result<(Published, u64), StoreError> {
-    let mut writing = store.derived().begin()?;
-    let (turnover, names) = {
+    let (in_force, turnover, names) = {
         let world = world.read();
-        (world.turnover, world.collections.keys().cloned().collect::<Vec<_>>())
+        (world.sequence, world.turnover, world.collections.keys().cloned().collect::<Vec<_>>())
     };
+    let Some(mut writing) = store.derived().begin(in_force)? else { return Ok((Published::Outdated, turnover)) };
     writing.put(&Head { form: FORM, codec: CODEC_VERSION, collections: names.len() as u32 })?;
     for name in &names {
         if write_collection(store, world, name, &mut writing)?.is_none() {

@@ -151,10 +151,11 @@ impl House {
     }
 
     fn search(&self, engine: &Wardkeep, vector: &[f32]) -> Vec<(String, f32)> {
+        // before the lock: a reader that reads once more waits for a writer that waits for it
+        let grant = self.grant::<Search>(engine);
         let world = engine.world.read();
         let holding = world.holding(&notes()).unwrap();
-        let scope = Scope::plan(engine, &world, holding, &self.grant::<Search>(engine), crate::model::Action::Retrieve)
-            .unwrap();
+        let scope = Scope::plan(engine, &world, holding, &grant, crate::model::Action::Retrieve).unwrap();
         let query = Embedding::new(vector.to_vec(), DIMENSION, Metric::Dot).unwrap();
         let release = gate::nearest(engine, &world, holding, &scope, &query, 10).unwrap();
         release.records.iter().map(|r| (r.record.id.as_str().to_owned(), r.score.unwrap())).collect()
@@ -402,5 +403,154 @@ fn copy(from: &Path, to: &Path) {
             true => copy(&entry.path(), &target),
             false => drop(fs::copy(entry.path(), target).unwrap()),
         }
+    }
+}
+
+mod in_the_window {
+    //! A commit is durable and not yet in force, and just then the keeper begins: what it sees is what the commit took away.
+
+    use std::{
+        fs::File,
+        io,
+        os::unix::fs::FileExt,
+        sync::mpsc::{Receiver, Sender, channel},
+    };
+
+    use parking_lot::Mutex;
+
+    use super::*;
+    use crate::{
+        crypto::{Entropy, EntropyError, OsEntropy},
+        store::Disk,
+    };
+
+    /// Where a thread stops once, says so, and waits until it is let on.
+    #[derive(Default)]
+    struct Gate(Mutex<Option<(Sender<()>, Receiver<()>)>>);
+
+    impl Gate {
+        /// Closes it: who waits for a thread to come, and who lets it on.
+        fn shut(&self) -> (Receiver<()>, Sender<()>) {
+            let ((come, coming), (go, going)) = (channel(), channel());
+            *self.0.lock() = Some((come, going));
+            (coming, go)
+        }
+
+        fn pass(&self, thread: &str) {
+            let here = || std::thread::current().name() == Some(thread);
+            let shut = if here() { self.0.lock().take() } else { None };
+            if let Some((come, going)) = shut {
+                let _ = come.send(());
+                let _ = going.recv();
+            }
+        }
+    }
+
+    struct GatedDisk(Arc<Gate>);
+
+    impl Disk for GatedDisk {
+        fn sync(&self, file: &File) -> io::Result<()> {
+            self.0.pass("journal");
+            file.sync_data()
+        }
+
+        fn write_at(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+            file.write_all_at(bytes, offset)
+        }
+    }
+
+    struct GatedEntropy(Arc<Gate>);
+
+    impl Entropy for GatedEntropy {
+        fn fill(&self, out: &mut [u8]) -> Result<(), EntropyError> {
+            // a nonce: the last piece is about to be sealed
+            if out.len() == 24 {
+                self.0.pass("keeper");
+            }
+            OsEntropy.fill(out)
+        }
+    }
+
+    /// An engine with nothing kept, and what stops its writer and its keeper.
+    struct Window {
+        engine: Wardkeep,
+        disk: Arc<Gate>,
+        entropy: Arc<Gate>,
+    }
+
+    impl Window {
+        fn open(house: &House) -> Self {
+            let (disk, entropy) = (Arc::new(Gate::default()), Arc::new(Gate::default()));
+            let environment = Environment {
+                entropy: Arc::new(GatedEntropy(Arc::clone(&entropy))),
+                store_disk: Arc::new(GatedDisk(Arc::clone(&disk))),
+                ..Environment::default()
+            };
+            let settings = Settings { cache_bytes: 8 << 20, ..Settings::default() };
+            let engine = Wardkeep::open(&house.dir(), &phrase(), settings, environment, &|_| {}).unwrap();
+            Self { engine, disk, entropy }
+        }
+
+        /// The keeper begins while `change` is durable and not in force, and ends once it is acknowledged.
+        fn keep_during(&self, change: impl FnOnce() + Send) -> Published {
+            self.engine.forget_kept().unwrap();
+            let ((durable, go_on), (gathered, publish)) = (self.disk.shut(), self.entropy.shut());
+            std::thread::scope(|threads| {
+                let writer = threads.spawn(change);
+                durable.recv().unwrap();
+                let keeper = threads.spawn(|| {
+                    let published = self.engine.keep().unwrap();
+                    // where it never came so far nobody is to wait for it
+                    *self.entropy.0.lock() = None;
+                    published
+                });
+                let _ = gathered.recv();
+                go_on.send(()).unwrap();
+                writer.join().unwrap();
+                let _ = publish.send(());
+                keeper.join().unwrap()
+            })
+        }
+
+        fn id_at(&self, slot: u32) -> RecordId {
+            self.engine.world.read().holding(&notes()).unwrap().row(Slot(slot)).unwrap().id.clone()
+        }
+    }
+
+    #[test]
+    fn codes_of_what_was_replaced_are_not_kept_as_those_of_what_replaced_it() {
+        let mut dice = Dice(99);
+        let house = House::new();
+        let window = Window::open(&house);
+        let mut model = Model::new();
+        (0..8_400).for_each(|n| drop(model.insert(format!("r{n:05}"), (dice.vector(), 0))));
+        let lines: Vec<Line> = (1..).zip(&model).map(|(n, (id, (v, k)))| line(n, id, v, *k)).collect();
+        window.engine.ingest_whole(&house.grant(&window.engine), &lines, Mode::Upsert).unwrap();
+        let id = window.id_at(8_300).as_str().to_owned();
+        let fresh: Vec<f32> = (0..DIMENSION).map(|i| if i % 2 == 0 { 7.0 } else { -7.0 }).collect();
+        let grant = house.grant(&window.engine);
+        window.keep_during(|| {
+            drop(window.engine.ingest_whole(&grant, &[line(1, &id, &fresh, 0)], Mode::Upsert).unwrap());
+        });
+        model.insert(id, (fresh.clone(), 0));
+        let copied = House { home: TempDir::new().unwrap(), credential: house.credential.clone() };
+        copy(&house.dir(), &copied.dir());
+        let again = copied.open(Memory::Fast);
+        assert_eq!(copied.search(&again, &fresh), nearest(&model, &fresh, 10), "after a kill");
+    }
+
+    #[test]
+    fn what_was_erased_is_not_kept() {
+        let mut dice = Dice(98);
+        let (house, _) = kept(&mut dice);
+        let window = Window::open(&house);
+        let id = window.id_at(100);
+        let grant = house.grant(&window.engine);
+        window.keep_during(|| drop(window.engine.erase(&grant, &Erasure::Records(vec![id.clone()])).unwrap()));
+        let mut reading = window.engine.store.derived().read();
+        let restored = reading.as_mut().and_then(|reading| super::kept::read(reading, Memory::Fast));
+        let found = restored.is_some_and(|all| all[&notes()].holding.find(&id).is_some());
+        assert!(!found, "it lies in `derived/` after its erasure was acknowledged");
+        assert_eq!(window.engine.keep().unwrap(), Published::Whole, "once it is in force");
     }
 }

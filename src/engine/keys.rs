@@ -9,7 +9,10 @@ use super::{
     grant::{Grant, ManageKeys},
     journal::Intent,
 };
-use crate::{audit::What, crypto::KeyProvider};
+use crate::{
+    audit::What,
+    crypto::{KeyError, KeyProvider},
+};
 
 /// How the keys are.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -67,7 +70,9 @@ impl Wardkeep {
     pub fn change_provider(&self, grant: &Grant<ManageKeys>, provider: Arc<dyn KeyProvider>) -> Result<(), Refusal> {
         let _writing = self.writing.lock();
         let trail = grant.trail(self, What::ChangeProvider).detail(provider.kind().name());
-        self.store.ring().rewrap(provider, self.entropy.as_ref()).map_err(crate::store::StoreError::Key)?;
+        let rewrapped = self.store.ring().rewrap(provider, self.entropy.as_ref());
+        let refused = |error: KeyError| Refusal::conflict("key_provider", error.to_string());
+        self.told(trail.clone(), rewrapped.map_err(refused))?;
         let change = self.store.renew_ring_key(self.clock.now());
         self.journal.change(Intent { changes: vec![change], effect: Box::new(|_| ()) }, trail).map(drop)
     }

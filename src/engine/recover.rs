@@ -9,7 +9,7 @@ use parking_lot::{Mutex, RwLock};
 use zeroize::Zeroizing;
 
 use super::{
-    Memory, Settings, Wardkeep,
+    Memory, Refusal, Settings, Wardkeep,
     graphs::Graphs,
     journal::{Intent, Journal},
     keeper::Keeper,
@@ -28,7 +28,7 @@ use crate::{
     crypto::{Entropy, EntropyError, KdfCost, KeyError, KeyProvider, KeyRing, Passphrase, PassphraseKey, Unlock},
     model::{Entity, KeyId},
     policy::{self, Bundle, Directory},
-    store::{OpenOptions, Store, StoreError, StoredBundle},
+    store::{EngineKind, OpenOptions, Store, StoreError, StoredBundle},
 };
 
 /// Why a store could not be made or opened.
@@ -216,11 +216,12 @@ impl Wardkeep {
     fn assemble(
         store: Arc<Store>,
         log: Log,
-        world: World,
+        mut world: World,
         settings: Settings,
         environment: Environment,
     ) -> Result<Self, OpenError> {
         let keys = Arc::clone(&world.keys);
+        world.sequence = store.sequence();
         let world = Arc::new(RwLock::new(world));
         let anchor = environment.anchor.as_deref();
         let watch = Watch::begin(&log, Arc::clone(&environment.clock), environment.clock_behind, anchor)?;
@@ -259,6 +260,14 @@ impl Wardkeep {
     pub(super) fn own_trail(&self, what: What) -> Trail {
         let operator = self.operator();
         Trail::new(self, what, Some(operator.caller()), &operator.origin())
+    }
+
+    /// Enters in the log that the operator is about to carry the rows into a new engine of kind `to`, or of the same kind; gives the kind.
+    pub fn announce_rebuild(&self, to: Option<EngineKind>) -> Result<EngineKind, Refusal> {
+        let from = self.store.engine_kind()?;
+        let to = to.unwrap_or(from);
+        self.journal.note(self.own_trail(What::Rebuild).detail(format!("{from} to {to}")))?;
+        Ok(to)
     }
 
     /// Writes what is waiting and lets go of the directory. Answers that were promised have left before.

@@ -108,6 +108,20 @@ impl Refusal {
         }
     }
 
+    /// The same for those who may not know how many.
+    pub(super) fn without_counts(self) -> Self {
+        match self {
+            Self::Conflict { code, detail, .. } => Self::conflict(code, detail),
+            Self::Unauthenticated
+            | Self::Forbidden
+            | Self::Absent
+            | Self::Invalid(_)
+            | Self::Outdated { .. }
+            | Self::Unavailable(_)
+            | Self::Damaged => self,
+        }
+    }
+
     /// A conflict without counts.
     pub fn conflict(code: &'static str, detail: impl Into<String>) -> Self {
         Self::Conflict { code, detail: detail.into(), more: serde_json::Value::Null }

@@ -2,7 +2,10 @@
 
 use parking_lot::Mutex;
 
-use super::{Refusal, Wardkeep, erase::Erasure};
+use super::{
+    Refusal, Wardkeep,
+    erase::{Erasure, Holds},
+};
 use crate::{
     audit::What,
     clock::Instant,
@@ -26,9 +29,12 @@ pub(super) struct Retaining(Mutex<(Vec<Retention>, Option<Instant>)>);
 
 impl Retention {
     fn is_over(&self, record: &Record, now: Instant) -> bool {
-        let Some(Value::Extension { function, arguments }) = record.attrs.get(self.attribute.as_str()) else {
-            return false;
-        };
+        record.attrs.get(self.attribute.as_str()).is_some_and(|from| self.is_past(from, now))
+    }
+
+    /// Whether the time is over that began at `from`.
+    fn is_past(&self, from: &Value, now: Instant) -> bool {
+        let Value::Extension { function, arguments } = from else { return false };
         let from = match (function.as_ref(), arguments.as_slice()) {
             ("datetime", [Value::Text(text)]) => moment(text),
             _ => None,
@@ -69,22 +75,19 @@ impl Wardkeep {
         let rules = self.retaining.0.lock().0.clone();
         let mut expired = 0;
         for rule in &rules {
-            for some in self.over(rule)?.chunks(limits::COMMIT_LINES) {
+            for some in self.over(rule).chunks(limits::COMMIT_LINES) {
                 expired += self.erase_expired(rule, some)?;
             }
         }
         Ok(expired)
     }
 
-    fn over(&self, rule: &Retention) -> Result<Vec<RecordId>, Refusal> {
-        let (now, mut over) = (self.clock.now(), Vec::new());
-        self.store.records(&rule.collection, &mut |stored| {
-            if rule.is_over(&stored.record, now) {
-                over.push(stored.record.id);
-            }
-            Ok(())
-        })?;
-        Ok(over)
+    /// What has outlived its time, as memory has it: no record is opened for it.
+    fn over(&self, rule: &Retention) -> Vec<RecordId> {
+        let (now, world) = (self.clock.now(), self.world.read());
+        let Some(holding) = world.holding(&rule.collection) else { return Vec::new() };
+        let slots = holding.columns.slots_where(&rule.attribute, |from| rule.is_past(from, now));
+        holding.ids(&slots)
     }
 
     /// Looked at once more where nothing else can change: a record may have been written anew, or a hold put on its patient.
@@ -101,7 +104,8 @@ impl Wardkeep {
         if over.is_empty() {
             return Ok(0);
         }
-        let plan = self.planned(name, &Erasure::Records(over))?;
+        let plan = self.planned(name, &Erasure::Records(over), Holds::Told)?;
+        plan.refuse_crowd(None)?;
         let trail = self.own_trail(What::Expire).collection(name).detail(format!("{} days", rule.days));
         let changes = self.sealed_apart(&trail, name, &plan)?;
         let trail = plan.told_by(trail);

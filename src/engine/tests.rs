@@ -195,8 +195,11 @@ fn a_batch_comes_in_however_fast_policies_change() {
 mod erasing {
     //! What erasing does on the disk, looked for byte by byte, and what it answers.
 
+    use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+
     use super::*;
     use crate::{
+        crypto::{Entropy, EntropyError, OsEntropy},
         model::{Entity, EntityUid, RecordId},
         store::{StoredRecord, key_tests::Forensics},
     };
@@ -254,9 +257,9 @@ mod erasing {
         assert!(gone.iter().all(|r| control.reads_in(&notes(), r)) && control.reads_entity_as(&own));
 
         let kept = bench.erase(&Erasure::Patient("p1".into(), Own::Kept));
-        assert_eq!((kept.erased, kept.still_named.unwrap().own_entity), (2, true));
+        assert_eq!((kept.erased, kept.still_named.unwrap().entities.unwrap().own_entity), (2, true));
         let removed = bench.erase(&Erasure::Patient("p1".into(), Own::Removed));
-        assert_eq!((removed.erased, removed.still_named.unwrap().own_entity), (0, false));
+        assert_eq!((removed.erased, removed.still_named.unwrap().entities.unwrap().own_entity), (0, false));
         let left = Forensics::of(bench.engine.store.ring(), &[&before, &bench.dir()]);
         assert!(!gone.iter().any(|r| left.reads_in(&notes(), r)) && !left.reads_entity_as(&own));
         assert!(left.reads_in(&notes(), &stays), "the others are found with the keys that are left");
@@ -269,7 +272,7 @@ mod erasing {
         let gone = bench.stored(2);
         let before = bench.copied();
         let erased = bench.erase(&Erasure::Records(vec![id(2), id(9)]));
-        assert_eq!((erased.erased, erased.missing, erased.resealed), (1, 1, 4));
+        assert_eq!((erased.erased, erased.missing, erased.resealed), (1, 1, Some(4)));
         let left = Forensics::of(bench.engine.store.ring(), &[&before, &bench.dir()]);
         assert!(!left.reads_in(&notes(), &gone));
         assert!([0, 1, 3, 4].iter().all(|n| left.reads_in(&notes(), &bench.stored(*n))));
@@ -284,7 +287,7 @@ mod erasing {
         let gone = bench.stored(7);
         let before = bench.copied();
         let erased = bench.erase(&Erasure::Records(vec![id(7)]));
-        assert_eq!(erased.resealed, 2_501);
+        assert_eq!(erased.resealed, Some(2_501));
         let entries: Vec<_> = bench.engine.audit(&bench.grant(), 0, 1_000, &Sieve::default()).unwrap().entries;
         let renewals = entries.iter().filter(|(_, entry)| entry.what == crate::audit::What::RenewKeys);
         assert_eq!(renewals.count(), 2, "each commit before the last has its own entry");
@@ -335,6 +338,46 @@ mod erasing {
         assert!(bench.engine.store.verify().unwrap().is_sound());
     }
 
+    /// Gives nothing to whoever renews keys, until it is told to.
+    struct Barren {
+        gives: AtomicBool,
+        asked: Lock<Sender<()>>,
+    }
+
+    impl Entropy for Barren {
+        fn fill(&self, out: &mut [u8]) -> Result<(), EntropyError> {
+            if std::thread::current().name() == Some("rotation") && !self.gives.load(SeqCst) {
+                let _ = self.asked.lock().send(());
+                return Err(EntropyError);
+            }
+            OsEntropy.fill(out)
+        }
+    }
+
+    #[test]
+    fn a_rotation_that_met_an_error_goes_on_by_itself_and_what_is_erased_meanwhile_is_gone() {
+        let (asked, asking) = channel();
+        let entropy = Arc::new(Barren { gives: AtomicBool::new(true), asked: Lock::new(asked) });
+        let bench =
+            Bench::with(Environment { entropy: Arc::clone(&entropy) as Arc<dyn Entropy>, ..Environment::default() });
+        bench.ingest(&(0..40).map(|n| line(n, n / 2)).collect::<Vec<_>>());
+        let (before, gone, stays) = (bench.copied(), bench.stored(0), bench.stored(35));
+        let keys = bench.engine.authorise_keys(&bench.caller(), &NOWHERE).unwrap();
+        entropy.gives.store(false, SeqCst);
+        bench.engine.rotate_keys(&keys).unwrap();
+        (0..2).for_each(|_| asking.recv_timeout(PATIENCE).unwrap());
+        bench.erase(&Erasure::Patient("p0".into(), Own::Kept));
+        let left = Forensics::of(bench.engine.store.ring(), &[&before, &bench.dir()]);
+        assert!(!left.reads_in(&notes(), &gone) && left.reads_in(&notes(), &stays));
+        entropy.gives.store(true, SeqCst);
+        let began = std::time::Instant::now();
+        while bench.engine.key_status(&keys).unwrap().state != RotationState::Current {
+            assert!(began.elapsed() < PATIENCE, "it never goes on");
+            std::thread::yield_now();
+        }
+        assert!(!Forensics::of(bench.engine.store.ring(), &[&before]).reads_in(&notes(), &stays));
+    }
+
     #[test]
     fn what_still_speaks_of_an_erased_patient_is_named() {
         let bench = Bench::with(Environment::default());
@@ -353,8 +396,10 @@ mod erasing {
         let teams = [team("a", &["p1", "p2"]), team("b", &["p2"]), patient("p1")];
         bench.engine.put_entities(&bench.caller(), &NOWHERE, &teams).unwrap();
         let named = bench.erase(&Erasure::Patient("p1".into(), Own::Kept)).still_named.unwrap();
-        assert_eq!(named.entities, [EntityUid::new("Team", "a")]);
-        assert_eq!((named.entities_count, named.own_entity, named.api_keys), (1, true, false));
-        assert_eq!(named.policies.iter().map(AsRef::as_ref).collect::<Vec<&str>>(), ["about-p1"]);
+        assert_eq!(named.api_keys, Some(false));
+        assert_eq!(named.policies.unwrap().iter().map(AsRef::as_ref).collect::<Vec<&str>>(), ["about-p1"]);
+        let entities = named.entities.unwrap();
+        assert_eq!(entities.entities, [EntityUid::new("Team", "a")]);
+        assert_eq!((entities.entities_count, entities.own_entity), (1, true));
     }
 }

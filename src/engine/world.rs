@@ -36,6 +36,8 @@ pub(super) struct World {
     pub(super) holds: BTreeMap<EntityUid, Hold>,
     /// How many changes were put in force since the store was opened.
     pub(super) changes: u64,
+    /// Number of the last of the store's changes that is in force.
+    pub(super) sequence: u64,
     /// How many records came or went since the store was opened.
     pub(super) turnover: u64,
     /// How many records refer to an entity: what must not be deleted without force.
@@ -92,6 +94,7 @@ impl World {
             memory,
             holds: BTreeMap::new(),
             changes: 0,
+            sequence: 0,
             turnover: 0,
             referred: HashMap::new(),
             set_aside: Directory::new(),

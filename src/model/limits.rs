@@ -32,11 +32,11 @@ pub const ENTITIES_PER_REQUEST: usize = 100_000;
 pub const IDS_PER_REQUEST: usize = 10_000;
 /// Records sealed anew because others under the same key are erased: beyond it the patient or document is erased whole, or nothing.
 pub const RESEALED_RECORDS: usize = 100_000;
-/// Rows that one step of a rotation seals anew: searches wait for their audit entries as long as that takes.
-pub const ROTATION_ROWS: usize = 64;
+/// Rows that one step of a rotation seals anew, most; fewer while searches wait for their audit entries as long as that takes.
+pub const ROTATION_ROWS: usize = 512;
 /// Legal holds in a store.
 pub const HOLDS: usize = 10_000;
-/// Seconds between two looks for records that have outlived their time: each opens every record of the collections concerned.
+/// Seconds between two looks for records that have outlived their time.
 pub const EXPIRY_SECONDS: u64 = 3_600;
 /// Entities that an erasure names because they still speak of the patient; more are counted.
 pub const STILL_NAMED: usize = 1_000;

@@ -194,10 +194,11 @@ pub enum RingKey {
 /// What a change asks of the wraps of data keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Demand<'a> {
-    /// Nothing.
-    Nothing,
-    /// Where a key is destroyed, its bucket and the ring key are renewed.
+    /// Where a key is destroyed, its bucket and the ring key are renewed, and with them every bucket that is behind: its key may open
+    /// keys that the same owner had before.
     WhereLost,
+    /// Where a key is destroyed, its bucket is left to a later change if one is to come, because it is behind.
+    Later,
     /// The ring key is renewed, and a new epoch begins.
     NewEpoch,
     /// These buckets, and perhaps the ring key.
@@ -273,7 +274,7 @@ impl Change {
             | Self::RemoveHold { .. }
             | Self::Restore { .. }
             | Self::Reseal { wraps: Wraps::Now, .. } => Demand::WhereLost,
-            Self::Reseal { wraps: Wraps::Later, .. } => Demand::Nothing,
+            Self::Reseal { wraps: Wraps::Later, .. } => Demand::Later,
             Self::Rotate { .. } => Demand::NewEpoch,
             Self::RenewWraps { buckets, ring, .. } => Demand::Renew(buckets, *ring),
         }

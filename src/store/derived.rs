@@ -41,6 +41,8 @@ pub struct Derived {
 struct State {
     /// Counts how often it was discarded: what was begun before is out of date.
     epoch: u64,
+    /// What it is made of must have this change in force: the last one that took something away.
+    superseded: u64,
     /// Something may lie in the room.
     present: bool,
 }
@@ -56,13 +58,19 @@ pub enum Published {
 
 impl Derived {
     pub(super) fn new(dir: PathBuf, ring: KeyRing, options: &OpenOptions) -> Self {
-        let state = Mutex::new(State { epoch: 0, present: dir.exists() });
+        let state = Mutex::new(State { epoch: 0, superseded: 0, present: dir.exists() });
         Self { dir, ring, entropy: options.entropy.clone(), disk: options.disk.clone(), state }
     }
 
     /// Destroys what is there, and makes sure that what is being written never will be. Durable when it returns.
     pub fn discard(&self) -> Result<(), StoreError> {
+        self.supersede(0)
+    }
+
+    /// The same, and from here on nothing is made of a state in which change number `by` is not in force.
+    pub(super) fn supersede(&self, by: u64) -> Result<(), StoreError> {
         let mut state = self.state.lock();
+        state.superseded = state.superseded.max(by);
         state.epoch = state.epoch.wrapping_add(1);
         if state.present {
             self.empty().map_err(StoreError::io)?;
@@ -71,15 +79,22 @@ impl Derived {
         Ok(())
     }
 
-    /// Begins to write: what is put in must be read after this. One at a time; another that is begun is the one that counts.
-    pub fn begin(&self) -> Result<Writing<'_>, StoreError> {
-        let epoch = self.state.lock().epoch;
+    /// Begins to write: what is put in must be read after this, of a state in which every change up to `in_force` was in force before.
+    /// `None` where a later one has taken something away. One at a time; another that is begun is the one that counts.
+    pub fn begin(&self, in_force: u64) -> Result<Option<Writing<'_>>, StoreError> {
+        let epoch = {
+            let state = self.state.lock();
+            if in_force < state.superseded {
+                return Ok(None);
+            }
+            state.epoch
+        };
         let key = DataKey::generate(&*self.entropy)?;
         let made = DirBuilder::new().mode(0o700).recursive(true).create(&self.dir);
         made.and_then(|()| remove(&self.draft())).map_err(StoreError::io)?;
         let file =
             FileOptions::new().write(true).create_new(true).mode(0o600).open(self.draft()).map_err(StoreError::io)?;
-        Ok(Writing { derived: self, epoch, key, file, buffer: Zeroizing::new(Vec::new()), number: 0 })
+        Ok(Some(Writing { derived: self, epoch, key, file, buffer: Zeroizing::new(Vec::new()), number: 0 }))
     }
 
     /// What is there, if it is whole as far as can be told before it is read.
@@ -297,11 +312,15 @@ mod tests {
     use super::*;
     use crate::store::{
         Store,
-        fixture::{at, create, fill, open, records},
+        fixture::{at, create, fill, open, options, phrase, records},
     };
 
+    fn begun(store: &Store) -> Writing<'_> {
+        store.derived().begin(store.sequence()).unwrap().unwrap()
+    }
+
     fn write(store: &Store, pieces: &[Vec<u64>]) -> Published {
-        let mut writing = store.derived().begin().unwrap();
+        let mut writing = begun(store);
         pieces.iter().for_each(|piece| writing.put(piece).unwrap());
         writing.publish().unwrap()
     }
@@ -330,7 +349,7 @@ mod tests {
         drop(store);
         assert_eq!(found(&open(&path)), Some(pieces()));
         let store = open(&path);
-        let mut writing = store.derived().begin().unwrap();
+        let mut writing = begun(&store);
         writing.put(&vec![1_u64]).unwrap();
         drop(writing);
         drop(store);
@@ -416,12 +435,57 @@ mod tests {
     fn what_was_begun_before_an_erasure_is_thrown_away() {
         let dir = tempfile::tempdir().unwrap();
         let store = create(&dir.path().join("store"));
-        let mut writing = store.derived().begin().unwrap();
+        let mut writing = begun(&store);
         writing.put(&vec![1_u64]).unwrap();
         store.derived().discard().unwrap();
         assert!(writing.is_outdated());
         assert_eq!(writing.publish().unwrap(), Published::Outdated);
         assert!(found(&store).is_none());
+    }
+
+    /// Begins to write whenever something is synced.
+    struct Hasty(Mutex<Option<Arc<Store>>>, Mutex<Vec<bool>>);
+
+    impl Disk for Hasty {
+        fn sync(&self, file: &File) -> io::Result<()> {
+            if let Some(store) = self.0.lock().as_ref() {
+                let writing = store.derived().begin(store.sequence()).unwrap();
+                self.1.lock().push(writing.is_some());
+            }
+            file.sync_data()
+        }
+
+        fn write_at(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+            file.write_all_at(bytes, offset)
+        }
+    }
+
+    #[test]
+    fn nothing_is_begun_while_a_commit_that_takes_something_away_is_not_in_force() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("store");
+        drop(create(&path));
+        let disk = Arc::new(Hasty(Mutex::new(None), Mutex::new(Vec::new())));
+        let options = OpenOptions { disk: disk.clone(), ..options() };
+        let store = Arc::new(Store::open(&path, &phrase(), &options).unwrap());
+        fill(&store);
+        store.write_manifest(3, [3; 32], 3).unwrap();
+        let in_force = store.sequence();
+        let commit = |change| {
+            *disk.0.lock() = Some(Arc::clone(&store));
+            store.commit(&[change], &[], 0).unwrap();
+            *disk.0.lock() = None;
+            std::mem::take(&mut *disk.1.lock())
+        };
+        let spec = super::super::fixture::collection();
+        let erase = store.erase_records(&spec.name, &["record-identifier-000001".parse().unwrap()], at());
+        let begun = commit(erase);
+        assert!(!begun.is_empty() && !begun.contains(&true), "{begun:?}");
+        assert!(store.derived().begin(in_force).unwrap().is_none(), "what is in memory is as it was before");
+        assert_eq!(write(&store, &pieces()), Published::Whole, "once the change is in force");
+        store.write_manifest(3, [3; 32], 3).unwrap();
+        let begun = commit(store.put_records(&spec, &records(100..101), at()).unwrap());
+        assert!(!begun.is_empty() && !begun.contains(&false), "a new record takes nothing away: {begun:?}");
     }
 
     #[test]

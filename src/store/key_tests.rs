@@ -88,6 +88,74 @@ fn what_was_erased_opens_from_no_old_copy_and_no_old_page_with_any_key_that_is_l
 }
 
 #[test]
+fn what_is_erased_while_keys_are_renewed_is_gone_from_old_copies_and_old_pages_at_once() {
+    for share in [0, 50, 100] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("data");
+        let store = create(&path);
+        fill(&store);
+        let (before, gone) = (dir.path().join("before"), record(1, 1));
+        copy(&path, &before);
+        store.commit(&[store.rotate(at())], &[], 0).unwrap();
+        bring_up(&store, share);
+        assert_eq!(store.census().behind == 0, share == 100, "{:?}", store.census());
+        erase(&store, &all_of(&gone));
+        let left = KeyRing::open(&path.join("keyring"), &phrase()).unwrap();
+        let forensics = Forensics::of(&left, &[&before, &path]);
+        assert!(!forensics.reads(&gone), "found with {share} of a hundred keys renewed");
+        assert!(forensics.reads(&record(2, 1)), "the others are still found");
+        finish_rotation(&store);
+        assert!(store.verify().unwrap().is_sound());
+        assert!(!Forensics::of(store.ring(), &[&before]).reads(&record(2, 1)), "after a rotation old copies are noise");
+        drop(store);
+        assert_eq!(open(&path).record(&collection().name, &record(2, 1).record.id).unwrap(), Some(record(2, 1)));
+    }
+}
+
+#[test]
+fn a_key_that_came_late_and_is_replaced_leaves_no_wrap_that_opens() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("data");
+    let store = create(&path);
+    fill(&store);
+    // sealed under a key of before the rotation, and written once every bucket is renewed
+    let mut late = record(1, 1);
+    late.record.id = "record-that-came-late".parse().unwrap();
+    late.record.attrs.insert("patient".into(), Value::Entity(EntityUid::new("Patient", "somebody-new")));
+    let change = store.put_records(&collection(), std::slice::from_ref(&late), at()).unwrap();
+    store.commit(&[store.rotate(at())], &[], 0).unwrap();
+    finish_rotation(&store);
+    store.commit(&[change], &[], 0).unwrap();
+    let before = dir.path().join("before");
+    copy(&path, &before);
+    assert!(store.census().behind == 1 && Forensics::of(store.ring(), &[&before]).reads(&late));
+    finish_rotation(&store);
+    assert!(!Forensics::of(store.ring(), &[&before]).reads(&late), "its old form went with its old key");
+    erase(&store, std::slice::from_ref(&late));
+    assert!(!Forensics::of(store.ring(), &[&before, &path]).reads(&late));
+    assert!(store.verify().unwrap().is_sound());
+}
+
+/// Seals about so many of a hundred rows anew as a rotation does.
+fn bring_up(store: &Store, share: usize) {
+    let rows: Vec<_> = store.parts().unwrap().iter().flat_map(|part| store.behind(part).unwrap()).collect();
+    let mut rest = rows.get(..rows.len() * share / 100).unwrap();
+    while !rest.is_empty() {
+        let resealed = store.bring_up(rest, at()).unwrap();
+        resealed.change.into_iter().for_each(|change| store.commit(&[change], &[], 0).unwrap());
+        rest = rest.get(resealed.taken..).unwrap();
+    }
+}
+
+fn finish_rotation(store: &Store) {
+    bring_up(store, 100);
+    while let Some(change) = store.renew_wraps(at()) {
+        store.commit(&[change], &[], 0).unwrap();
+    }
+    assert!(store.census().is_done());
+}
+
+#[test]
 fn one_record_of_a_patient_goes_for_good_and_the_others_lie_under_a_fresh_key() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("data");
@@ -221,6 +289,9 @@ fn a_new_patient_costs_one_row_and_a_destruction_what_its_bucket_holds() {
         assert_eq!(after + 1, before);
         println!("{owners} data keys: one destroyed in {took}");
     }
+    touched(store.rotate(at()));
+    let (_, took) = touched(store.erase_records(&collection().name, &[one(5).record.id], at()));
+    println!("{owners} data keys: one destroyed while a rotation has all of them before it, in {took}");
     assert!(store.verify().unwrap().is_sound());
 }
 

@@ -101,6 +101,13 @@ impl Keychain {
         self.make(owner, self.ring.epoch(), |_| None).map(drop)
     }
 
+    /// The buckets whose keys may still open data keys that were replaced since a rotation began.
+    pub(super) fn behind(&self) -> BTreeSet<u8> {
+        let (keys, epoch) = (self.keys.read(), self.ring.epoch());
+        let numbered = (0..=u8::MAX).zip(&keys.buckets);
+        numbered.filter(|(_, bucket)| bucket.is_behind(epoch)).map(|(number, _)| number).collect()
+    }
+
     /// How far a rotation is.
     pub(super) fn census(&self) -> Census {
         let (keys, epoch) = (self.keys.read(), self.ring.epoch());
@@ -108,7 +115,7 @@ impl Keychain {
         for (number, bucket) in (0..=u8::MAX).zip(&keys.buckets) {
             census.data_keys += bucket.durable().count();
             census.behind += bucket.keys.values().filter(|k| k.pending.is_none() && k.data.epoch < epoch).count();
-            if bucket.wrapping.as_ref().is_some_and(|wrapping| wrapping.epoch < epoch) {
+            if bucket.is_behind(epoch) {
                 census.buckets.push((number, bucket.keys.len()));
             }
         }
@@ -283,6 +290,10 @@ impl Keys {
 }
 
 impl Bucket {
+    fn is_behind(&self, epoch: u32) -> bool {
+        self.wrapping.as_ref().is_some_and(|wrapping| wrapping.epoch < epoch)
+    }
+
     /// The keys that the engine holds.
     fn durable(&self) -> impl Iterator<Item = KeyTag> {
         self.keys.iter().filter(|(_, held)| held.pending.is_none()).map(|(id, _)| *id)

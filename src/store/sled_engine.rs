@@ -129,6 +129,7 @@ struct Writer {
     calls: Option<SyncSender<Call>>,
     worker: Option<JoinHandle<()>>,
     given_up: AtomicBool,
+    patience: Duration,
 }
 
 struct Call {
@@ -138,16 +139,25 @@ struct Call {
 
 impl Writer {
     fn start(db: sled::Db) -> Result<Self, EngineError> {
-        let (calls, inbox): (_, Receiver<Call>) = sync_channel(1);
         let writing = db.clone();
+        let write =
+            move |writes| quietly(|| writing.apply_batch(writes)).and_then(|()| quietly(|| writing.flush())).map(drop);
+        Self::start_with(db, PATIENCE, write)
+    }
+
+    fn start_with(
+        db: sled::Db,
+        patience: Duration,
+        write: impl Fn(sled::Batch) -> Result<(), EngineError> + Send + 'static,
+    ) -> Result<Self, EngineError> {
+        let (calls, inbox): (_, Receiver<Call>) = sync_channel(1);
         let work = move || {
             for Call { writes, done } in inbox {
-                let written = quietly(|| writing.apply_batch(writes)).and_then(|()| quietly(|| writing.flush()));
-                let _ = done.send(written.map(drop));
+                let _ = done.send(write(writes));
             }
         };
         let worker = std::thread::Builder::new().name("sled-writer".into()).spawn(work)?;
-        Ok(Self { db, calls: Some(calls), worker: Some(worker), given_up: AtomicBool::new(false) })
+        Ok(Self { db, calls: Some(calls), worker: Some(worker), given_up: AtomicBool::new(false), patience })
     }
 
     /// Hands `writes` to sled's file; our own sync follows.
@@ -156,7 +166,7 @@ impl Writer {
         let calls = self.calls.as_ref().filter(|_| !self.given_up.load(Ordering::Acquire)).ok_or_else(lost)?;
         let (done, written) = sync_channel(1);
         calls.send(Call { writes, done }).map_err(|_| lost())?;
-        written.recv_timeout(PATIENCE).unwrap_or_else(|_| {
+        written.recv_timeout(self.patience).unwrap_or_else(|_| {
             self.given_up.store(true, Ordering::Release);
             Err(lost())
         })
@@ -315,6 +325,32 @@ mod tests {
         assert_eq!(seen, [(b"Rb".to_vec(), 2)]);
         assert_eq!(engine.db.len(), 1);
         assert_eq!(fs::read_dir(path.join("blobs")).unwrap().count(), 0);
+    }
+
+    /// As where one of sled's own threads ended by a failed write: whoever waits for it waits for ever.
+    #[test]
+    fn a_commit_that_sled_never_ends_is_given_up_and_so_is_every_later_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("engine");
+        let mut engine = open(&path);
+        engine.commit(vec![(b"Ra".to_vec(), Some(b"before".to_vec()))]).unwrap();
+        let (reached, waits) = std::sync::mpsc::channel();
+        let never = move |_| {
+            let _ = reached.send(());
+            loop {
+                std::thread::park();
+            }
+        };
+        engine.writer = Writer::start_with(engine.db.clone(), Duration::from_millis(20), never).unwrap();
+        let put = || engine.commit(vec![(b"Ra".to_vec(), Some(b"after".to_vec()))]);
+        let given_up = Err(EngineError::Io(ErrorKind::TimedOut));
+        assert_eq!(put(), given_up);
+        waits.recv().unwrap();
+        assert_eq!(put(), given_up, "without a try");
+        assert!(waits.try_recv().is_err());
+        assert_eq!(engine.get(b"Ra").unwrap(), Some(b"before".to_vec()), "what is durable is still read");
+        // closing does not wait for it either
+        drop(engine);
     }
 
     #[test]

@@ -255,14 +255,15 @@ impl Store {
         outbox.iter().try_for_each(|(n, frame)| draft.put_foreign(&names::outbox(*n), frame))?;
         let (now, gone) = keys_of(&draft)?;
         self.keychain.admit(&now)?;
-        let demand = WrapDemand::of(changes, &gone);
+        let demand = WrapDemand::of(changes, &gone, &self.keychain.behind());
         let renewal = match demand.ring {
             RingKey::Kept => None,
             RingKey::Renewed => Some(self.ring.begin(self.ring.epoch().saturating_add(demand.epochs), &*self.entropy)?),
         };
         if renewal.is_some() || replaces_records(&draft) {
-            // gone before it is acknowledged, and before anything else is: if the commit then fails, it is made again from what is there
-            self.derived.discard()?;
+            // gone before it is acknowledged, and before anything else is: if the commit then fails, it is made again from what is there;
+            // and not before this commit is in force, for what is in memory until then may be what it takes away
+            self.derived.supersede(ledger.account.sequence.saturating_add(1))?;
         }
         let rewrapped = self.keychain.rewrap(&mut draft, &now, &gone, &demand.buckets, renewal.as_ref())?;
         let account = ledger.account.after(&draft, changes.len() as u64, &self.ring);
@@ -416,26 +417,27 @@ struct WrapDemand {
 }
 
 impl WrapDemand {
-    fn of(changes: &[Change], gone: &HashSet<KeyTag>) -> Self {
+    /// `behind` are the buckets whose keys may still open data keys that were replaced.
+    fn of(changes: &[Change], gone: &HashSet<KeyTag>, behind: &BTreeSet<u8>) -> Self {
         let mut all = Self { buckets: BTreeSet::new(), ring: RingKey::Kept, epochs: 0 };
-        let lost = || gone.iter().map(keychain::number);
+        let lost: BTreeSet<u8> = gone.iter().map(keychain::number).collect();
         for change in changes {
             match change.demand() {
-                Demand::WhereLost if !gone.is_empty() => {
-                    all.buckets.extend(lost());
-                    all.ring = RingKey::Renewed;
-                }
-                Demand::Nothing | Demand::WhereLost => {}
+                Demand::WhereLost if !lost.is_empty() => all.renew(lost.union(behind)),
+                Demand::Later if !lost.is_subset(behind) => all.renew(lost.difference(behind)),
+                Demand::WhereLost | Demand::Later => {}
                 Demand::NewEpoch => (all.ring, all.epochs) = (RingKey::Renewed, 1),
-                Demand::Renew(buckets, ring) => {
-                    all.buckets.extend(buckets);
-                    if ring == RingKey::Renewed {
-                        all.ring = ring;
-                    }
-                }
+                Demand::Renew(buckets, RingKey::Renewed) => all.renew(buckets.iter()),
+                Demand::Renew(buckets, RingKey::Kept) => all.buckets.extend(buckets),
             }
         }
         all
+    }
+
+    /// These buckets, and the ring key.
+    fn renew<'a>(&mut self, buckets: impl Iterator<Item = &'a u8>) {
+        self.buckets.extend(buckets);
+        self.ring = RingKey::Renewed;
     }
 }
 

@@ -194,3 +194,60 @@ fn whoever_asks_wrongly_is_told_what_to_mend_and_nothing_is_made() {
     );
     assert_eq!((code, err.contains("backup.directory")), (1, true), "{err}");
 }
+
+#[test]
+fn of_backups_asked_for_at_once_some_are_made_and_all_that_are_can_be_restored() {
+    let server = plain::server();
+    let records: Vec<_> = (0..400).map(|n| record(&format!("r{n:03}"), &format!("d{}", n / 10), 1)).collect();
+    put_records(&server.root(), &records).ok();
+    let answers: Vec<_> = std::thread::scope(|scope| {
+        let asked: Vec<_> = (0..8).map(|_| scope.spawn(|| server.root().post("/v1/backup", &json!({})))).collect();
+        asked.into_iter().map(|asking| asking.join().unwrap()).collect()
+    });
+    let mut numbers = Vec::new();
+    for answer in answers {
+        match answer.status {
+            200 => numbers.push(answer.ok()["number"].as_u64().unwrap()),
+            _ => assert!(answer.expect(409).text().contains("backup_running")),
+        }
+    }
+    numbers.sort_unstable();
+    assert_eq!(numbers, (0..numbers.len() as u64).collect::<Vec<_>>(), "each has a number of its own");
+    let escrow = server.home.path().join("escrow");
+    let last = back_up(&server, &escrow)["backup"].clone();
+    assert_eq!((last["number"].as_u64(), last.get("broken")), (Some(numbers.len() as u64), None), "{last}");
+    let (home, _) = closed(server);
+    assert_eq!(restored(home.path(), &escrow, &home.path().join("restored"))["lost"], 0);
+}
+
+/// Every file of a backup is looked at: exit code, and what is sound.
+fn verify(home: &Path, escrow: &Path) -> (i32, Vec<bool>) {
+    let mut command = plain::command(&["backup", "verify", "--json", "--from"]);
+    let (code, out, err) = said(command.arg(home.join("backups")).arg("--escrow").arg(escrow).output().unwrap());
+    let report: Json = serde_json::from_str(&out).unwrap_or_else(|_| panic!("{err}"));
+    (code, report["files"].as_array().unwrap().iter().map(|file| file["sound"] == true).collect())
+}
+
+#[test]
+fn a_byte_changed_in_any_file_of_a_backup_is_found_without_a_store_and_by_the_next_backup() {
+    let server = plain::server();
+    let escrow = server.home.path().join("escrow");
+    for rev in 1..=3 {
+        put_records(&server.root(), &[record("a", "d", rev)]).ok();
+        back_up(&server, &escrow);
+    }
+    let home = Arc::clone(&server.home);
+    assert_eq!(verify(home.path(), &escrow), (0, vec![true; 3]));
+    let file = home.path().join("backups/00000001.wkb");
+    let mut bytes = fs::read(&file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&file, &bytes).unwrap();
+    assert_eq!(verify(home.path(), &escrow), (3, vec![true, false, false]));
+    let made = back_up(&server, &escrow)["backup"].clone();
+    assert_eq!((&made["number"], &made["whole"], &made["broken"]), (&json!(3), &json!(true), &json!(1)), "{made}");
+    assert_eq!(verify(home.path(), &escrow), (3, vec![true, false, false, true]));
+    closed(server);
+    let report = restored(home.path(), &escrow, &home.path().join("restored"));
+    assert_eq!((&report["files"], &report["lost"]), (&json!(1), &json!(0)));
+}

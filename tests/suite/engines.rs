@@ -93,6 +93,11 @@ fn a_store_moves_there_and_back_and_says_what_it_takes(engine: EngineKind) {
         assert_eq!(read(&dir, &key), records);
     }
     let process = Process::serve(&dir);
+    let log = plain::all_entries(&Client::new(&process.url, &key), 0);
+    let moves: Vec<_> =
+        log.iter().filter(|entry| plain::what(entry) == "rebuild").map(|e| e["detail"].clone()).collect();
+    let to = other(engine);
+    assert_eq!(moves, [format!("{engine} to {to}"), format!("{to} to {to}"), format!("{to} to {engine}")]);
     for verb in [&["store", "stat"][..], &["store", "compact"], &["store", "migrate", "--to", "redb"]] {
         let (code, _, err) = run(verb, &dir);
         assert_eq!((code, err.contains("in use by another process")), (1, true), "{verb:?}: {err}");

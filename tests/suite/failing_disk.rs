@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 use tempfile::TempDir;
 use wardkeep::store::EngineKind;
 
@@ -15,8 +15,9 @@ use super::{
     powercut::Shim,
 };
 
-/// Changes that are tried on a disk; each writes and syncs several times.
+/// Changes that are tried on a disk; each writes and syncs several times. Every fourth is an erasure, which renews the key file twice.
 const CHANGES: usize = 60;
+const ERASE_EVERY: usize = 4;
 const FAULTS: [&str; 4] = ["enospc", "short", "write", "sync"];
 
 on_each_engine!(whichever_write_or_sync_fails_nothing_acknowledged_is_lost_and_the_store_opens_again);
@@ -54,6 +55,13 @@ enum Fault {
     NotReached,
 }
 
+/// Ids of records that were written, and of those that were erased.
+#[derive(Default)]
+struct Acknowledged {
+    there: Vec<String>,
+    gone: Vec<String>,
+}
+
 struct Trial {
     dir: PathBuf,
     key: String,
@@ -64,35 +72,43 @@ impl Trial {
     fn run(&self, shim: &Shim, dice: &mut Dice) -> Fault {
         let (acknowledged, fault) = match shim.serve(&self.dir) {
             Ok(mut process) => {
-                let done = self.write_until_refused(&Client::new(&process.url, &self.key));
+                let done = self.change_until_refused(&Client::new(&process.url, &self.key));
                 process.kill();
                 done
             }
             Err(words) => {
                 assert_explained(&words, &self.case);
-                (Vec::new(), Fault::Shown)
+                (Acknowledged::default(), Fault::Shown)
             }
         };
         let cut = (dice.below(2) == 0).then(|| shim.cut(&self.dir, dice));
-        println!("{}: {} acknowledged, {cut:?}", self.case, acknowledged.len());
+        let Acknowledged { there, gone } = &acknowledged;
+        println!("{}: {} acknowledged, {} erased, {cut:?}", self.case, there.len(), gone.len());
         assert_sound(&self.dir);
         self.check(&acknowledged);
         fault
     }
 
-    /// Writes one record after the other; what was acknowledged, until two were refused.
-    fn write_until_refused(&self, root: &Client) -> (Vec<String>, Fault) {
-        let (mut acknowledged, mut refused) = (Vec::new(), 0);
+    /// Writes one record after the other, and erases one now and then; what was acknowledged, until two were refused.
+    fn change_until_refused(&self, root: &Client) -> (Acknowledged, Fault) {
+        let (mut acknowledged, mut refused) = (Acknowledged::default(), 0);
         for n in 0..CHANGES {
+            let erased = (n % ERASE_EVERY == ERASE_EVERY - 1).then(|| acknowledged.there.pop()).flatten();
             let id = format!("change-{n}");
-            let answer = plain::put_records(root, &[record(&id, &format!("document-{}", n / 7), 1)]);
-            match answer.status {
-                200 => acknowledged.push(id),
-                503 => {
+            let answer = match &erased {
+                // the others of its document are sealed anew
+                Some(id) => root.post("/v1/collections/notes/erase", &json!({"ids": [id]})),
+                None => plain::put_records(root, &[record(&id, &format!("document-{}", n / 7), 1)]),
+            };
+            match (answer.status, erased) {
+                (200, Some(id)) => acknowledged.gone.push(id),
+                (200, None) => acknowledged.there.push(id),
+                // whether what was refused is there is not known
+                (503, _) => {
                     assert_explained(answer.json()["detail"].as_str().unwrap(), &self.case);
                     refused += 1;
                 }
-                other => panic!("{}: {other} {}", self.case, answer.text()),
+                (other, _) => panic!("{}: {other} {}", self.case, answer.text()),
             }
             if refused == 2 {
                 break;
@@ -101,13 +117,15 @@ impl Trial {
         (acknowledged, if refused > 0 { Fault::Shown } else { Fault::NotReached })
     }
 
-    /// On a sound disk: all that was acknowledged is there, each change has its entry, and the next one is taken.
-    fn check(&self, acknowledged: &[String]) {
+    /// On a sound disk: all that was acknowledged is there or gone, each change has its entry, and the next one is taken.
+    fn check(&self, acknowledged: &Acknowledged) {
+        let Acknowledged { there, gone } = acknowledged;
         let process = Process::serve(&self.dir);
         let root = Client::new(&process.url, &self.key);
         let id = |json: &Json| json["id"].as_str().unwrap().to_owned();
         let ids: Vec<String> = all_records(&root).iter().map(id).collect();
-        assert!(acknowledged.iter().all(|id| ids.contains(id)), "{}: {acknowledged:?} of {ids:?}", self.case);
+        assert!(there.iter().all(|id| ids.contains(id)), "{}: {there:?} of {ids:?}", self.case);
+        assert!(!gone.iter().any(|id| ids.contains(id)), "{}: {gone:?} in {ids:?}", self.case);
         let entries = all_entries(&root, 0);
         for id in &ids {
             let told = entries.iter().filter(|e| what(e) == "ingest" && e["records"][0] == id.as_str()).count();

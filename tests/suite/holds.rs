@@ -5,14 +5,14 @@ use std::sync::{
     atomic::{AtomicI64, Ordering::SeqCst},
 };
 
-use serde_json::json;
+use serde_json::{Value as Json, json};
 use wardkeep::{
     clock::{Clock, Instant},
     engine::{Environment, Retention, Settings},
 };
 
 use super::{
-    harness::Server,
+    harness::{Client, Server},
     plain::{self, all_records, put_records},
 };
 
@@ -132,4 +132,73 @@ fn records_expire_on_their_day_but_for_those_under_a_hold_and_those_without_a_da
     let expired: Vec<_> = log.iter().filter(|entry| plain::what(entry) == "expire").collect();
     assert_eq!(expired.len(), 3);
     assert_eq!((&expired[0]["detail"], &expired[0]["counts"]["returned"]), (&json!("365 days"), &json!(2)));
+}
+
+const ERASERS: &str = r#"
+    @id("all") permit(principal is Administrator, action, resource);
+    @id("erasers") permit(principal is Eraser, action == Action::"Erase", resource);
+"#;
+
+/// A server where `Eraser::"e"` may erase and nothing else, with two records of `p`, of whom a team speaks, and one of `q`.
+fn with_an_eraser(held: &[&str]) -> (Server, Client) {
+    let server = Server::with(Settings::default(), Environment::default);
+    let root = server.root();
+    let schema =
+        SCHEMA.replace("entity Patient;", "entity Patient; entity Eraser; entity Team = { of: Patient };").replace(
+            "action Search, Ingest, Erase, Export, BreakGlass appliesTo { principal: [Administrator]",
+            "action Search, Ingest, Erase, Export, BreakGlass appliesTo { principal: [Administrator, Eraser]",
+        );
+    root.put("/v1/policies?allow_widening=true", &json!({"schema": schema, "policies": ERASERS})).ok();
+    root.put("/v1/collections/notes", &json!({"dimension": 2, "metric": "dot"})).ok();
+    let bare = |ty: &str, id: &str, attrs: Json| json!({"uid": {"type": ty, "id": id}, "attrs": attrs, "parents": []});
+    let entities = [bare("Eraser", "e", json!({})), bare("Patient", "p", json!({})), bare("Patient", "q", json!({}))];
+    root.put("/v1/entities", &json!(entities)).ok();
+    root.put("/v1/entities", &json!([bare("Team", "t", json!({"of": {"type": "Patient", "id": "p"}}))])).ok();
+    let record = |id: &str, patient: &str| {
+        let attributes = json!({"patient": {"type": "Patient", "id": patient}});
+        json!({"id": id, "document": format!("of-{patient}"), "vector": [1, 2], "text": id, "attributes": attributes})
+    };
+    let records = [record("a", "p"), record("b", "p"), record("c", "q")];
+    root.put("/v1/collections/notes/records", &json!({ "records": records })).ok();
+    held.iter().for_each(|patient| drop(root.put(&format!("/v1/holds/Patient/{patient}"), &json!({})).ok()));
+    let key =
+        root.post("/v1/callers", &json!({"type": "Eraser", "id": "e"})).ok()["api_key"].as_str().unwrap().to_owned();
+    let eraser = server.client(&key);
+    (server, eraser)
+}
+
+#[test]
+fn whoever_may_only_erase_cannot_tell_what_a_hold_keeps_from_what_is_not_there() {
+    let (server, eraser) = with_an_eraser(&["p"]);
+    let erase = |body: Json| eraser.post("/v1/collections/notes/erase", &body).expect(200).json();
+    let pairs = [
+        (json!({"ids": ["a"]}), json!({"ids": ["no-such-record"]})),
+        (json!({"patient": "p"}), json!({"patient": "nobody"})),
+        (json!({"document": "of-p"}), json!({"document": "no-such-document"})),
+    ];
+    for (held, absent) in pairs {
+        assert_eq!(erase(held.clone()), erase(absent), "{held}");
+    }
+    let mixed = erase(json!({"ids": ["a", "c", "x"]}));
+    assert_eq!(mixed, json!({"erased": 1, "missing": 2, "holds": "not_told"}), "what is not held goes");
+    let listed = server.root().post("/v1/collections/notes/records/list", &json!({"purpose": "operations"}));
+    assert_eq!(listed.expect(200).ids(), ["a", "b"], "and what is held stays");
+    let certified = erase(json!({"patient": "p", "certificate": true}));
+    let statement = &certified["certificate"]["statement"];
+    assert_eq!((&statement["records_erased"], &statement["holds"]), (&json!(0), &json!("not_told")));
+    let log = plain::all_entries(&server.root(), 0);
+    assert_eq!(log.iter().filter(|entry| entry["detail"] == "legal_hold").count(), 5, "those who read the log see it");
+}
+
+#[test]
+fn whoever_may_only_erase_is_told_of_no_other_record_entity_policy_or_key() {
+    let (server, eraser) = with_an_eraser(&[]);
+    let answer = eraser.post("/v1/collections/notes/erase", &json!({"ids": ["a"]})).ok();
+    assert_eq!(answer, json!({"erased": 1, "missing": 0, "holds": "not_told"}), "another record was sealed anew");
+    let answer = eraser.post("/v1/collections/notes/erase", &json!({"patient": "p"})).ok();
+    assert_eq!(answer, json!({"erased": 1, "missing": 0, "holds": "not_told"}));
+    let answer = server.root().post("/v1/collections/notes/erase", &json!({"patient": "p"})).ok();
+    let team = json!([{"type": "Team", "id": "t"}]);
+    assert_eq!((&answer["still_named"]["entities"], &answer["still_named"]["own_entity"]), (&team, &json!(true)));
+    assert_eq!((&answer["still_named"]["policies"], &answer["still_named"]["api_keys"]), (&json!([]), &json!(false)));
 }

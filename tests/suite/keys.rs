@@ -223,6 +223,36 @@ fn a_certificate_of_erasure_is_verified_offline_with_the_public_key_alone() {
 }
 
 #[test]
+fn after_a_patient_is_erased_every_answer_is_as_if_they_had_never_been() {
+    let servers = [plain::server(), plain::server()];
+    let record = |n: usize| plain::record(&format!("r{n:03}"), &format!("d{}", n % 7), 1);
+    let all: Vec<Json> = (0..70).map(record).collect();
+    let others: Vec<Json> = all.iter().filter(|record| record["document"] != "d3").cloned().collect();
+    for (server, records) in servers.iter().zip([&all, &others]) {
+        put_records(&server.root(), records).ok();
+    }
+    let roots = servers.each_ref().map(|server| server.root());
+    let answers = |root: &Client| -> Vec<Json> {
+        let asked = (0..70).step_by(4).flat_map(|n| [3, 100].map(|limit| question(&format!("r{n:03}"), limit)));
+        let narrowed = asked.clone().map(|mut body| {
+            body["filter"] = json!("resource.kind == \"a-kind-of-note\"");
+            body
+        });
+        let search = |body: Json| {
+            let mut answer = root.search("notes", &body).ok();
+            answer["retrieval_id"] = Json::Null;
+            answer
+        };
+        asked.chain(narrowed).map(search).collect()
+    };
+    assert!(answers(&roots[0]) != answers(&roots[1]), "the control: until they are erased they are found");
+    let erased = roots[0].post("/v1/collections/notes/erase", &json!({"patient": "patient-of-d3"})).ok();
+    assert_eq!(erased["erased"], 10);
+    assert!(answers(&roots[0]) == answers(&roots[1]));
+    assert!(all_records(&roots[0]) == all_records(&roots[1]));
+}
+
+#[test]
 fn a_patients_entity_goes_only_with_the_right_to_delete_it_and_with_no_records_elsewhere() {
     let server = plain::server();
     let root = server.root();

@@ -204,6 +204,10 @@ pub mod vault {
         exportable: bool,
         absent: bool,
         down: bool,
+        /// The token that it takes, if another than `TOKEN`.
+        token: Option<&'static str>,
+        /// As versions do that know nothing of associated data.
+        unbound: bool,
     }
 
     /// As much of Vault's transit engine as is used: it knows what it sealed by number, and gives it to whoever has the token and names the
@@ -273,7 +277,7 @@ pub mod vault {
         let (method, path) = (words.next().unwrap(), words.next().unwrap_or_default());
         match (method, path) {
             _ if kept.down => (503, json!({"errors": ["Vault is sealed"]})),
-            _ if token != TOKEN => (403, json!({"errors": ["permission denied"]})),
+            _ if token != kept.token.unwrap_or(TOKEN) => (403, json!({"errors": ["permission denied"]})),
             _ if kept.absent => (404, json!({"errors": []})),
             ("GET", "/v1/transit/keys/store-key") => (
                 200,
@@ -286,7 +290,8 @@ pub mod vault {
             }
             ("POST", "/v1/transit/decrypt/store-key") => {
                 let number = text("ciphertext").strip_prefix("vault:v1:").and_then(|n| n.parse::<usize>().ok());
-                match number.and_then(|n| kept.sealed.get(n)).filter(|(_, data)| *data == text("associated_data")) {
+                let bound = |data: &str| kept.unbound || data == text("associated_data");
+                match number.and_then(|n| kept.sealed.get(n)).filter(|(_, data)| bound(data)) {
                     Some((plain, _)) => (200, json!({"data": {"plaintext": plain}})),
                     None => (400, json!({"errors": ["cipher: message authentication failed"]})),
                 }
@@ -320,6 +325,49 @@ pub mod vault {
         refused(&reach, &dir, "can be exported");
         set(|kept| kept.exportable = false);
         assert_eq!(run(&reach, &["store", "verify"], &dir).0, 0);
+    }
+
+    #[test]
+    fn a_token_that_ends_is_read_anew_from_its_file() {
+        let vault = StandIn::new();
+        let home = TempDir::new().unwrap();
+        let (dir, file) = (home.path().join("data"), home.path().join("token"));
+        std::fs::write(&file, format!("{TOKEN}\n")).unwrap();
+        let mut reach = vault.reach();
+        reach.remove("WARDKEEP_VAULT_TOKEN");
+        reach.insert("WARDKEEP_VAULT_TOKEN_FILE", file.to_str().unwrap().to_owned());
+        let key = init(&reach, "vault", &dir);
+        let process = Process::serve_with(&dir, &reach);
+        let root = Client::new(&process.url, &key);
+        furnish(&root);
+        put_records(&root, &[plain::record("a", "d", 1), plain::record("b", "e", 1)]).ok();
+        let erase = |id: &str| root.post("/v1/collections/notes/erase", &json!({"ids": [id]}));
+        vault.kept.lock().unwrap().token = Some("hvs.another-token");
+        erase("a").expect(503);
+        std::fs::write(&file, "hvs.another-token").unwrap();
+        erase("a").ok();
+        erase("b").ok();
+    }
+
+    #[test]
+    fn a_vault_that_takes_no_notice_of_associated_data_is_not_relied_on() {
+        let vault = StandIn::new();
+        vault.kept.lock().unwrap().unbound = true;
+        let home = TempDir::new().unwrap();
+        let dir = home.path().join("data");
+        let (code, _, err) = run(&vault.reach(), &["init", "--key-provider", "vault"], &dir);
+        assert!(code == 1 && err.contains("does not authenticate associated data"), "{err}");
+        // a store that is there moves nowhere either
+        let phrase = Reach::from([("WARDKEEP_PASSPHRASE", plain::PHRASE.to_owned())]);
+        let there = home.path().join("there");
+        init(&phrase, "passphrase", &there);
+        let both: Reach = phrase.iter().chain(&vault.reach()).map(|(k, v)| (*k, v.clone())).collect();
+        let (code, _, err) = run(&both, &["keys", "provider", "vault"], &there);
+        assert!(
+            code == 1 && err.contains("nothing was changed") || err.contains("key file cannot be written"),
+            "{err}"
+        );
+        assert_eq!(run(&phrase, &["store", "verify"], &there).0, 0);
     }
 
     #[test]

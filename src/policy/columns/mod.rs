@@ -94,6 +94,17 @@ impl Columns {
         &self.live
     }
 
+    /// The slots whose attribute `name` has a value for which `holds` does; it is asked once for each value that there is.
+    pub fn slots_where(&self, name: &str, holds: impl Fn(&Value) -> bool) -> RoaringBitmap {
+        let mut slots = RoaringBitmap::new();
+        for (_, value, having) in self.attrs.get(name).into_iter().flat_map(Column::values) {
+            if holds(&value) {
+                having.add_to(&mut slots);
+            }
+        }
+        slots
+    }
+
     /// Slots that came, went or changed, in order of time.
     pub(super) fn changes(&self) -> &Changes<u32> {
         &self.changes
@@ -153,6 +164,8 @@ mod tests {
         let kind =
             |columns: &Columns, value: &str| columns.attribute("kind").unwrap().having([&Value::text(value)], None);
         assert_eq!(kind(&columns, "kind-1"), (0..100).filter(|id| id % 3 == 1).collect());
+        assert_eq!(columns.slots_where("kind", |value| *value == Value::text("kind-1")), kind(&columns, "kind-1"));
+        assert!(columns.slots_where("none", |_| true).is_empty());
         assert_eq!(columns.attribute("labels").unwrap().holding([&Value::Long(9)], None).len(), 100);
         assert_eq!(columns.attribute("labels").unwrap().holding([&Value::Long(0)], None).len(), 50);
         assert_eq!(columns.slot(&EntityUid::new("Record", "ward/7")), Some(7));

@@ -1,10 +1,12 @@
 //! Backups: what a store holds at one moment, written while it is written to; and a store made anew from them. Knows nothing of what is
 //! in a row.
 //!
-//! A backup set is a directory of files `00000000.wkb`, `00000001.wkb`, …: the first is whole, each later one holds what changed since.
+//! A backup is a directory of files `00000000.wkb`, `00000001.wkb`, …: the first is whole, each later one holds what changed since. Before
+//! one is added, all that it stands on is read and held against its links; where that is damaged or missing, the next file is whole again,
+//! and a restore begins with it. `LOCK` keeps a second backup out.
 //!
 //! ```text
-//! "WKBACK\0" 1 | store id 16 | set id 16 | number u32 | link 32          the link is the SHA-256 of the file before, zero for the first
+//! "WKBACK\0" 1 | store id 16 | set id 16 | number u32 | link 32          the link is the SHA-256 of the file before, zero in a whole one
 //! then chunks: length u32, sealed; each bound to all of the header, to its own number, and to whether it is the last
 //! ```
 //! A chunk holds items ([`Item`]): rows as they lie in the engine, still sealed under their data keys; rows that went; parts of the audit
@@ -16,7 +18,9 @@
 //! index) is in no backup either.
 
 mod deposit;
+mod inspect;
 mod restore;
+mod room;
 mod stream;
 mod take;
 
@@ -29,6 +33,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{StoreError, codec::Bytes};
 use crate::{clock::Instant, model::limits};
+pub use inspect::{Inspected, inspect};
 pub use restore::{Plan, Restored, restore};
 pub use take::{Copying, LogCut, Taken};
 
@@ -64,16 +69,23 @@ pub enum BackupError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The directory of the backup.
-    #[error("the backup cannot be read or written: {0}")]
+    #[error(
+        "the backup's directory cannot be read or written ({0}): see to its disk's space, permissions and health; the store itself is well"
+    )]
     Io(io::ErrorKind),
+    /// Others may write the directory.
+    #[error(
+        "the backup's directory is another user's, or may be written by others: give it to the user that wardkeep runs as, with mode 0700"
+    )]
+    Exposed,
     /// Another one is being made.
-    #[error("another backup of this store is being made: wait for it")]
+    #[error("another backup of this store, or into this directory, is being made: wait for it")]
     Busy,
     /// There is none, or not the file that was asked for.
     #[error("there is no backup in this directory, or no file of that number")]
     Missing,
     /// Another store's.
-    #[error("the backup is of another store than the escrow")]
+    #[error("the backup in this directory is of another store: choose another directory, or the escrow of that store")]
     Foreign,
     /// A file is not what was written, or not the one after the file before it.
     #[error(

@@ -2,8 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    fs::{self, File, OpenOptions},
-    io::BufReader,
+    fs::{self, OpenOptions},
     os::unix::fs::{FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::Arc,
@@ -13,8 +12,7 @@ use super::{
     BackupError, Item,
     deposit::Deposit,
     digest,
-    stream::{Header, Inlet},
-    take::files,
+    room::{self, WHOLE},
 };
 use crate::{
     clock::Instant,
@@ -79,14 +77,7 @@ pub fn restore(plan: &Plan<'_>, options: &StoreOptions, progress: &dyn Fn(u64)) 
     if age > i64::try_from(limits::ESCROW_DAYS * 86_400_000).unwrap_or(i64::MAX) && !plan.accept_old_escrow {
         return Err(BackupError::OldEscrow);
     }
-    let mut files = match fs::exists(plan.from) {
-        Ok(false) => Vec::new(),
-        Ok(true) | Err(_) => files(plan.from)?,
-    };
-    files.retain(|(number, _)| plan.until.is_none_or(|until| *number <= until));
-    if files.is_empty() || plan.until.is_some_and(|until| files.last().is_none_or(|(last, _)| *last != until)) {
-        return Err(BackupError::Missing);
-    }
+    let files = room::set(plan.from, plan.until)?;
     let store = Store::create_around(plan.to, |keyring| escrow.revive(keyring, &*options.entropy), options)?;
     let restoring = Restoring { plan, store: &store, sealer: store.ring().sealer("backup"), deposit, files };
     let restored = restoring.run(escrow.store_id, escrow_at, progress);
@@ -153,16 +144,10 @@ impl Restoring<'_> {
     /// Reads every file once: whether they follow one another, where the last word on each row stands; and puts the log in its place.
     fn overview(&self, store_id: [u8; 16]) -> Result<Overview, BackupError> {
         let mut overview = Overview::default();
-        let (mut link, mut set) = ([0; 32], None);
+        let (mut link, mut before) = (WHOLE, None);
         for (number, path) in &self.files {
-            let inlet = self.open(*number, path)?;
-            let Header { store_id: of, set: in_set, link: after, .. } = inlet.header;
-            if of != store_id {
-                return Err(BackupError::Foreign);
-            }
-            if after != link || *set.get_or_insert(in_set) != in_set {
-                return Err(BackupError::Damaged(*number));
-            }
+            let inlet = room::open(*number, path, &self.sealer)?;
+            inlet.header.follows(store_id, link, before.replace(inlet.header))?;
             let mut place = 0;
             link = inlet.read(&mut |item| {
                 place += 1;
@@ -176,17 +161,12 @@ impl Restoring<'_> {
     fn each(&self, mut each: impl FnMut(u32, u64, Item) -> Result<(), BackupError>) -> Result<(), BackupError> {
         for (number, path) in &self.files {
             let mut place = 0;
-            self.open(*number, path)?.read(&mut |item| {
+            room::open(*number, path, &self.sealer)?.read(&mut |item| {
                 place += 1;
                 each(*number, place, item)
             })?;
         }
         Ok(())
-    }
-
-    fn open(&self, number: u32, path: &Path) -> Result<Inlet<BufReader<File>>, BackupError> {
-        let file = File::open(path).map_err(BackupError::io)?;
-        Inlet::begin(BufReader::with_capacity(1 << 20, file), self.sealer.clone(), number)
     }
 
     /// What the escrow knows of and the backup does not. An entity that is missing denies; a bundle that is missing may have forbidden
@@ -299,19 +279,7 @@ impl<'a> Filling<'a> {
 
     /// Commits the rest, and holds what was found against what the store counted when it was backed up.
     fn end(&mut self, account: &Account) -> Result<(), BackupError> {
-        let differs = |kind: Kind| match kind {
-            Kind::DataKey | Kind::KeyBucket => false,
-            Kind::Collection
-            | Kind::Record
-            | Kind::Entity
-            | Kind::Bundle
-            | Kind::ApiKey
-            | Kind::Hold
-            | Kind::Outbox => true,
-        };
-        if account.differences(&self.found).iter().any(|(kind, _, _)| differs(*kind)) {
-            return Err(BackupError::DoesNotAddUp);
-        }
+        account.matches_but_keys(&self.found)?;
         self.commit()?;
         Ok(self.restoring.store.commit(&[], &std::mem::take(&mut self.outbox), 0)?)
     }

@@ -41,6 +41,13 @@ impl Header {
         out
     }
 
+    /// Reads what stands at the head of file `number`.
+    pub(super) fn read(input: &mut impl Read, number: u32) -> Result<Self, BackupError> {
+        let mut bytes = [0; HEADER];
+        input.read_exact(&mut bytes).map_err(|error| told(error, number))?;
+        Self::parse(&bytes).filter(|header| header.number == number).ok_or(BackupError::Damaged(number))
+    }
+
     fn parse(bytes: &[u8; HEADER]) -> Option<Self> {
         let (magic, rest) = bytes.split_first_chunk::<8>()?;
         let (store_id, rest) = rest.split_first_chunk()?;
@@ -123,13 +130,9 @@ pub(super) struct Inlet<R> {
 
 impl<R: Read> Inlet<R> {
     /// `number` is what the file must be, by its name.
-    pub(super) fn begin(input: R, sealer: Arc<dyn Sealer>, number: u32) -> Result<Self, BackupError> {
-        let mut inlet = Self { input, hash: Sha256::new(), sealer, header: Header::NONE, chunks: 0 };
-        let mut bytes = [0; HEADER];
-        inlet.fill(&mut bytes, number)?;
-        inlet.header =
-            Header::parse(&bytes).filter(|header| header.number == number).ok_or(BackupError::Damaged(number))?;
-        Ok(inlet)
+    pub(super) fn begin(mut input: R, sealer: Arc<dyn Sealer>, number: u32) -> Result<Self, BackupError> {
+        let header = Header::read(&mut input, number)?;
+        Ok(Self { input, hash: Sha256::new().chain_update(header.bytes()), sealer, header, chunks: 0 })
     }
 
     /// Hands every item on, to the last chunk and no further; the link that the next file must begin with.
@@ -167,15 +170,16 @@ impl<R: Read> Inlet<R> {
     }
 
     fn fill(&mut self, bytes: &mut [u8], number: u32) -> Result<(), BackupError> {
-        self.input.read_exact(bytes).map_err(|error| match error.kind() {
-            ErrorKind::UnexpectedEof => BackupError::Damaged(number),
-            _ => BackupError::io(error),
-        })?;
+        self.input.read_exact(bytes).map_err(|error| told(error, number))?;
         self.hash.update(&*bytes);
         Ok(())
     }
 }
 
-impl Header {
-    const NONE: Self = Self { store_id: [0; 16], set: [0; 16], number: 0, link: [0; 32] };
+/// A file that ends too early is damaged.
+fn told(error: std::io::Error, number: u32) -> BackupError {
+    match error.kind() {
+        ErrorKind::UnexpectedEof => BackupError::Damaged(number),
+        _ => BackupError::io(error),
+    }
 }

@@ -2,17 +2,17 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs::{self, DirBuilder, File, OpenOptions},
-    io::{BufReader, BufWriter, ErrorKind, Read, Seek, SeekFrom},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    fs::File,
+    io::{BufWriter, Read, Seek, SeekFrom},
     path::{Path, PathBuf},
 };
 
 use zeroize::Zeroizing;
 
 use super::{
-    BackupError, Index, Item, digest, file_name,
-    stream::{Header, Inlet, Outlet},
+    BackupError, Index, Item, digest,
+    room::{Room, WHOLE},
+    stream::{Header, Outlet},
 };
 use crate::{
     clock::Instant,
@@ -42,8 +42,13 @@ pub struct LogCut {
 /// A backup file that was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct Taken {
-    /// 0 for a whole one, then counting.
+    /// Counting from 0.
     pub number: u32,
+    /// Whether it stands alone: the first, and the next after one that is damaged.
+    pub whole: bool,
+    /// The file that is damaged or missing, if that is why it is whole: what follows that file cannot be restored.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub broken: Option<u32>,
     /// Objects in the store.
     pub objects: u64,
     /// Those that are new or changed since the file before.
@@ -61,8 +66,9 @@ pub struct Copying<'a> {
     store: &'a Store,
     watch: Option<Watch<'a>>,
     out: Option<Outlet<BufWriter<File>>>,
-    dir: PathBuf,
-    number: u32,
+    room: Room,
+    header: Header,
+    broken: Option<u32>,
     before: Index,
     logs_before: BTreeMap<Box<str>, u64>,
     now: Index,
@@ -72,60 +78,34 @@ pub struct Copying<'a> {
 }
 
 impl Store {
-    /// Begins the next file of the backup in `dir`: a whole one where there is none yet.
+    /// Begins the next file of the backup in `dir`: a whole one where there is none yet, or where one that it would follow is damaged.
     pub fn back_up_to(&self, dir: &Path) -> Result<Copying<'_>, BackupError> {
         let watch = self.watch()?;
-        make_dir(dir)?;
+        let room = Room::enter(dir)?;
         let sealer = self.ring().sealer("backup");
         let store_id = self.ring().store_id();
-        let (mut before, mut logs_before) = (Index::new(), BTreeMap::new());
-        let header = match files(dir)?.last() {
+        let mut before = Before::default();
+        let next = room.next(store_id, &sealer, &mut |item| before.note(item))?;
+        let header = match next.after {
+            Some((header, link)) => Header { number: next.number, link, ..header },
             None => {
+                before = Before::default();
                 let mut set = [0; 16];
                 self.entropy.fill(&mut set).map_err(StoreError::from)?;
-                Header { store_id, set, number: 0, link: [0; 32] }
-            }
-            Some((number, path)) => {
-                let inlet =
-                    Inlet::begin(BufReader::new(File::open(path).map_err(BackupError::io)?), sealer.clone(), *number)?;
-                let header = inlet.header;
-                if header.store_id != store_id {
-                    return Err(BackupError::Foreign);
-                }
-                let link = inlet.read(&mut |item| {
-                    match item {
-                        Item::Index(rows) => {
-                            before.extend(rows.into_iter().map(|(key, digest)| (key.0.to_vec(), digest)))
-                        }
-                        Item::LogEnd { file, length } => drop(logs_before.insert(file, length)),
-                        Item::Put { .. }
-                        | Item::Gone { .. }
-                        | Item::Log { .. }
-                        | Item::Head { .. }
-                        | Item::Account { .. } => {}
-                    }
-                    Ok(())
-                })?;
-                Header { number: number.checked_add(1).ok_or(StoreError::TooLarge)?, link, ..header }
+                Header { store_id, set, number: next.number, link: WHOLE }
             }
         };
-        let part = part(dir, header.number);
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&part)
-            .map_err(BackupError::io)?;
+        let file = room.begin(header.number)?;
         let out = Outlet::begin(BufWriter::with_capacity(1 << 20, file), sealer, header)?;
         Ok(Copying {
             store: self,
             watch: Some(watch),
             out: Some(out),
-            dir: dir.to_owned(),
-            number: header.number,
-            before,
-            logs_before,
+            room,
+            header,
+            broken: next.broken,
+            before: before.rows,
+            logs_before: before.logs,
             now: Index::new(),
             cut: LogCut::default(),
             changed: 0,
@@ -156,7 +136,11 @@ impl Store {
             }),
             false => Ok(()),
         });
-        failed.map_or(Ok(scanned?), Err)
+        // what the scan says then is only that it was broken off
+        match failed {
+            Some(error) => Err(error),
+            None => Ok(scanned?),
+        }
     }
 }
 
@@ -239,10 +223,10 @@ impl Copying<'_> {
         let (file, _, bytes) = out.end()?;
         let file = file.into_inner().map_err(|error| BackupError::io(error.into_error()))?;
         file.sync_all().map_err(BackupError::io)?;
-        fs::rename(part(&self.dir, self.number), self.dir.join(file_name(self.number))).map_err(BackupError::io)?;
-        File::open(&self.dir).and_then(|dir| dir.sync_all()).map_err(BackupError::io)?;
+        self.room.keep(self.header.number)?;
         let (objects, entries) = (self.now.len() as u64, self.cut.size);
-        Ok(Taken { number: self.number, objects, changed: self.changed, gone: self.gone, entries, bytes })
+        let (number, whole, broken) = (self.header.number, self.header.link == WHOLE, self.broken);
+        Ok(Taken { number, whole, broken, objects, changed: self.changed, gone: self.gone, entries, bytes })
     }
 
     fn row(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<(), BackupError> {
@@ -263,13 +247,13 @@ impl Copying<'_> {
         for (path, length) in std::mem::take(&mut self.cut.files) {
             let name: Box<str> = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().into();
             let from = self.logs_before.get(&name).copied().unwrap_or(0);
-            let mut file = File::open(&path).map_err(BackupError::io)?;
-            file.seek(SeekFrom::Start(from)).map_err(BackupError::io)?;
+            let mut file = File::open(&path).map_err(StoreError::io)?;
+            file.seek(SeekFrom::Start(from)).map_err(StoreError::io)?;
             let mut offset = from;
             while offset < length {
                 let take = usize::try_from(length - offset).unwrap_or(LOG_BYTES).min(LOG_BYTES);
                 let mut piece = vec![0; take];
-                file.read_exact(&mut piece).map_err(BackupError::io)?;
+                file.read_exact(&mut piece).map_err(StoreError::io)?;
                 self.add(Item::Log { file: name.clone(), offset, bytes: Bytes(Zeroizing::new(piece)) }, take)?;
                 offset += take as u64;
             }
@@ -301,7 +285,7 @@ impl Copying<'_> {
 impl Drop for Copying<'_> {
     fn drop(&mut self) {
         // after `finish` there is none
-        let _ = fs::remove_file(part(&self.dir, self.number));
+        self.room.abandon(self.header.number);
     }
 }
 
@@ -309,29 +293,19 @@ fn bytes(bytes: &[u8]) -> Bytes {
     Bytes(Zeroizing::new(bytes.to_vec()))
 }
 
-fn part(dir: &Path, number: u32) -> PathBuf {
-    dir.join(file_name(number)).with_extension("part")
+/// What the file before holds of rows and logs.
+#[derive(Default)]
+struct Before {
+    rows: Index,
+    logs: BTreeMap<Box<str>, u64>,
 }
 
-fn make_dir(dir: &Path) -> Result<(), BackupError> {
-    match DirBuilder::new().recursive(true).mode(0o700).create(dir) {
-        Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(BackupError::io(error)),
-        Ok(()) | Err(_) => Ok(()),
-    }
-}
-
-/// The files of the set in `dir`, in order.
-pub(super) fn files(dir: &Path) -> Result<Vec<(u32, PathBuf)>, BackupError> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(dir).map_err(BackupError::io)? {
-        let path = entry.map_err(BackupError::io)?.path();
-        let number =
-            path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(".wkb")?.parse().ok());
-        found.extend(number.map(|number| (number, path)));
-    }
-    found.sort_unstable();
-    match found.iter().zip(0..).find(|((number, _), expected)| number != expected) {
-        Some((_, expected)) => Err(BackupError::Damaged(expected)),
-        None => Ok(found),
+impl Before {
+    fn note(&mut self, item: Item) {
+        match item {
+            Item::Index(rows) => self.rows.extend(rows.into_iter().map(|(key, digest)| (key.0.to_vec(), digest))),
+            Item::LogEnd { file, length } => drop(self.logs.insert(file, length)),
+            Item::Put { .. } | Item::Gone { .. } | Item::Log { .. } | Item::Head { .. } | Item::Account { .. } => {}
+        }
     }
 }

@@ -330,11 +330,112 @@ fn one_backup_at_a_time_and_one_that_is_broken_off_leaves_nothing_and_bars_no_ot
     assert!(matches!(scene.store.back_up_to(&scene.path("elsewhere")), Err(BackupError::Busy)));
     assert!(matches!(scene.store.escrow(at()), Err(BackupError::Busy)));
     drop(first);
-    assert_eq!(fs::read_dir(scene.path("backup")).unwrap().count(), 0);
+    assert_eq!(names(&scene.path("backup")), ["LOCK"]);
     scene.back_up();
     let other = Scene::new();
     assert!(matches!(
         other.store.back_up_to(&scene.path("backup")),
         Err(BackupError::Foreign | BackupError::Damaged(0))
     ));
+}
+
+/// What lies in a directory.
+fn names(dir: &Path) -> Vec<String> {
+    let mut names: Vec<_> = fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn until_a_backup_has_its_name_no_other_is_begun_in_its_directory() {
+    let scene = Scene::new();
+    let mut first = scene.store.back_up_to(&scene.path("backup")).unwrap();
+    first.rows(&|_| ()).unwrap();
+    first.settle(LogCut::default(), at()).unwrap();
+    assert!(matches!(scene.store.back_up_to(&scene.path("backup")), Err(BackupError::Busy)));
+    assert_eq!(first.finish().unwrap().number, 0);
+    assert_eq!(scene.back_up().number, 1);
+    scene.restore(&scene.escrow(), "restored").unwrap();
+}
+
+#[test]
+fn after_a_file_that_is_changed_cut_or_missing_the_next_one_is_whole_says_why_and_is_restored_alone() {
+    type Harm = fn(&Path);
+    let harms: [(&str, Harm, u32); 5] = [
+        ("changed in the middle", |dir| flip(&dir.join(file_name(1)), 300), 1),
+        ("changed in its header", |dir| flip(&dir.join(file_name(2)), 50), 2),
+        ("the last one changed", |dir| flip(&dir.join(file_name(2)), 200), 2),
+        ("cut", |dir| fs::write(dir.join(file_name(0)), b"WKBACK").unwrap(), 0),
+        ("missing", |dir| fs::remove_file(dir.join(file_name(1))).unwrap(), 1),
+    ];
+    for (what, harm, number) in harms {
+        let scene = Scene::new();
+        for version in 2..5 {
+            scene.back_up();
+            scene.commit(scene.store.put_records(&collection(), &[record(3, version)], at()));
+        }
+        harm(&scene.path("backup"));
+        let taken = scene.back_up();
+        assert_eq!((taken.number, taken.whole), (3, true), "{what}");
+        assert_eq!(taken.broken, Some(number), "{what}");
+        let added = scene.back_up();
+        assert_eq!((added.number, added.whole, added.broken), (4, false, None), "{what}");
+        let restored = scene.restore(&scene.escrow(), "restored").unwrap();
+        assert_eq!(restored.files, 2, "{what}");
+        assert_eq!(everything(&fixture::open(&scene.path("restored"))).unwrap(), everything(&scene.store).unwrap());
+        // what comes before the harm can still be gone back to, what comes after cannot
+        let escrow = scene.escrow();
+        let earlier = |until| {
+            scene.restore_with(&escrow, &format!("{until}"), |plan| Plan {
+                until: Some(until),
+                accept_older_permissions: true,
+                ..plan
+            })
+        };
+        assert!(matches!(earlier(2), Err(BackupError::Damaged(_))), "{what}");
+        assert_eq!(earlier(0).is_ok(), number != 0, "{what}");
+    }
+}
+
+fn flip(path: &Path, at: usize) {
+    let mut bytes = fs::read(path).unwrap();
+    bytes[at] ^= 1;
+    fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn a_backup_goes_into_no_directory_that_others_may_write_and_through_no_link() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+    let scene = Scene::new();
+    let backup = scene.path("backup");
+    fs::create_dir(&backup).unwrap();
+    for (mode, taken) in [(0o777, false), (0o770, false), (0o720, false), (0o755, true)] {
+        fs::set_permissions(&backup, fs::Permissions::from_mode(mode)).unwrap();
+        match scene.store.back_up_to(&backup) {
+            Ok(_) => assert!(taken, "{mode:o}"),
+            Err(error) => assert!(!taken && matches!(error, BackupError::Exposed), "{mode:o}: {error:?}"),
+        }
+    }
+    let victim = scene.path("victim");
+    fs::write(&victim, b"somebody's").unwrap();
+    fs::set_permissions(&victim, fs::Permissions::from_mode(0o666)).unwrap();
+    symlink(&victim, backup.join("00000000.part")).unwrap();
+    scene.back_up();
+    assert_eq!(fs::read(&victim).unwrap(), b"somebody's");
+    let file = fs::symlink_metadata(backup.join(file_name(0))).unwrap();
+    assert_eq!((file.is_file(), file.mode() & 0o777), (true, 0o600));
+    fs::remove_file(backup.join("LOCK")).unwrap();
+    symlink(&victim, backup.join("LOCK")).unwrap();
+    assert!(matches!(scene.store.back_up_to(&backup), Err(BackupError::Io(_))));
+}
+
+#[test]
+fn a_full_disk_under_a_backup_is_named_as_such_and_the_store_is_well() {
+    let scene = Scene::new();
+    let full = || BackupError::Io(io::ErrorKind::StorageFull);
+    let told = scene.store.each_row(&mut |_, _| Err(full())).unwrap_err();
+    assert!(matches!(told, BackupError::Io(io::ErrorKind::StorageFull)), "{told:?}");
+    assert!(told.to_string().contains("the store itself is well"), "{told}");
+    assert!(!scene.store.is_halted());
+    scene.commit(scene.store.put_records(&collection(), &[record(3, 2)], at()));
 }
