@@ -85,6 +85,8 @@ pub(crate) enum Failure {
     Usage(String),
     /// A check found something; it has been told already.
     Found,
+    /// A check found nothing, and did not look at all that it was asked to look at; it has been told already.
+    Unsure,
 }
 
 impl<E: std::error::Error> From<E> for Failure {
@@ -138,6 +140,7 @@ pub fn main() -> ExitCode {
             ExitCode::from(2)
         }
         Err(Failure::Found) => ExitCode::from(3),
+        Err(Failure::Unsure) => ExitCode::from(4),
     }
 }
 

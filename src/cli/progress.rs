@@ -18,3 +18,16 @@ pub(super) fn counter(what: &'static str, total: Option<u64>) -> ProgressBar {
     bar.set_message(what);
     bar
 }
+
+/// Steps of a bar of parts.
+pub(super) const PARTS: u64 = 1_000;
+
+/// A bar of how much of the whole is done, on standard error.
+pub(super) fn parts(what: &'static str) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(Some(PARTS), ProgressDrawTarget::stderr());
+    if let Ok(style) = ProgressStyle::with_template("{bar:30} {percent}% {elapsed} {msg}") {
+        bar.set_style(style);
+    }
+    bar.set_message(what);
+    bar
+}

@@ -62,7 +62,7 @@ fn log_to_stderr() {
 }
 
 /// Ends on SIGINT or SIGTERM; where signals cannot be had, never.
-async fn stop_signal() {
+pub(super) async fn stop_signal() {
     let mut terminate = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
         Ok(signal) => signal,
         Err(_) => return std::future::pending().await,

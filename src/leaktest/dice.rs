@@ -50,10 +50,13 @@ impl Dice {
         unit_length((0..dimension).map(|_| self.normal()).collect())
     }
 
-    /// `vector`, moved by `distance` in a direction of chance, of length one again.
+    /// `vector`, moved by `distance` of its length in a direction of chance, as long as it was.
     pub fn near(&mut self, vector: &[f32], distance: f64) -> Vec<f32> {
         let away = self.direction(vector.len());
-        unit_length(vector.iter().zip(&away).map(|(v, a)| f64::from(*v) + distance * f64::from(*a)).collect())
+        let length = vector.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>().sqrt();
+        let moved = vector.iter().zip(&away).map(|(v, a)| f64::from(*v) + distance * length * f64::from(*a));
+        let moved = unit_length(moved.collect());
+        moved.into_iter().map(|x| (f64::from(x) * length) as f32).collect()
     }
 
     /// One of `items`.

@@ -65,15 +65,21 @@ pub fn mean(values: &[f64]) -> Mean {
 }
 
 impl Mean {
-    /// The chance that a true effect of `effect` would have been told from none, as this measurement scatters.
-    pub fn power(&self, effect: f64) -> f64 {
+    /// Whether this mean differs from `none` by at least `least`, and surely so.
+    pub fn tells(&self, none: f64, least: f64) -> bool {
+        let sure = self.interval.low > none || self.interval.high < none;
+        sure && (self.value - none).abs() >= least
+    }
+
+    /// The chance that `tells` would have held if the true effect were `effect`, as this measurement scatters.
+    pub fn power(&self, effect: f64, least: f64) -> f64 {
         if self.freedom < 1.0 {
             return 0.0;
         }
         if self.error == 0.0 {
-            return 1.0;
+            return if effect >= least { 1.0 } else { 0.0 };
         }
-        let bar = student_quantile(1.0 - ALPHA / 2.0, self.freedom);
+        let bar = student_quantile(1.0 - ALPHA / 2.0, self.freedom).max(least / self.error);
         1.0 - student_below(bar - effect / self.error, self.freedom)
     }
 }
@@ -254,6 +260,24 @@ mod tests {
     #[test]
     fn power_grows_with_the_effect() {
         let tight = mean(&[0.50, 0.51, 0.49, 0.50, 0.505, 0.495]);
-        assert!(tight.power(0.05) > 0.99 && tight.power(0.0) < 0.05);
+        assert!(tight.power(0.05, 0.02) > 0.99 && tight.power(0.0, 0.0) < 0.05);
+    }
+
+    #[test]
+    fn the_power_that_is_told_is_how_often_the_verdict_falls() {
+        let mut dice = super::super::dice::Dice::of(4, "power");
+        let (truth, spread, starts, least) = (0.55, 0.04, 20, 0.02);
+        let mut fell = 0.0;
+        let mut told = 0.0;
+        for _ in 0..2_000 {
+            let areas: Vec<f64> = (0..starts).map(|_| truth + spread * dice.normal()).collect();
+            let mean = mean(&areas);
+            fell += f64::from(u8::from(mean.tells(0.5, least))) / 2_000.0;
+            told += mean.power(truth - 0.5, least) / 2_000.0;
+        }
+        close(told, fell, 0.03);
+        // a verdict that waits for the very effect sees it in half of all runs
+        let narrow = Mean { value: 0.55, interval: Interval { low: 0.54, high: 0.56 }, error: 0.004, freedom: 19.0 };
+        close(narrow.power(0.05, 0.05), 0.5, 0.01);
     }
 }

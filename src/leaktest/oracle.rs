@@ -2,7 +2,6 @@
 //! entity that is not stored could lift a prohibition unseen (`has`, `in`), it says that it does not know.
 
 use std::{
-    cell::RefCell,
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     str::FromStr as _,
 };
@@ -11,9 +10,11 @@ use cedar_policy::{
     Authorizer, Context, Decision, Effect, Entities, EntityId, EntityTypeName, EntityUid, PolicyId, PolicySet, Request,
     Schema, SchemaFragment, SlotId,
 };
+use parking_lot::Mutex;
 use serde_json::{Map, Value as Json, json};
 
 use super::{
+    looks::Looks,
     target::{Caller, Trouble},
     world::{Record, Rules, World, reference},
 };
@@ -38,11 +39,13 @@ pub struct Oracle {
     notes: HashMap<PolicyId, Note>,
     context: BTreeMap<String, BTreeSet<String>>,
     collection: String,
-    /// Attributes that policies name: what a decision may hang on.
-    lens: Lens,
     missing: HashSet<(String, String)>,
     now: String,
-    remembered: RefCell<HashMap<(String, String), Verdict>>,
+    source_ip: String,
+    classes: Classes,
+    record: EntityTypeName,
+    /// By caller, action and purpose, and then by class.
+    remembered: Remembered,
 }
 
 #[derive(Default, Clone)]
@@ -52,10 +55,14 @@ struct Note {
     max_patients: Option<u64>,
 }
 
-struct Lens {
-    words: HashSet<String>,
-    /// Policies name single records or documents: nothing is remembered.
-    single: bool,
+/// What was decided, until the oracle is dropped.
+type Remembered = Mutex<HashMap<String, HashMap<usize, Verdict>>>;
+
+/// What of a record tells it from others, for these policies.
+struct Lens<'l> {
+    looks: &'l Looks,
+    /// Documents are entities of their own: which one a record is of may count.
+    documents: bool,
 }
 
 fn broken(what: &str, why: &dyn std::fmt::Display) -> Trouble {
@@ -71,7 +78,8 @@ impl Oracle {
         let (policies, notes) = policies(&world.rules)?;
         let now = crate::clock::SystemClock.now().rfc3339();
         let all = stored(world, &shape, &now);
-        let missing = missing(&all);
+        let looks = Looks::of(&world.rules);
+        let missing = missing(&all, &shape, &looks);
         let entities =
             Entities::from_json_value(Json::Array(all), Some(&schema)).map_err(|e| broken("entities", &e))?;
         let context = ["Retrieve", "Read", "ReadVector"].map(|action| (action.to_owned(), shape.context(action)));
@@ -81,53 +89,53 @@ impl Oracle {
             notes,
             context: context.into(),
             collection: world.collection.clone(),
-            lens: Lens::of(&world.rules.policies),
+            classes: Classes::of(world, &Lens::of(world, &looks), &missing),
+            record: EntityTypeName::from_str("Record").map_err(|e| broken("a type's name", &e))?,
             missing,
+            source_ip: world.source_ip.clone(),
             now,
-            remembered: RefCell::default(),
+            remembered: Remembered::default(),
         })
     }
 
     /// What Cedar says of a record, made stricter: whatever errs denies.
     pub fn verdict(&self, caller: &Caller, action: &str, purpose: &str, record: &Record) -> Result<Verdict, Trouble> {
+        self.asker(caller, action, purpose)?.decide(record)
+    }
+
+    /// The same of the record at a place of the world that was read, remembered for all that are alike.
+    pub fn verdict_at(
+        &self,
+        world: &World,
+        caller: &Caller,
+        action: &str,
+        purpose: &str,
+        at: usize,
+    ) -> Result<Verdict, Trouble> {
+        let class = self.classes.of.get(at).copied().unwrap_or(usize::MAX);
         let who = format!("{}\u{0}{}\u{0}{action}\u{0}{purpose}", caller.ty, caller.id);
-        let key = self.lens.seen(record).map(|seen| (who, seen));
-        if let Some(known) = key.as_ref().and_then(|key| self.remembered.borrow().get(key).cloned()) {
-            return Ok(known);
+        if let Some(known) = self.remembered.lock().get(&who).and_then(|of| of.get(&class)) {
+            return Ok(known.clone());
         }
-        let verdict = self.decide(caller, action, purpose, record)?;
-        if let Some(key) = key {
-            self.remembered.borrow_mut().insert(key, verdict.clone());
-        }
+        let record = world.records.get(at).ok_or_else(|| broken("a record", &"not in the world"))?;
+        let verdict = self.verdict(caller, action, purpose, record)?;
+        self.remembered.lock().entry(who).or_default().insert(class, verdict.clone());
         Ok(verdict)
     }
 
-    fn decide(&self, caller: &Caller, action: &str, purpose: &str, record: &Record) -> Result<Verdict, Trouble> {
+    fn asker(&self, caller: &Caller, action: &str, purpose: &str) -> Result<Asker<'_>, Trouble> {
         let principal = uid(&caller.ty, &caller.id)?;
-        if self.entities.get(&principal).is_none() {
-            return Ok(Verdict::Forbidden);
-        }
-        let resource = uid("Record", &format!("{}/{}", self.collection, record.id))?;
-        let context = self.context(action, purpose)?;
-        let request = Request::new(principal, uid("Action", action)?, resource, context, None);
-        let request = request.map_err(|e| broken("request", &e))?;
-        let response = Authorizer::new().is_authorized(&request, &self.policies, &self.entities);
-        let erred = response.diagnostics().errors().next().is_some();
-        Ok(match response.decision() {
-            Decision::Deny => Verdict::Forbidden,
-            Decision::Allow if erred => Verdict::Forbidden,
-            Decision::Allow if self.leans_on_missing(caller, record) => Verdict::Unsettled,
-            Decision::Allow => Verdict::Permitted(
-                response.diagnostics().reason().filter_map(|id| Some(self.notes.get(id)?.name.clone())).collect(),
-            ),
-        })
+        let stored = self.entities.get(&principal).is_some();
+        let missing = self.missing.contains(&(caller.ty.clone(), caller.id.clone()));
+        let (action, context) = (uid("Action", action)?, self.context(action, purpose)?);
+        Ok(Asker { oracle: self, principal, action, context, stored, missing, authorizer: Authorizer::new() })
     }
 
     fn context(&self, action: &str, purpose: &str) -> Result<Context, Trouble> {
         let all = [
             ("purpose", json!(purpose)),
             ("now", json!({"__extn": {"fn": "datetime", "arg": self.now}})),
-            ("source_ip", json!({"__extn": {"fn": "ip", "arg": "127.0.0.1"}})),
+            ("source_ip", json!({"__extn": {"fn": "ip", "arg": self.source_ip}})),
             ("break_glass", json!(false)),
             ("collection", json!(self.collection)),
         ];
@@ -140,19 +148,15 @@ impl Oracle {
         Context::from_json_value(Json::Object(told), None).map_err(|e| broken("context", &e))
     }
 
-    fn leans_on_missing(&self, caller: &Caller, record: &Record) -> bool {
-        let record_uid = ("Record".to_owned(), format!("{}/{}", self.collection, record.id));
-        self.missing.contains(&record_uid) || self.missing.contains(&(caller.ty.clone(), caller.id.clone()))
-    }
-
     /// All of a world, as one caller may see it for a purpose.
     pub fn view(&self, world: &World, caller: &Caller, action: &str, purpose: &str) -> Result<View, Trouble> {
         let mut view = View::default();
         let mut permits = BTreeSet::new();
-        for (at, record) in world.records.iter().enumerate() {
-            match self.verdict(caller, action, purpose, record)? {
+        let by_class = self.verdicts(world, &self.asker(caller, action, purpose)?)?;
+        for (at, class) in self.classes.of.iter().enumerate() {
+            match by_class.get(*class).unwrap_or(&Verdict::Forbidden) {
                 Verdict::Permitted(by) => {
-                    permits.extend(by);
+                    permits.extend(by.iter().cloned());
                     view.permitted.push(at);
                 }
                 Verdict::Forbidden => view.forbidden.push(at),
@@ -171,6 +175,81 @@ impl Oracle {
         view.max_records = capped(|n| n.max_records);
         view.max_patients = capped(|n| n.max_patients);
         Ok(view)
+    }
+
+    /// One verdict a class, worked out on all cores.
+    fn verdicts(&self, world: &World, asker: &Asker<'_>) -> Result<Vec<Verdict>, Trouble> {
+        let first: Vec<&Record> = self.classes.first.iter().filter_map(|at| world.records.get(*at)).collect();
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let share = first.len().div_ceil(cores).max(1);
+        std::thread::scope(|scope| {
+            let parts: Vec<_> = first
+                .chunks(share)
+                .map(|part| scope.spawn(move || part.iter().map(|record| asker.decide(record)).collect::<Vec<_>>()))
+                .collect();
+            let done = parts.into_iter().flat_map(|part| part.join().unwrap_or_default());
+            done.collect::<Result<Vec<Verdict>, Trouble>>()
+        })
+    }
+}
+
+/// One caller, for one action and purpose, before Cedar's authorizer.
+struct Asker<'o> {
+    oracle: &'o Oracle,
+    principal: EntityUid,
+    action: EntityUid,
+    context: Context,
+    stored: bool,
+    missing: bool,
+    authorizer: Authorizer,
+}
+
+impl Asker<'_> {
+    fn decide(&self, record: &Record) -> Result<Verdict, Trouble> {
+        if !self.stored {
+            return Ok(Verdict::Forbidden);
+        }
+        let id = format!("{}/{}", self.oracle.collection, record.id);
+        let resource = EntityUid::from_type_name_and_id(self.oracle.record.clone(), EntityId::new(&id));
+        let request = Request::new(self.principal.clone(), self.action.clone(), resource, self.context.clone(), None);
+        let request = request.map_err(|e| broken("request", &e))?;
+        let response = self.authorizer.is_authorized(&request, &self.oracle.policies, &self.oracle.entities);
+        let erred = response.diagnostics().errors().next().is_some();
+        let leans = || self.missing || self.oracle.missing.contains(&("Record".to_owned(), id));
+        Ok(match response.decision() {
+            Decision::Deny => Verdict::Forbidden,
+            Decision::Allow if erred => Verdict::Forbidden,
+            Decision::Allow if leans() => Verdict::Unsettled,
+            Decision::Allow => {
+                let named = |id| Some(self.oracle.notes.get(id)?.name.clone());
+                Verdict::Permitted(response.diagnostics().reason().filter_map(named).collect())
+            }
+        })
+    }
+}
+
+/// Records that are alike in all that a decision may hang on.
+struct Classes {
+    /// By place in the world's list.
+    of: Vec<usize>,
+    /// By class: the place of one of them.
+    first: Vec<usize>,
+}
+
+impl Classes {
+    fn of(world: &World, lens: &Lens<'_>, missing: &HashSet<(String, String)>) -> Self {
+        let mut known = HashMap::new();
+        let mut classes = Self { of: Vec::with_capacity(world.records.len()), first: Vec::new() };
+        for (at, record) in world.records.iter().enumerate() {
+            let new = classes.first.len();
+            let leans = missing.contains(&("Record".to_owned(), format!("{}/{}", world.collection, record.id)));
+            let class = lens.seen(record).map_or(new, |seen| *known.entry((leans, seen)).or_insert(new));
+            if class == new {
+                classes.first.push(at);
+            }
+            classes.of.push(class);
+        }
+        classes
     }
 }
 
@@ -258,6 +337,13 @@ impl Shape {
         parents.as_array().is_some_and(|list| list.iter().any(|t| t.as_str() == Some(ty)))
     }
 
+    /// Whether the schema lists all entities of a type, which are then never stored.
+    fn is_enumerated(&self, ty: &str) -> bool {
+        let (namespace, name) = ty.rsplit_once("::").unwrap_or(("", ty));
+        let types = self.0.get(namespace).and_then(|n| n.get("entityTypes"));
+        types.and_then(|all| all.get(name)?.get("enum")).is_some()
+    }
+
     fn has_attribute(&self, name: &str) -> bool {
         self.record().pointer("/shape/attributes").and_then(|a| a.get(name)).is_some()
     }
@@ -316,24 +402,17 @@ fn owned(json: &Json) -> Option<(String, String)> {
     reference(json).map(|(ty, id)| (ty.to_owned(), id.to_owned()))
 }
 
-/// Entities from which one that is not stored can be reached.
-fn missing(all: &[Json]) -> HashSet<(String, String)> {
-    let edges: HashMap<(String, String), Vec<(String, String)>> = all
-        .iter()
-        .filter_map(|entity| {
-            let mut to = Vec::new();
-            for part in ["attrs", "parents", "tags"] {
-                references(entity.get(part).unwrap_or(&Json::Null), &mut to);
-            }
-            Some((owned(entity.get("uid")?)?, to))
-        })
-        .collect();
+/// Entities behind which policies may look at one that is not stored.
+fn missing(all: &[Json], shape: &Shape, looks: &Looks) -> HashSet<(String, String)> {
+    let edges: HashMap<(String, String), Vec<(String, String)>> =
+        all.iter().filter_map(|entity| Some((owned(entity.get("uid")?)?, looks.behind(entity)))).collect();
     let mut touched: HashSet<(String, String)> = HashSet::new();
     loop {
         let more: Vec<_> = edges
             .iter()
             .filter(|(uid, to)| {
-                !touched.contains(*uid) && to.iter().any(|t| touched.contains(t) || !edges.contains_key(t))
+                !touched.contains(*uid)
+                    && to.iter().any(|t| touched.contains(t) || !edges.contains_key(t) && !shape.is_enumerated(&t.0))
             })
             .map(|(uid, _)| uid.clone())
             .collect();
@@ -344,33 +423,21 @@ fn missing(all: &[Json]) -> HashSet<(String, String)> {
     }
 }
 
-fn references(json: &Json, found: &mut Vec<(String, String)>) {
-    if let Some(one) = owned(json).filter(|_| json.as_object().is_some_and(|o| o.len() <= 2)) {
-        found.push(one);
-        return;
-    }
-    match json {
-        Json::Array(list) => list.iter().for_each(|item| references(item, found)),
-        Json::Object(fields) => fields.values().for_each(|item| references(item, found)),
-        Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_) => {}
-    }
-}
-
-impl Lens {
-    fn of(policies: &str) -> Self {
-        let words = policies.split(|c: char| !c.is_alphanumeric() && c != '_').map(str::to_owned).collect();
-        let single = ["Record::\"", "Document::\"", "Tag("].iter().any(|name| policies.contains(name));
-        Self { words, single }
+impl<'l> Lens<'l> {
+    fn of(world: &World, looks: &'l Looks) -> Self {
+        let document = |e: &Json| e.get("uid").and_then(reference).is_some_and(|(ty, _)| ty == "Document");
+        Self { looks, documents: world.entities.iter().any(document) }
     }
 
     /// What of a record policies can look at; records alike in it are decided alike.
     fn seen(&self, record: &Record) -> Option<String> {
-        if self.single || record.parents.as_array().is_some_and(|p| !p.is_empty()) {
+        if self.looks.at_records_themselves() {
             return None;
         }
         let seen: BTreeMap<&String, &Json> =
-            record.attributes.as_object()?.iter().filter(|(name, _)| self.words.contains(*name)).collect();
-        serde_json::to_string(&seen).ok()
+            record.attributes.as_object()?.iter().filter(|(name, _)| self.looks.at(name)).collect();
+        let document = if self.documents { record.document.as_str() } else { "" };
+        serde_json::to_string(&(seen, &record.tags, &record.parents, document)).ok()
     }
 }
 
@@ -398,11 +465,91 @@ mod tests {
         let world = hospital(300, 8, 5);
         let oracle = Oracle::read(&world).unwrap();
         for caller in &world.callers {
-            for record in &world.records {
-                let known = oracle.verdict(caller, "Read", &caller.purpose, record).unwrap();
-                assert_eq!(known, oracle.decide(caller, "Read", &caller.purpose, record).unwrap());
+            for (at, record) in world.records.iter().enumerate() {
+                let known = oracle.verdict_at(&world, caller, "Read", &caller.purpose, at).unwrap();
+                assert_eq!(known, oracle.verdict(caller, "Read", &caller.purpose, record).unwrap());
             }
         }
+    }
+
+    #[test]
+    fn records_that_are_alike_are_told_apart_where_a_link_names_one_of_them() {
+        let mut world = hospital(300, 8, 5);
+        let at = 40;
+        let twin = Record { id: "rec-alike".into(), ..world.records[at].clone() };
+        world.records.push(twin);
+        world.rules.policies.push_str(
+            "\n@id(\"single\") permit (principal == ?principal, action == Action::\"Retrieve\", resource == ?resource);",
+        );
+        let linked = json!({"type": "Record", "id": format!("ward/{}", world.records[at].id)});
+        world.rules.links = json!([{"template": "single", "id": "one", "values": {
+            "?principal": {"type": "Clinician", "id": "temp-0"}, "?resource": linked}}]);
+        let temp = world.callers.iter().find(|c| c.id == "temp-0").unwrap().clone();
+        let view = Oracle::read(&world).unwrap().view(&world, &temp, "Retrieve", "research").unwrap();
+        let also = world.records.len() - 1;
+        assert!(view.permitted.contains(&at) != view.permitted.contains(&also) || view.permitted.is_empty());
+        assert!(!view.permitted.contains(&also));
+    }
+
+    #[test]
+    fn records_that_are_alike_are_told_apart_where_somebody_holds_a_list_of_them() {
+        let mut world = hospital(300, 8, 5);
+        let at = 40;
+        world.records.push(Record { id: "rec-alike".into(), ..world.records[at].clone() });
+        let also = world.records.len() - 1;
+        world.rules.schema =
+            world.rules.schema.replacen("entity CareTeam = {", "entity CareTeam = { records?: Set<Record>,", 1);
+        assert!(world.rules.schema.contains("records?: Set<Record>"), "{}", world.rules.schema);
+        world.rules.policies = "@id(\"listed\") permit (principal is Clinician, action == Action::\"Retrieve\", resource) when \
+            { principal has care_team && principal.care_team has records && principal.care_team.records.contains(resource) };"
+            .into();
+        let nurse = world.callers.iter().find(|c| c.role == "nurse").unwrap().clone();
+        let listed = json!([{"type": "Record", "id": format!("ward/{}", world.records[at].id)}]);
+        let team = world.entities.iter_mut().find(|e| reference(&e["uid"]) == Some(("CareTeam", nurse.id.as_str())));
+        team.unwrap()["attrs"]["records"] = listed;
+        let view = Oracle::read(&world).unwrap().view(&world, &nurse, "Retrieve", "treatment").unwrap();
+        assert_eq!((view.permitted, view.forbidden.contains(&also)), (vec![at], true));
+    }
+
+    #[test]
+    fn an_entity_that_the_schema_lists_is_never_missing() {
+        let world = law_firm();
+        let lawyer = Caller {
+            ty: "Lawyer".into(),
+            id: "adeyemi".into(),
+            role: String::new(),
+            purpose: "representation".into(),
+            seat: 0,
+        };
+        let view = Oracle::read(&world).unwrap().view(&world, &lawyer, "Retrieve", "representation").unwrap();
+        let allowed: Vec<Json> = serde_json::from_str(include_str!("../../examples/law-firm/allowed.json")).unwrap();
+        let row = allowed.iter().find(|row| row["caller"]["id"] == "adeyemi" && row["purpose"] == "representation");
+        let expected: Vec<&str> = row.unwrap()["allowed"].as_array().unwrap().iter().filter_map(Json::as_str).collect();
+        let ids: Vec<&str> = view.permitted.iter().map(|at| world.records[*at].id.as_str()).collect();
+        assert!(!ids.is_empty() && ids.iter().all(|id| expected.contains(id)));
+        let known = |id: &&str| view.unsettled.iter().any(|at| world.records[*at].id == **id);
+        assert!(expected.iter().all(|id| ids.contains(id) || known(id)));
+        // most of what refers to a level of confidentiality is settled
+        assert!(view.unsettled.len() < ids.len() / 2, "{} of {}", view.unsettled.len(), ids.len());
+    }
+
+    fn law_firm() -> World {
+        let policies = ["administration", "grants", "prohibitions"]
+            .map(|name| std::fs::read_to_string(format!("policies/law-firm/{name}.cedar")).unwrap());
+        let given = crate::leaktest::world::Own {
+            collection: "files".into(),
+            rules: Some(Rules {
+                schema: include_str!("../../policies/law-firm/wardkeep.cedarschema").into(),
+                policies: policies.join("\n"),
+                links: serde_json::from_str(include_str!("../../policies/law-firm/links.json")).unwrap(),
+            }),
+            entities: Some(include_str!("../../examples/law-firm/entities.json").into()),
+            records: include_str!("../../examples/law-firm/records.ndjson").into(),
+            callers: "[]".into(),
+            subject: "client".into(),
+            ..Default::default()
+        };
+        crate::leaktest::world::own(&given, |_| Ok(None)).unwrap().0
     }
 
     #[test]

@@ -1,14 +1,18 @@
 //! A store under attack, as the kit sees it: a few requests and the bytes that come back. Knows nothing of how any store works.
 
 mod child;
+mod house;
 mod http;
+mod ledger;
 
 use std::{fmt, time::Duration};
 
 use serde_json::{Map, Value as Json, json};
 
 pub use child::Child;
-pub use http::{Launch, OverHttp};
+pub use house::Launch;
+pub use http::OverHttp;
+pub use ledger::{Ledger, Planted};
 
 use super::world::{Record, Rules, World};
 
@@ -295,6 +299,26 @@ pub trait Target: Send {
 
     /// Stores records, as whoever may.
     fn put(&mut self, records: &[Record]) -> Result<(), Trouble>;
+
+    /// Stores records that are to be taken away again, whatever happens.
+    fn plant(&mut self, records: &[Record]) -> Result<(), Trouble> {
+        self.put(records)
+    }
+
+    /// Takes planted records away.
+    fn uproot(&mut self, ids: &[String]) -> Result<(), Trouble> {
+        self.erase(ids)
+    }
+
+    /// Whether it can still be reached.
+    fn alive(&mut self) -> Result<(), Trouble> {
+        Ok(())
+    }
+
+    /// Makes a backup, whose files are then among the `traces`.
+    fn back_up(&mut self) -> Result<(), Trouble> {
+        unable("make a backup")
+    }
 
     /// Removes records, as whoever may.
     fn erase(&mut self, ids: &[String]) -> Result<(), Trouble>;

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use cedar_policy::{
     Authorizer, Context, Decision, Entities, EntityId, EntityTypeName, EntityUid, Policy, PolicySet,
     Request as CedarRequest, Schema,
@@ -40,6 +41,8 @@ pub(super) enum Flaw {
     IdentityFromBody,
     /// A header says who asks.
     IdentityFromHeader,
+    /// A token says who asks, and nobody looks at its signature.
+    UnsignedToken,
     /// The cap is what the client asks for.
     CapByClient,
     /// A list knows no cap.
@@ -70,6 +73,30 @@ pub(super) enum Flaw {
     PatientOpens,
     /// Each hidden record that is near takes time.
     SlowByHidden,
+    /// What was left out is explained, with ids and the beginnings of texts in one sentence.
+    Explained,
+    /// A fragment of a hidden text, marked up, in a field that nobody knows.
+    Snippet,
+    /// Attributes of hidden records, without their ids.
+    Facets,
+    /// The nearest hidden record's score, and nothing else of it.
+    NearestScore,
+    /// The answer's own id is a hidden text in base64.
+    EncodedText,
+    /// A hidden record's vector, in base64.
+    EncodedVector,
+    /// The nearest record's id stands in what looks like chance.
+    EncodedId,
+    /// A record's vector comes under another name.
+    VectorByAnotherName,
+    /// A read of a hidden record takes longer than one of none.
+    SlowByRead,
+    /// A patient that is no text matches every patient.
+    PatientOperator,
+    /// An id in another writing is not asked about.
+    LooseId,
+    /// An erased record stays in lists.
+    ErasedListed,
 }
 
 /// Every flaw, and the probe that is made to find it.
@@ -86,6 +113,7 @@ pub(super) const FLAWS: &[(Flaw, &str)] = &[
     (Flaw::ListPastCap, "cap-evasion"),
     (Flaw::IdentityFromBody, "identity"),
     (Flaw::IdentityFromHeader, "identity"),
+    (Flaw::UnsignedToken, "identity"),
     (Flaw::VectorsForAll, "embedding"),
     (Flaw::ScaledScores, "embedding"),
     (Flaw::StaleCache, "stale-permission"),
@@ -98,6 +126,19 @@ pub(super) const FLAWS: &[(Flaw, &str)] = &[
     (Flaw::IdInLog, "canaries"),
     (Flaw::TellingError, "canaries"),
     (Flaw::SlowByHidden, "timing"),
+    (Flaw::Explained, "cross-patient"),
+    (Flaw::Snippet, "cross-patient"),
+    (Flaw::Facets, "cross-patient"),
+    (Flaw::NearestScore, "cross-patient"),
+    (Flaw::HiddenCount, "cross-patient"),
+    (Flaw::EncodedText, "cross-patient"),
+    (Flaw::EncodedVector, "cross-patient"),
+    (Flaw::EncodedId, "cross-patient"),
+    (Flaw::VectorByAnotherName, "embedding"),
+    (Flaw::SlowByRead, "timing"),
+    (Flaw::PatientOperator, "identity"),
+    (Flaw::LooseId, "existence"),
+    (Flaw::ErasedListed, "deletion-forensics"),
 ];
 
 /// The store; connections share what is in it.
@@ -208,6 +249,10 @@ impl Target for Leaky {
         if held.withdrawn.contains(caller) && self.flaw != Some(Flaw::StaleCredential) {
             return Ok(refused(401, "no such credential"));
         }
+        let token = request.headers.iter().find(|(name, _)| name == "authorization");
+        if token.is_some() && self.flaw != Some(Flaw::UnsignedToken) {
+            return Ok(refused(401, "no such credential"));
+        }
         let asking = Asking { flaw: self.flaw, held: &held, caller: self.believed(&held, caller, request), request };
         let mut answer = match &request.ask {
             Ask::Search(search) => asking.search(search),
@@ -216,7 +261,12 @@ impl Target for Leaky {
             Ask::Put(_) | Ask::Erase(_) => refused(403, "not yours to do"),
         };
         let hidden = held.world.as_ref().map_or(0, |w| w.records.len());
-        let slow = if self.flaw == Some(Flaw::SlowByHidden) { hidden as u64 } else { 0 };
+        let read = |r: &&Record| matches!(&request.ask, Ask::Read(id) if *id == r.id);
+        let slow = match self.flaw {
+            Some(Flaw::SlowByHidden) => hidden as u64,
+            Some(Flaw::SlowByRead) if held.world.iter().flat_map(|w| &w.records).any(|r| read(&r)) => 100,
+            _ => 0,
+        };
         // times are told, not taken, so that the machine has no say in what a test finds
         answer.took = Duration::from_micros(500 + slow + self.dice.below(200) as u64);
         if self.flaw == Some(Flaw::IdInLog)
@@ -238,11 +288,21 @@ impl Leaky {
             Some(Flaw::IdentityFromHeader) => {
                 request.headers.iter().find(|(name, _)| name == "x-forwarded-user").map(|(_, value)| value.clone())
             }
+            Some(Flaw::UnsignedToken) => {
+                request.headers.iter().find(|(name, _)| name == "authorization").and_then(|(_, token)| subject(token))
+            }
             _ => None,
         };
         let known = claimed.and_then(|id| held.world.as_ref()?.callers.iter().find(|c| c.id == id).cloned());
         known.unwrap_or_else(|| caller.clone())
     }
+}
+
+/// The subject of a token that nobody checks.
+fn subject(token: &str) -> Option<String> {
+    use base64::Engine as _;
+    let claims = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
+    serde_json::from_slice::<Json>(&claims).ok()?.get("sub")?.as_str().map(str::to_owned)
 }
 
 fn refused(status: u16, detail: &str) -> Answer {
@@ -318,8 +378,10 @@ impl Asking<'_> {
             Err(refusal) => return refusal,
         };
         let whole = ranked(self.world().records.iter(), &search.vector);
+        let any =
+            self.flaw == Some(Flaw::PatientOperator) && self.request.fields.get("patient").is_some_and(Json::is_object);
         let opened = |r: &Record| {
-            self.flaw == Some(Flaw::PatientOpens) && search.patient.is_some() && search.patient == r.patient
+            any || self.flaw == Some(Flaw::PatientOpens) && search.patient.is_some() && search.patient == r.patient
         };
         let replaced = self.flaw == Some(Flaw::FilterFromBody) && search.filter.is_some();
         let mut shown: Vec<_> = whole.clone();
@@ -339,9 +401,37 @@ impl Asking<'_> {
         match self.flaw {
             Some(Flaw::HiddenScore) => body["max_score"] = json!(best),
             Some(Flaw::HiddenCount) => body["total"] = json!(whole.len()),
+            Some(Flaw::EncodedId) => body["cursor"] = json!(whole.first().map(|(_, r)| hex::encode(&r.id))),
             _ => {}
         }
+        if let Some((score, record)) = whole.iter().find(|(_, r)| !self.may("Retrieve", r)) {
+            self.tell_of(record, *score, &mut body);
+        }
         answered(&body)
+    }
+
+    /// What the flaw tells of the nearest hidden record.
+    fn tell_of(&self, record: &Record, score: f64, body: &mut Json) {
+        let start = |most: usize| record.text.chars().take(most).collect::<String>();
+        match self.flaw {
+            Some(Flaw::Explained) => body["explain"] = json!(format!("left out: {} ({})", record.id, start(20))),
+            Some(Flaw::Snippet) => {
+                let text: String = record.text.chars().skip(7).take(80).collect();
+                body["highlight"] = json!([{"part": format!("…{}…", text.replace(' ', " <b>").to_uppercase())}]);
+            }
+            Some(Flaw::Facets) => {
+                let mut attributes = record.attributes.clone();
+                attributes.as_object_mut().unwrap().remove("patient");
+                body["facets"] = json!([{"attributes": attributes, "hits": 1}]);
+            }
+            Some(Flaw::NearestScore) => body["nearest"] = json!(score),
+            Some(Flaw::EncodedText) => body["retrieval_id"] = json!(STANDARD.encode(&record.text)),
+            Some(Flaw::EncodedVector) => {
+                let bytes: Vec<u8> = record.vector.iter().flat_map(|x| x.to_le_bytes()).collect();
+                body["cursor"] = json!(STANDARD.encode(bytes));
+            }
+            _ => {}
+        }
     }
 
     /// At most so many, and of so many patients, as every permit of the caller's allows.
@@ -371,6 +461,9 @@ impl Asking<'_> {
         if let Some(score) = score {
             shown["score"] = json!(score);
         }
+        if self.flaw == Some(Flaw::VectorByAnotherName) {
+            shown["embedding"] = json!(record.vector);
+        }
         if include.contains(&"vector") && (self.flaw == Some(Flaw::VectorsForAll) || self.may("ReadVector", record)) {
             shown["vector"] = json!(record.vector);
         }
@@ -379,6 +472,10 @@ impl Asking<'_> {
 
     fn read(&self, id: &str) -> Answer {
         let there = self.world().records.iter().find(|r| r.id == id);
+        let loose = || self.world().records.iter().find(|r| r.id.eq_ignore_ascii_case(id.trim()));
+        if let (Some(Flaw::LooseId), None, Some(record)) = (self.flaw, there, loose()) {
+            return answered(&self.show(record, None, &[]));
+        }
         let back = || self.held.erased.iter().find(|r| r.id == id).filter(|_| self.flaw == Some(Flaw::ErasedReadable));
         match there.or_else(back) {
             Some(record) if self.may("Read", record) || there.is_none() => answered(&self.show(record, None, &[])),
@@ -392,7 +489,9 @@ impl Asking<'_> {
             Ok(filter) => filter,
             Err(refusal) => return refusal,
         };
-        let mut all: Vec<&Record> = self.world().records.iter().filter(|r| self.may("Read", r) && filter(r)).collect();
+        let erased = self.held.erased.iter().filter(|_| self.flaw == Some(Flaw::ErasedListed));
+        let there = self.world().records.iter().filter(|r| self.may("Read", r));
+        let mut all: Vec<&Record> = there.chain(erased).filter(|r| filter(r)).collect();
         all.retain(|r| list.ids.as_ref().is_none_or(|ids| ids.contains(&r.id)));
         all.retain(|r| list.patient.is_none() || list.patient == r.patient);
         all.retain(|r| list.after.as_ref().is_none_or(|after| r.id > *after));

@@ -2,12 +2,23 @@
 
 mod leaky;
 
-use std::{cell::Cell, collections::BTreeSet};
+use std::{
+    cell::Cell,
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use serde_json::{Value as Json, json};
 
 use super::{
-    Effort, Outcome, PROBES, Plan, Run, report, run,
-    target::Target,
-    world::{World, hospital},
+    Conclusion, Effort, Outcome, PROBES, Plan, Run,
+    report::{self, Mark},
+    run,
+    target::{About, Answer, Caller, Request, Target, Trouble},
+    world::{Record, World, hospital},
 };
 use leaky::{FLAWS, Flaw, Leaky};
 
@@ -23,6 +34,9 @@ fn plan(seed: u64, only: &[&str]) -> Plan {
         restarts: Some(3),
         live: false,
         command: format!("control --seed {seed}"),
+        connections: 2,
+        breadth: None,
+        stop: Arc::default(),
     }
 }
 
@@ -32,7 +46,7 @@ fn attack(world: &World, seed: u64, only: &[&str], flaw: Option<Flaw>) -> Run {
         opened.set(opened.get() + 1_000);
         Ok(Box::new(Leaky::new(flaw, opened.get())) as Box<dyn Target>)
     };
-    run(&plan(seed, only), world, &open, &mut |_, _| {}).unwrap()
+    run(&plan(seed, only), world, &open, &mut |_| {}).unwrap()
 }
 
 /// 20 seeds where `WARDKEEP_TESTS=full` is set, one otherwise.
@@ -44,28 +58,44 @@ fn seeds() -> std::ops::RangeInclusive<u64> {
 #[test]
 fn every_planted_flaw_is_found_by_the_probe_made_for_it_and_by_every_seed() {
     assert!(FLAWS.len() >= 10);
-    for seed in seeds() {
-        let world = hospital(RECORDS, 16, seed);
-        for (flaw, probe) in FLAWS {
-            let run = attack(&world, seed, &[probe], Some(*flaw));
-            let [outcome] = &run.outcomes[..] else { panic!("{probe} did not run") };
-            assert_eq!(outcome.broken, None, "{flaw:?}, seed {seed}");
-            assert!(outcome.violations > 0, "seed {seed}: {probe} does not find {flaw:?}: {outcome:?}");
-            assert!(!outcome.findings.is_empty() && outcome.findings[0].reproduction.contains(probe));
+    let cases: Vec<_> = seeds().flat_map(|seed| FLAWS.iter().map(move |(flaw, probe)| (seed, *flaw, *probe))).collect();
+    let missed = on_all_cores(&cases, |(seed, flaw, probe)| {
+        let run = attack(&hospital(RECORDS, 16, *seed), *seed, &[probe], Some(*flaw));
+        let [outcome] = &run.outcomes[..] else { panic!("{probe} did not run") };
+        let named = outcome.findings.first().is_some_and(|f| f.reproduction.contains(probe));
+        let found = outcome.broken.is_none() && outcome.violations > 0 && named;
+        (!found).then(|| format!("seed {seed}: {probe} does not find {flaw:?}: {outcome:?}"))
+    });
+    assert!(missed.is_empty(), "{} of {} are not found:\n{}", missed.len(), cases.len(), missed.join("\n"));
+}
+
+/// What `judge` says of each case, cases taken by whoever is free.
+fn on_all_cores<C: Sync>(cases: &[C], judge: impl Fn(&C) -> Option<String> + Sync) -> Vec<String> {
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut said = Vec::new();
+        while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
+            said.extend(judge(case));
         }
-    }
+        said
+    };
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        let running: Vec<_> = (0..cores).map(|_| scope.spawn(work)).collect();
+        running.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    })
 }
 
 #[test]
 fn the_honest_twin_comes_out_clean_of_every_probe() {
-    for seed in seeds() {
-        let run = attack(&hospital(RECORDS, 16, seed), seed, &[], None);
-        for outcome in &run.outcomes {
-            assert_eq!(outcome.broken, None, "{}", outcome.probe);
-            assert_eq!(outcome.violations, 0, "seed {seed}: {outcome:?}");
-            assert!(outcome.trials > 0, "seed {seed}: {} asked nothing: {outcome:?}", outcome.probe);
-        }
-    }
+    let cases: Vec<_> = seeds().flat_map(|seed| PROBES.iter().map(move |probe| (seed, probe.name))).collect();
+    let wrong = on_all_cores(&cases, |(seed, probe)| {
+        let run = attack(&hospital(RECORDS, 16, *seed), *seed, &[probe], None);
+        let [outcome] = &run.outcomes[..] else { panic!("{probe} did not run") };
+        let clean = outcome.broken.is_none() && outcome.violations == 0 && outcome.trials > 0;
+        (!clean).then(|| format!("seed {seed}: {outcome:?}"))
+    });
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]
@@ -167,4 +197,102 @@ fn a_browser_shows_the_page_and_prints_it() {
     if let Ok(kept) = std::env::var("WARDKEEP_SCREENSHOT") {
         std::fs::write(kept, screen).unwrap();
     }
+}
+
+/// A store that is not there: every request of a caller is answered alike.
+struct Shut {
+    status: u16,
+    body: Json,
+    /// Requests that an honest store answers first.
+    open_for: usize,
+    honest: Leaky,
+}
+
+impl Target for Shut {
+    fn about(&self) -> About {
+        self.honest.about()
+    }
+
+    fn reset(&mut self, world: &World) -> Result<(), Trouble> {
+        self.honest.reset(world)
+    }
+
+    fn put(&mut self, records: &[Record]) -> Result<(), Trouble> {
+        self.honest.put(records)
+    }
+
+    fn erase(&mut self, ids: &[String]) -> Result<(), Trouble> {
+        self.honest.erase(ids)
+    }
+
+    fn answer(&mut self, caller: &Caller, request: &Request) -> Result<Answer, Trouble> {
+        if self.open_for > 0 {
+            self.open_for -= 1;
+            return self.honest.answer(caller, request);
+        }
+        Ok(Answer { status: self.status, body: self.body.to_string().into_bytes(), ..Answer::default() })
+    }
+}
+
+fn against_shut(world: &World, status: u16, body: &Json, open_for: usize) -> Result<Run, Trouble> {
+    let open = || {
+        let honest = Leaky::new(None, 1);
+        Ok(Box::new(Shut { status, body: body.clone(), open_for, honest }) as Box<dyn Target>)
+    };
+    run(&plan(1, &["cross-patient", "starvation"]), world, &open, &mut |_| {})
+}
+
+#[test]
+fn a_store_that_lets_nobody_in_is_not_tested_at_all() {
+    let world = hospital(RECORDS, 16, 1);
+    let cases = [
+        (401, json!({"code": "unauthenticated"}), "the key of"),
+        (403, json!({"code": "forbidden"}), "may not search"),
+        (404, json!({"code": "not_found"}), "there is no collection"),
+        (501, json!("Unsupported method"), "answered with 501"),
+        (200, json!("<html>"), "no store"),
+        (200, json!({"results": []}), "is shown nothing"),
+        (200, json!({"results": [{"id": "of-another-store"}]}), "not among those"),
+    ];
+    for (status, body, why) in cases {
+        let refused = against_shut(&world, status, &body, 0).unwrap_err();
+        let Trouble::Broken(told) = refused else { panic!("{status} {body}") };
+        assert!(told.starts_with("nothing was tested: ") && told.contains(why), "{status} {body}: {told}");
+    }
+}
+
+#[test]
+fn a_probe_that_is_shown_nothing_is_not_tested_and_the_whole_is_never_clean() {
+    let world = hospital(RECORDS, 16, 1);
+    let run = against_shut(&world, 401, &json!({"code": "unauthenticated"}), world.callers.len()).unwrap();
+    assert_eq!(run.conclusion(), Conclusion::NotTested);
+    for outcome in &run.outcomes {
+        assert_eq!((Mark::of(outcome), outcome.trials > 0), (Mark::NotTested, true), "{outcome:?}");
+    }
+    let (page, xml) = (report::html(&run), report::junit(&run));
+    assert!(page.contains("Nothing was tested") && !page.contains("verdict clean"), "{page}");
+    assert!(xml.contains("errors=\"3\"") && xml.contains("anything tested"), "{xml}");
+    assert_eq!(report::json(&run)["verdict"], "not tested");
+    assert!(report::terminal(&run).contains("NOT TESTED cross-patient"));
+}
+
+#[test]
+fn a_whole_is_clean_only_if_every_probe_that_was_asked_for_ran() {
+    let world = hospital(RECORDS, 16, 1);
+    let whole = attack(&world, 1, &["cross-patient", "starvation"], None);
+    assert_eq!(whole.conclusion(), Conclusion::Clean);
+    // somebody's own store has no twin
+    let open = || {
+        let mut target = Leaky::new(None, 1);
+        target.reset(&world)?;
+        target.put(&world.records)?;
+        Ok(Box::new(target) as Box<dyn Target>)
+    };
+    let with = |only: &[&str]| run(&Plan { live: true, ..plan(1, only) }, &world, &open, &mut |_| {}).unwrap();
+    let part = with(&["cross-patient", "twin-worlds"]);
+    assert_eq!(part.conclusion(), Conclusion::Gaps);
+    assert!(report::terminal(&part).contains("1 of 2 probes did not run or saw nothing: twin-worlds"));
+    let nothing = with(&["twin-worlds", "timing"]);
+    assert_eq!((nothing.conclusion(), nothing.asked()), (Conclusion::NotTested, 0));
+    assert!(!report::html(&nothing).contains("No leak was found"));
 }

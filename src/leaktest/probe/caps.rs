@@ -8,7 +8,7 @@ use super::{Bench, Caller, Probe, Trouble, listing, search};
 use crate::leaktest::{
     bench::{Plot, Series},
     sight::Sight,
-    target::{Answer, List},
+    target::{Answer, List, Request},
     world::reference,
 };
 
@@ -16,43 +16,47 @@ pub(super) const PROBE: Probe = Probe {
     name: "cap-evasion",
     title: "Cap evasion and exposure",
     about: "Answers with more records or patients than the caller's permits allow in one answer are a leak. How many records and patients many \
-            questions reach together is reported as exposure; one answer is what a cap bounds.",
+            questions reach together is reported as exposure, and is a leak where it passes a bound on patients an hour that the store is said to have.",
+    takes_s: [3.0, 20.0],
     work,
 };
 
+const HOUR_S: f64 = 3_600.0;
+
 fn work(bench: &mut Bench<'_>) -> Result<(), Trouble> {
     let (most, each) = (bench.scale(10, usize::MAX), bench.scale(10, 100));
+    let callers = bench.callers(most);
+    bench.expect(callers.len() * (each + 3));
     let mut rows = Vec::new();
-    for caller in bench.callers(most) {
+    for caller in callers {
         let (sight, listed) = (bench.sight(&caller)?, bench.sight_for(&caller, "Read", &caller.purpose)?);
         if sight.view.permitted.is_empty() {
             continue;
         }
+        let asked: Vec<_> = (0..each).map(|n| small_question(bench, &caller, n)).collect();
         let mut reached = Reached::default();
         let began = std::time::Instant::now();
-        for n in 0..each {
-            let vector = bench.dice.direction(bench.world.dimension);
-            let limit = bench.dice.pick(&[10, 100, 1_000, 10_000]).copied().unwrap_or(10);
-            let who = Caller { seat: n % 2, ..caller.clone() };
-            let answer = match bench.ask(&who, &search(&who, vector, limit)) {
-                // a second credential cannot always be had
-                Err(Trouble::Unable(why)) if who.seat > 0 => {
-                    bench.skip(&why);
-                    continue;
-                }
-                other => other?,
-            };
-            reached.add(&answer, bench);
-            within(bench, &caller, &sight, &answer, "search");
-        }
-        let per_hour = each as f64 / began.elapsed().as_secs_f64().max(1e-9) * 3_600.0;
+        bench.ask_all(&asked, |bench, _, answer| {
+            reached.add(answer, bench);
+            within(bench, &caller, &sight, answer, "search");
+            Ok(())
+        })?;
+        let took_s = began.elapsed().as_secs_f64().max(1e-9);
         pages(bench, &caller, &listed)?;
         let (records, patients) = (reached.records.len(), reached.patients.len());
         bench.figure(
             format!("{} reached by {each} questions", caller.id),
-            format!("{records} of {} permitted records, {patients} patients; {per_hour:.0} such questions an hour from one client", sight.view.permitted.len()),
+            format!(
+                "{records} of {} permitted records, {patients} patients; {:.0} such questions an hour from one client",
+                sight.view.permitted.len(),
+                each as f64 / took_s * HOUR_S
+            ),
         );
+        breadth(bench, &caller, patients as u64, took_s);
         rows.push(Series { label: caller.id.clone(), value: records as f64, interval: None });
+    }
+    if bench.plan.breadth.is_none() {
+        bench.figure("bound on patients an hour", "none was named (--breadth)");
     }
     bench.plot(Plot {
         title: format!("Records reached by {each} questions, by caller"),
@@ -61,6 +65,26 @@ fn work(bench: &mut Bench<'_>) -> Result<(), Trouble> {
         mark: None,
     });
     Ok(())
+}
+
+/// One question, with one or the other of the caller's credentials.
+fn small_question(bench: &mut Bench<'_>, caller: &Caller, n: usize) -> (Caller, Request) {
+    let vector = bench.dice.direction(bench.world.dimension);
+    let limit = bench.dice.pick(&[10, 100, 1_000, 10_000]).copied().unwrap_or(10);
+    let who = Caller { seat: n % 2, ..caller.clone() };
+    let request = search(&who, vector, limit);
+    (who, request)
+}
+
+/// Holds what all questions together reached against the bound that the store is said to have.
+fn breadth(bench: &mut Bench<'_>, caller: &Caller, patients: u64, took_s: f64) {
+    let Some(most) = bench.plan.breadth else { return };
+    // the bound of one hour; what was asked in longer is held against as many hours as it took
+    let allowed = most.saturating_mul((took_s / HOUR_S).ceil().max(1.0) as u64);
+    let kinds: &[&str] = if patients > allowed { &["breadth"] } else { &[] };
+    bench.trial(caller, kinds, || {
+        format!("{patients} patients reached by small questions, where {allowed} are allowed")
+    });
 }
 
 #[derive(Default)]
@@ -80,8 +104,8 @@ impl Reached {
 fn patients(answer: &Answer, bench: &Bench<'_>) -> BTreeSet<String> {
     let named = |record: &Json| {
         let link = record.pointer("/attributes/patient").and_then(reference).map(|(_, id)| id.to_owned());
-        let id = record.get("id").and_then(Json::as_str);
-        link.or_else(|| bench.world.records.iter().find(|r| Some(r.id.as_str()) == id)?.patient.clone())
+        let place = || bench.register().place(record.get("id")?.as_str()?);
+        link.or_else(|| bench.record(place()?)?.patient.clone())
     };
     answer.records().iter().filter_map(named).collect()
 }

@@ -2,7 +2,7 @@
 
 use serde_json::Value as Json;
 
-use super::{Bench, Caller, Dice, LIMIT, Probe, Trouble, listing, search, twin_of};
+use super::{Bench, Caller, Dice, LIMIT, Probe, Trouble, listing, search};
 use crate::leaktest::{
     sight::Sight,
     target::{Ask, List, Request},
@@ -14,25 +14,36 @@ pub(super) const PROBE: Probe = Probe {
     title: "Filter oracle",
     about: "Filters that would fail, match or reach further only because of hidden values (errors, `like`, overflow, steps to other entities, \
             injection) are put to twin worlds: same status, same bytes, and nothing hidden in either.",
+    takes_s: [6.0, 60.0],
     work,
 };
 
 fn work(bench: &mut Bench<'_>) -> Result<(), Trouble> {
     let (most, each) = (bench.scale(2, 8), bench.scale(100, 200));
-    for caller in bench.callers(most) {
-        let (sight, listed) = (bench.sight(&caller)?, bench.sight_for(&caller, "Read", &caller.purpose)?);
-        let mut twin = twin_of(bench, &sight)?;
+    let callers = bench.callers(most);
+    bench.expect(callers.len() * each * 4);
+    for caller in callers {
+        let sight = bench.sight(&caller)?;
+        let mut twin = bench.twin(&sight)?;
+        let (mut asked, mut about) = (Vec::new(), Vec::new());
         for n in 0..each {
             let Some(record) = hidden(bench, &sight) else { continue };
             let filter = filter(n, record, &mut bench.dice);
-            for (request, sight) in [(searched(&caller, record, &filter), &sight), (list(&caller, &filter), &listed)] {
-                let whole = bench.ask(&caller, &request)?;
-                let bare = bench.ask_at(twin.as_mut(), &caller, &request)?;
-                let mut kinds = sight.told(&whole, &request);
-                kinds.extend(whole.bare().differs(&bare.bare()));
-                bench.trial(&caller, &kinds, || format!("filter {} about {}", n % KINDS, record.id));
+            for (request, action) in
+                [(searched(&caller, record, &filter), "Retrieve"), (list(&caller, &filter), "Read")]
+            {
+                asked.push((caller.clone(), request));
+                about.push((action, format!("filter {} about {}", n % KINDS, record.id)));
             }
         }
+        bench.ask_both(twin.1.as_mut(), &asked, |bench, at, whole, bare| {
+            let (Some((_, request)), Some((action, detail))) = (asked.get(at), about.get(at)) else { return Ok(()) };
+            let mut kinds = bench.told_of(&caller, action, &caller.purpose, whole, request)?;
+            kinds.extend(whole.bare().differs(&bare.bare()));
+            bench.trial(&caller, &kinds, || detail.clone());
+            Ok(())
+        })?;
+        bench.keep(twin);
     }
     Ok(())
 }

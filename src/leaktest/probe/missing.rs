@@ -13,13 +13,16 @@ pub(super) const PROBE: Probe = Probe {
     title: "Missing entities",
     about: "Patients, authors, teams and groups that prohibitions look at are deleted, and put back. A record that was hidden before and shows \
             while something is missing was protected only by what could be forgotten.",
+    takes_s: [6.0, 60.0],
     work,
 };
 
 fn work(bench: &mut Bench<'_>) -> Result<(), Trouble> {
     bench.may_change()?;
     let (most, each) = (bench.scale(6, usize::MAX), bench.scale(4, 16));
-    for caller in bench.callers(most) {
+    let callers = bench.callers(most);
+    bench.expect(callers.len() * (each * 2 + 1) * 16);
+    for caller in callers {
         let sight = bench.sight(&caller)?;
         for (ty, id) in candidates(bench, &caller, &sight, each) {
             let Some(entity) = bench.world.entity(&ty, &id).cloned() else { continue };
@@ -28,6 +31,7 @@ fn work(bench: &mut Bench<'_>) -> Result<(), Trouble> {
             let asked = look(bench, &caller, &sight, &ty, &id);
             bench.target.put_entities(&[entity])?;
             asked?;
+            bench.restored();
         }
     }
     Ok(())
@@ -66,12 +70,16 @@ fn look(bench: &mut Bench<'_>, caller: &Caller, sight: &Sight, ty: &str, id: &st
     if near.is_empty() {
         near = hidden().collect();
     }
-    for record in bench.dice.some(&near, 8) {
-        for request in [search(caller, record.vector.clone(), LIMIT), super::read(caller, &record.id)] {
-            let answer = bench.ask(caller, &request)?;
-            let kinds = sight.told(&answer, &request);
-            bench.trial(caller, &kinds, || format!("{} shows while {ty}::\"{id}\" is not stored", record.id));
-        }
-    }
-    Ok(())
+    let chosen = bench.dice.some(&near, 8);
+    let questions = |record: &&Record| {
+        [search(caller, record.vector.clone(), LIMIT), super::read(caller, &record.id)]
+            .map(|request| (caller.clone(), request))
+    };
+    let asked: Vec<_> = chosen.iter().flat_map(questions).collect();
+    bench.ask_all(&asked, |bench, at, answer| {
+        let (Some((_, request)), Some(record)) = (asked.get(at), chosen.get(at / 2)) else { return Ok(()) };
+        let kinds = bench.told(caller, sight, answer, request)?;
+        bench.trial(caller, &kinds, || format!("{} shows while {ty}::\"{id}\" is not stored", record.id));
+        Ok(())
+    })
 }

@@ -15,11 +15,9 @@ mod timing;
 mod twin;
 
 use super::{
-    bench::Bench,
+    bench::{Bench, Effort},
     dice::Dice,
-    sight::Sight,
-    target::{Ask, Caller, List, Request, Search, Target, Trouble},
-    world::{Record, World},
+    target::{Ask, Caller, List, Request, Search, Trouble},
 };
 
 /// One probe.
@@ -30,8 +28,21 @@ pub struct Probe {
     pub title: &'static str,
     /// What it asks, for people.
     pub about: &'static str,
+    /// Seconds that it takes as a rule, quick and full: what is told of time left hangs on these.
+    pub(super) takes_s: [f64; 2],
     /// The work.
     pub(super) work: fn(&mut Bench<'_>) -> Result<(), Trouble>,
+}
+
+impl Probe {
+    /// How long it takes as a rule, against the others.
+    pub(super) fn share(&self, effort: Effort) -> f64 {
+        let [quick, full] = self.takes_s;
+        match effort {
+            Effort::Quick => quick,
+            Effort::Full => full,
+        }
+    }
 }
 
 /// All probes, in the order in which they run.
@@ -52,10 +63,10 @@ pub const PROBES: &[Probe] = &[
 ];
 
 /// Records that a search wants, where nothing else is said.
-const LIMIT: usize = 10;
+pub(super) const LIMIT: usize = 10;
 
 /// A search with a caller's own purpose.
-fn search(caller: &Caller, vector: Vec<f32>, limit: usize) -> Request {
+pub(super) fn search(caller: &Caller, vector: Vec<f32>, limit: usize) -> Request {
     Request::new(Ask::Search(Search { vector, limit, ..Search::default() }), &caller.purpose)
 }
 
@@ -65,30 +76,4 @@ fn read(caller: &Caller, id: &str) -> Request {
 
 fn listing(caller: &Caller, list: List) -> Request {
     Request::new(Ask::List(list), &caller.purpose)
-}
-
-/// An id as long as `id` that no record has.
-fn absent_id(world: &World, id: &str, dice: &mut Dice) -> String {
-    let letters: Vec<char> = "abcdefghijkmnpqrstuvwxyz23456789".chars().collect();
-    loop {
-        let kept: String = id.chars().take(id.chars().count().saturating_sub(4)).collect();
-        let missing = id.chars().count() - kept.chars().count();
-        let tail: String = (0..missing).filter_map(|_| dice.pick(&letters)).collect();
-        let made = format!("{kept}{tail}");
-        if !world.records.iter().any(|r| r.id == made || r.patient.as_ref() == Some(&made)) {
-            return made;
-        }
-    }
-}
-
-/// A store that holds only what one caller may see, beside the one that holds all.
-fn twin_of(bench: &mut Bench<'_>, sight: &Sight) -> Result<Box<dyn Target>, Trouble> {
-    let visible = visible(bench, sight);
-    bench.another(&visible)
-}
-
-fn visible(bench: &Bench<'_>, sight: &Sight) -> Vec<Record> {
-    let mut kept: Vec<usize> = sight.view.permitted.iter().chain(&sight.view.unsettled).copied().collect();
-    kept.sort_unstable();
-    kept.into_iter().filter_map(|at| bench.record(at).cloned()).collect()
 }

@@ -1,6 +1,7 @@
 //! Permissions that were withdrawn: an answer that begins after the withdrawal was acknowledged must obey it.
 
 use std::{
+    collections::{HashMap, HashSet},
     sync::atomic::{AtomicBool, Ordering},
     time::Instant,
 };
@@ -20,6 +21,7 @@ pub(super) const PROBE: Probe = Probe {
     title: "Stale permission",
     about: "A caller searches in a tight loop, from two sides where the target allows it, while an assignment, a role, a consent, a policy or the \
             credential is withdrawn. The first answer that begins after the acknowledgement must obey.",
+    takes_s: [10.0, 120.0],
     work,
 };
 
@@ -40,6 +42,7 @@ struct Withdrawal<'a> {
 fn work(bench: &mut Bench<'_>) -> Result<(), Trouble> {
     bench.may_change()?;
     let (most, rounds) = (bench.scale(4, 12), bench.scale(2, 6));
+    bench.expect(rounds * most * 70);
     for _ in 0..rounds {
         for caller in bench.callers(most) {
             let sight = bench.sight(&caller)?;
@@ -51,6 +54,7 @@ fn work(bench: &mut Bench<'_>) -> Result<(), Trouble> {
             consent(bench, &caller, &sight)?;
             policy(bench, &caller, record)?;
             credential(bench, &caller, record)?;
+            bench.restored();
         }
     }
     Ok(())
@@ -121,34 +125,65 @@ fn changed(
     before: &Json,
     after: Json,
 ) -> Result<(), Trouble> {
-    let mut world = near_to(bench.world, record);
+    let mut world = near_to(bench.world, caller, record);
     world.entities.iter_mut().filter(|e| e.get("uid") == after.get("uid")).for_each(|e| *e = after.clone());
     let view = Oracle::read(&world)?.view(&world, caller, "Retrieve", &caller.purpose)?;
     if view.forbidden.is_empty() {
         return Ok(());
     }
-    let sight = Some(Sight::of(&world, view));
+    let sight = Some(Sight::of_some(bench.register(), &world, &view));
     let withdrawal = Withdrawal { what, caller, sight, questions: questions(caller, record) };
     let done = withdrawal.watch(bench, |target| target.put_entities(std::slice::from_ref(&after)));
     bench.target.put_entities(std::slice::from_ref(before)).or_else(ignored)?;
     skipped(bench, what, done)
 }
 
-/// The world with this patient's records alone: what the oracle is asked anew about.
-fn near_to(world: &World, record: &Record) -> World {
+/// The world with this patient's records alone, and those entities that decisions on them can reach: what the oracle is asked anew about.
+fn near_to(world: &World, caller: &Caller, record: &Record) -> World {
     let same = |r: &&Record| if record.patient.is_some() { r.patient == record.patient } else { r.id == record.id };
-    let records = world.records.iter().filter(same).cloned().collect();
+    let records: Vec<Record> = world.records.iter().filter(same).cloned().collect();
     World {
         name: String::new(),
         collection: world.collection.clone(),
         rules: world.rules.clone(),
-        entities: world.entities.clone(),
+        entities: within_reach(world, caller, &records),
         dimension: world.dimension,
+        metric: world.metric,
+        source_ip: world.source_ip.clone(),
         records,
         callers: Vec::new(),
         named: Vec::new(),
         matrix: None,
     }
+}
+
+/// Entities that the caller, these records or the policies name, and whatever these lead to.
+fn within_reach(world: &World, caller: &Caller, records: &[Record]) -> Vec<Json> {
+    let known: HashMap<(String, String), &Json> = world
+        .entities
+        .iter()
+        .filter_map(|e| e.get("uid").and_then(reference).map(|(ty, id)| ((ty.to_owned(), id.to_owned()), e)))
+        .collect();
+    let mut next: Vec<(String, String)> = vec![(caller.ty.clone(), caller.id.clone())];
+    let documents = records.iter().map(|r| format!("{}/{}", world.collection, r.document));
+    next.extend(documents.map(|id| ("Document".to_owned(), id)));
+    next.push(("Collection".to_owned(), world.collection.clone()));
+    for record in records {
+        [&record.attributes, &record.tags, &record.parents].into_iter().for_each(|part| linked(part, &mut next));
+    }
+    let rules = format!("{} {}", world.rules.policies, world.rules.links);
+    let words: HashSet<&str> = rules.split('"').collect();
+    next.extend(known.keys().filter(|(_, id)| words.contains(id.as_str())).cloned());
+    let mut reached = HashMap::new();
+    while let Some(uid) = next.pop() {
+        let Some(entity) = known.get(&uid) else { continue };
+        if reached.insert(uid, *entity).is_none() {
+            for part in ["attrs", "parents", "tags"] {
+                linked(entity.get(part).unwrap_or(&Json::Null), &mut next);
+            }
+        }
+    }
+    reached.into_values().cloned().collect()
 }
 
 fn ignored(trouble: Trouble) -> Result<(), Trouble> {
@@ -229,13 +264,13 @@ impl Withdrawal<'_> {
         for (began, question, answer) in meanwhile {
             bench.count();
             if began >= acknowledged {
-                self.obeyed(bench, question, &answer, "from another side");
+                self.obeyed(bench, question, &answer, "from another side")?;
             }
         }
         for _ in 0..AFTER {
             for question in &self.questions {
                 let answer = bench.ask(self.caller, question)?;
-                self.obeyed(bench, question, &answer, "next");
+                self.obeyed(bench, question, &answer, "next")?;
             }
         }
         Ok(())
@@ -280,12 +315,13 @@ impl Withdrawal<'_> {
         })
     }
 
-    fn obeyed(&self, bench: &mut Bench<'_>, question: &Request, answer: &Answer, which: &str) {
+    fn obeyed(&self, bench: &mut Bench<'_>, question: &Request, answer: &Answer, which: &str) -> Result<(), Trouble> {
         let kinds = match &self.sight {
-            Some(sight) => sight.told(answer, question),
+            Some(sight) => bench.told(self.caller, sight, answer, question)?,
             None if answer.ids().is_empty() => Vec::new(),
             None => vec!["id"],
         };
         bench.trial(self.caller, &kinds, || format!("{} was withdrawn, and an answer {which} did not obey", self.what));
+        Ok(())
     }
 }

@@ -6,6 +6,7 @@ use crate::leaktest::{
     measure,
     sight::Sight,
     target::Answer,
+    world::Record,
 };
 
 pub(super) const PROBE: Probe = Probe {
@@ -13,23 +14,23 @@ pub(super) const PROBE: Probe = Probe {
     title: "Starvation",
     about: "Questions where hidden records lie thickest. An answer that holds fewer records than the limit and the caller's rights allow was \
             crowded out; how often tells that hidden records are near. Recall is held against an exact scan of what is permitted.",
+    takes_s: [3.0, 20.0],
     work,
 };
 
 fn work(bench: &mut Bench<'_>) -> Result<(), Trouble> {
     let (most, each) = (bench.scale(16, usize::MAX), bench.scale(20, 120));
+    let callers = bench.callers(most);
+    bench.expect(callers.len() * each);
     let mut rows = Vec::new();
     let mut all = Vec::new();
-    for caller in bench.callers(most) {
+    for caller in callers {
         let sight = bench.sight(&caller)?;
         let expected = expected(&sight);
         if expected == 0 || sight.view.forbidden.is_empty() {
             continue;
         }
-        let mut recalls = Vec::new();
-        for at in bench.dice.some(&sight.view.forbidden, each) {
-            recalls.extend(starved(bench, &caller, &sight, at, expected)?);
-        }
+        let recalls = starved(bench, &caller, &sight, each, expected)?;
         if recalls.is_empty() {
             continue;
         }
@@ -56,30 +57,41 @@ fn expected(sight: &Sight) -> usize {
     sight.view.permitted.len().min(LIMIT).min(least)
 }
 
+/// Asks near `each` hidden records; recalls of the answers.
 fn starved(
     bench: &mut Bench<'_>,
     caller: &Caller,
     sight: &Sight,
-    at: usize,
+    each: usize,
     expected: usize,
-) -> Result<Option<f64>, Trouble> {
-    let Some(record) = bench.record(at) else { return Ok(None) };
-    let question = bench.dice.near(&record.vector, 0.02);
-    let answer = bench.ask(caller, &search(caller, question.clone(), LIMIT))?;
-    let got = answer.ids().len();
-    let kinds: &[&str] = if answer.status == 200 && got < expected { &["count"] } else { &[] };
-    bench.trial(caller, kinds, || format!("{got} records instead of {expected}, near {}", record.id));
-    Ok((answer.status == 200).then(|| recall(bench, sight, &question, &answer, expected)))
+) -> Result<Vec<f64>, Trouble> {
+    let chosen: Vec<&Record> =
+        bench.dice.some(&sight.view.forbidden, each).iter().filter_map(|at| bench.record(*at)).collect();
+    let questions: Vec<Vec<f32>> = chosen.iter().map(|record| bench.dice.near(&record.vector, 0.02)).collect();
+    let asked: Vec<_> = questions.iter().map(|q| (caller.clone(), search(caller, q.clone(), LIMIT))).collect();
+    let mut recalls = Vec::new();
+    bench.ask_all(&asked, |bench, at, answer| {
+        let (Some(record), Some(question)) = (chosen.get(at), questions.get(at)) else { return Ok(()) };
+        let got = answer.ids().len();
+        let kinds: &[&str] = if answer.status == 200 && got < expected { &["count"] } else { &[] };
+        bench.trial(caller, kinds, || format!("{got} records instead of {expected}, near {}", record.id));
+        if answer.status == 200 {
+            recalls.push(recall(bench, sight, question, answer, expected));
+        }
+        Ok(())
+    })?;
+    Ok(recalls)
 }
 
 /// The share of the answer that an exact scan would have found as near.
 fn recall(bench: &Bench<'_>, sight: &Sight, question: &[f32], answer: &Answer, wanted: usize) -> f64 {
-    let score = |vector: &[f32]| vector.iter().zip(question).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
+    let score = |vector: &[f32]| bench.world.metric.score(vector, question);
     let permitted = || sight.view.permitted.iter().filter_map(|at| bench.record(*at));
     let mut scores: Vec<f64> = permitted().map(|r| score(&r.vector)).collect();
-    scores.sort_by(|a, b| b.total_cmp(a));
-    let Some(least) = wanted.checked_sub(1).and_then(|at| scores.get(at)) else { return 1.0 };
-    let returned: std::collections::HashSet<String> = answer.ids().into_iter().collect();
-    let found = permitted().filter(|r| returned.contains(&r.id) && score(&r.vector) >= least - 1e-6).count();
+    let Some(last) = wanted.checked_sub(1).filter(|last| *last < scores.len()) else { return 1.0 };
+    let least = *scores.select_nth_unstable_by(last, |a, b| b.total_cmp(a)).1;
+    let returned: Vec<usize> = answer.ids().iter().filter_map(|id| bench.register().place(id)).collect();
+    let near = |at: &&usize| bench.record(**at).is_some_and(|r| score(&r.vector) >= least - 1e-6);
+    let found = returned.iter().filter(near).filter(|at| sight.view.permitted.binary_search(at).is_ok()).count();
     (found as f64 / wanted as f64).min(1.0)
 }

@@ -1,45 +1,55 @@
 //! Whether the time of an answer tells the world with hidden records from the world without.
 
-use std::time::Duration;
+use std::{rc::Rc, time::Duration};
 
-use super::{Bench, Caller, LIMIT, Probe, Trouble, search, visible};
+use super::{Bench, Caller, LIMIT, Probe, Trouble, read, search};
 use crate::leaktest::{
     bench::{Plot, Series},
-    measure,
+    measure::{self, Mean},
     sight::Sight,
     target::Target,
-    world::Record,
 };
 
 pub(super) const PROBE: Probe = Probe {
     name: "timing",
     title: "Timing",
     about: "The same questions to both worlds, interleaved in an order of chance, over many starts of both servers, since where memory comes to lie \
-            moves a server's times by itself. The verdict is the mean over starts of the attacker's advantage: the area under the curve, 0.5 is none.",
+            moves a server's times by itself; and reads of hidden ids against reads of ids that no record has. The verdict is the mean over starts of the \
+            attacker's advantage, the area under the curve (0.5 is none): a leak is a mean 0.02 or more from 0.5 whose interval holds no 0.5.",
+    takes_s: [60.0, 400.0],
     work,
 };
 
-/// An advantage that counts as a leak: the area differs from a half by this, and its interval holds no half.
-const TELLING: f64 = 0.05;
+/// An advantage that counts as a leak: the area differs from a half by this, and its interval holds no half. Some 4,200 questions to each world.
+const TELLING: f64 = 0.02;
 /// The effect that the measurement should be able to see, nine times in ten.
 const SOUGHT: f64 = 0.05;
+/// Power below which nothing found means nothing.
+const POWER: f64 = 0.9;
 
 fn work(bench: &mut Bench<'_>) -> Result<(), Trouble> {
+    bench.be_alone();
     let restarts = bench.plan.restarts.unwrap_or(bench.scale(6, 20));
-    let (each, most) = (bench.scale(150, 400), bench.scale(1, 3));
-    let mut rows = Vec::new();
-    for caller in askers(bench, most)? {
-        let sight = bench.sight(&caller)?;
-        let measured = Worlds::build(bench, &sight)?.measure(bench, &caller, &sight, restarts, each)?;
-        rows.push(told(bench, &caller, &measured, restarts));
+    let (each, most) = (bench.scale(150, 300), bench.scale(1, 3));
+    let askers = askers(bench, most)?;
+    if askers.is_empty() {
+        return Err(Trouble::Unable("no caller sees something, and has more hidden than that".into()));
     }
-    let title = "Area under the curve of the attacker's guess by time, mean over starts, with its interval".into();
-    bench.plot(Plot { title, unit: "area under the curve".into(), rows, mark: Some(0.5) });
+    bench.expect(restarts * askers.len() * ((each + each / WARM) * Store::OF_ONE + each * 2));
+    let measured = Worlds::build(bench, askers)?.measure(bench, restarts, each)?;
+    let rows: Vec<Series> = measured.iter().flat_map(|measured| told(bench, measured)).collect();
+    let farthest = rows.iter().filter(|row| !row.label.ends_with(CONTROL)).map(|row| (row.value - 0.5).abs());
+    bench.measured(format!("area at most {:.3}", 0.5 + farthest.fold(0.0, f64::max)));
+    let title = "Area under the curve of the attacker's guess by time, mean over starts, with its interval; and of the control, the same world twice";
+    bench.plot(Plot { title: title.into(), unit: "area under the curve".into(), rows, mark: Some(0.5) });
     Ok(())
 }
 
+/// One in so many questions goes before those that count.
+const WARM: usize = 5;
+
 /// Those from whom the most is hidden, and who see something.
-fn askers(bench: &mut Bench<'_>, most: usize) -> Result<Vec<Caller>, Trouble> {
+fn askers(bench: &mut Bench<'_>, most: usize) -> Result<Vec<(Caller, Rc<Sight>)>, Trouble> {
     let mut chosen = Vec::new();
     for caller in bench.callers(usize::MAX) {
         let sight = bench.sight(&caller)?;
@@ -47,125 +57,209 @@ fn askers(bench: &mut Bench<'_>, most: usize) -> Result<Vec<Caller>, Trouble> {
             && sight.view.forbidden.len() > sight.view.permitted.len()
             && chosen.len() < most
         {
-            chosen.push(caller);
+            chosen.push((caller, sight));
         }
     }
     Ok(chosen)
 }
 
-/// Both worlds, each in a store of its own.
-struct Worlds {
-    stores: [Box<dyn Target>; 2],
-    records: [Vec<Record>; 2],
+/// One running store of the measurement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Store {
+    /// All records.
+    Whole,
+    /// All records again, in a store of its own: what starts and places in memory do by themselves.
+    Again,
+    /// What the asker may see.
+    Bare(usize),
 }
 
+impl Store {
+    /// Stores that one asker asks.
+    const OF_ONE: usize = 3;
+}
+
+struct Worlds {
+    askers: Vec<(Caller, Rc<Sight>)>,
+    stores: Vec<(Store, Box<dyn Target>)>,
+}
+
+/// What one asker came to: an area a start, of whole against bare and of whole against whole, and all times in seconds.
 struct Measured {
+    caller: Caller,
     areas: Vec<f64>,
-    medians: [f64; 2],
+    controls: Vec<f64>,
+    reads: Vec<f64>,
+    times: [Vec<f64>; Store::OF_ONE],
 }
 
 impl Worlds {
-    fn build(bench: &mut Bench<'_>, sight: &Sight) -> Result<Self, Trouble> {
-        let records = [bench.world.records.clone(), visible(bench, sight)];
-        let [whole, bare] = &records;
-        let stores = [bench.another(whole)?, bench.another(bare)?];
-        Ok(Self { stores, records })
+    fn build(bench: &mut Bench<'_>, askers: Vec<(Caller, Rc<Sight>)>) -> Result<Self, Trouble> {
+        let mut stores = Vec::new();
+        for which in [Store::Whole, Store::Again] {
+            stores.push((which, bench.another(&bench.world.records)?));
+        }
+        for (at, (_, sight)) in askers.iter().enumerate() {
+            stores.push((Store::Bare(at), bench.twin(sight)?.1));
+        }
+        Ok(Self { askers, stores })
     }
 
-    fn measure(
-        mut self,
-        bench: &mut Bench<'_>,
-        caller: &Caller,
-        sight: &Sight,
-        restarts: usize,
-        each: usize,
-    ) -> Result<Measured, Trouble> {
-        let mut areas = Vec::new();
-        let mut all = [Vec::new(), Vec::new()];
+    fn measure(mut self, bench: &mut Bench<'_>, restarts: usize, each: usize) -> Result<Vec<Measured>, Trouble> {
+        let nothing = |(caller, _): &(Caller, _)| Measured {
+            caller: caller.clone(),
+            areas: Vec::new(),
+            controls: Vec::new(),
+            reads: Vec::new(),
+            times: std::array::from_fn(|_| Vec::new()),
+        };
+        let mut all: Vec<Measured> = self.askers.iter().map(nothing).collect();
         for _ in 0..restarts {
             self.restart(bench)?;
-            let [whole, bare] = self.round(bench, caller, sight, each)?;
-            areas.push(measure::auc(&whole, &bare));
-            let [a, b] = &mut all;
-            a.extend(whole);
-            b.extend(bare);
+            for (at, measured) in all.iter_mut().enumerate() {
+                let times = self.round(bench, at, each)?;
+                let [whole, again, bare] = &times;
+                measured.areas.push(measure::auc(whole, bare));
+                measured.controls.push(measure::auc(whole, again));
+                measured.reads.extend(self.reads(bench, at, each)?);
+                measured.times.iter_mut().zip(times).for_each(|(all, new)| all.extend(new));
+            }
         }
-        let medians = all.map(|times| measure::quantile(&times, 0.5));
-        Ok(Measured { areas, medians })
+        Ok(all)
     }
 
-    /// Both anew, in an order of chance.
+    /// All anew, in an order of chance.
     fn restart(&mut self, bench: &mut Bench<'_>) -> Result<(), Trouble> {
-        let mut order = [0, 1];
-        bench.dice.shuffle(&mut order);
-        for at in order {
-            let (Some(store), Some(records)) = (self.stores.get_mut(at), self.records.get(at)) else { continue };
+        bench.dice.shuffle(&mut self.stores);
+        for (which, store) in &mut self.stores {
             match store.restart() {
-                Err(Trouble::Unable(_)) => *store = bench.another(records)?,
+                Err(Trouble::Unable(_)) => *store = rebuilt(bench, *which, &self.askers)?,
                 other => other?,
             }
         }
         Ok(())
     }
 
-    /// Times of each world, after some that do not count.
+    /// Times of one asker's three stores, interleaved, after some that do not count.
     fn round(
         &mut self,
         bench: &mut Bench<'_>,
-        caller: &Caller,
-        sight: &Sight,
+        asker: usize,
         each: usize,
-    ) -> Result<[Vec<f64>; 2], Trouble> {
-        let mut times = [Vec::new(), Vec::new()];
-        let warm = each / 5;
+    ) -> Result<[Vec<f64>; Store::OF_ONE], Trouble> {
+        let mut times = std::array::from_fn(|_| Vec::new());
+        let Some((caller, sight)) = self.askers.get(asker).cloned() else { return Ok(times) };
+        let warm = each / WARM;
         for n in 0..each + warm {
             let at = bench.dice.pick(&sight.view.forbidden).copied();
             let vector = at.and_then(|at| bench.record(at)).map(|r| bench.dice.near(&r.vector, 0.05));
-            let request = search(caller, vector.unwrap_or_default(), LIMIT);
-            let mut order = [0, 1];
+            let request = search(&caller, vector.unwrap_or_default(), LIMIT);
+            let mut order = [(Store::Whole, 0), (Store::Again, 1), (Store::Bare(asker), 2)];
             bench.dice.shuffle(&mut order);
-            for at in order {
-                let Some(store) = self.stores.get_mut(at) else { continue };
-                let took: Duration = bench.ask_at(store.as_mut(), caller, &request)?.took;
-                if let Some(times) = times.get_mut(at).filter(|_| n >= warm) {
+            for (which, place) in order {
+                let Some((_, store)) = self.stores.iter_mut().find(|(one, _)| *one == which) else { continue };
+                let took: Duration = bench.ask_at(store.as_mut(), &caller, &request)?.took;
+                if let Some(times) = times.get_mut(place).filter(|_| n >= warm) {
                     times.push(took.as_secs_f64());
                 }
             }
         }
         Ok(times)
     }
+
+    /// How well the time of a read tells a hidden record from none; none where the target cannot read.
+    fn reads(&mut self, bench: &mut Bench<'_>, asker: usize, each: usize) -> Result<Option<f64>, Trouble> {
+        let Some((caller, _)) = self.askers.get(asker).cloned() else { return Ok(None) };
+        let Some((_, store)) = self.stores.iter_mut().find(|(one, _)| *one == Store::Whole) else { return Ok(None) };
+        let hidden = bench.some_hidden(&caller, "Read", each)?;
+        let (mut of_hidden, mut of_none) = (Vec::new(), Vec::new());
+        for at in hidden {
+            let Some(record) = bench.record(at) else { continue };
+            let absent = bench.absent_id(&record.id);
+            let mut order = [(record.id.clone(), &mut of_hidden), (absent, &mut of_none)];
+            bench.dice.shuffle(&mut order);
+            for (id, times) in order {
+                match bench.ask_at(store.as_mut(), &caller, &read(&caller, &id)) {
+                    Err(Trouble::Unable(why)) => {
+                        bench.skip(&why);
+                        return Ok(None);
+                    }
+                    answer => times.push(answer?.took.as_secs_f64()),
+                }
+            }
+        }
+        Ok((!of_hidden.is_empty()).then(|| measure::auc(&of_hidden, &of_none)))
+    }
 }
 
-fn told(bench: &mut Bench<'_>, caller: &Caller, measured: &Measured, restarts: usize) -> Series {
-    let mean = measure::mean(&measured.areas);
-    let sure = mean.interval.low > 0.5 || mean.interval.high < 0.5;
-    let kinds: &[&str] = if sure && (mean.value - 0.5).abs() >= TELLING { &["time"] } else { &[] };
-    bench.trial(caller, kinds, || format!("area {:.3} over {restarts} starts", mean.value));
-    let [whole, bare] = measured.medians.map(|s| s * 1e6);
-    bench.figure(
-        format!("{}: advantage by time", caller.id),
-        format!("area {:.3} [{:.3}, {:.3}] over {restarts} starts", mean.value, mean.interval.low, mean.interval.high),
-    );
+/// A store that cannot be started again, made anew.
+fn rebuilt(bench: &mut Bench<'_>, which: Store, askers: &[(Caller, Rc<Sight>)]) -> Result<Box<dyn Target>, Trouble> {
+    match which {
+        Store::Whole | Store::Again => bench.another(&bench.world.records),
+        Store::Bare(at) => match askers.get(at) {
+            Some((_, sight)) => Ok(bench.twin(sight)?.1),
+            None => Err(Trouble::Broken("nobody asks this store".into())),
+        },
+    }
+}
+
+const CONTROL: &str = "same world twice";
+
+/// Says what one asker came to, in figures and rows.
+fn told(bench: &mut Bench<'_>, measured: &Measured) -> Vec<Series> {
+    let caller = &measured.caller;
+    let [whole, _, bare] = measured.times.each_ref().map(|times| measure::quantile(times, 0.5) * 1e6);
     bench.figure(
         format!("{}: median of an answer", caller.id),
         format!("{whole:.0} us with hidden records, {bare:.0} us without"),
     );
+    let [slow_whole, _, slow_bare] = measured.times.each_ref().map(|times| measure::quantile(times, 0.99) * 1e6);
     bench.figure(
-        format!("{}: power to see an area of {:.2}", caller.id, 0.5 + SOUGHT),
-        format!("{:.2} (0.9 is wanted; more starts give more)", mean.power(SOUGHT)),
+        format!("{}: one answer in a hundred takes more than", caller.id),
+        format!("{slow_whole:.0} us with hidden records, {slow_bare:.0} us without"),
     );
+    let control = measure::mean(&measured.controls);
+    bench.figure(format!("{}: control, the {CONTROL}", caller.id), area(&control, measured.controls.len()));
+    let mut rows = vec![judged(bench, caller, "searches in both worlds", &measured.areas)];
+    if !measured.reads.is_empty() {
+        rows.push(judged(bench, caller, "reads of hidden ids", &measured.reads));
+    }
+    rows.push(row(format!("{}, {CONTROL}", caller.id), &control));
+    rows
+}
+
+/// The verdict on one kind of request.
+fn judged(bench: &mut Bench<'_>, caller: &Caller, what: &str, areas: &[f64]) -> Series {
+    let (mean, starts) = (measure::mean(areas), areas.len());
+    let (leaks, power) = (mean.tells(0.5, TELLING), mean.power(SOUGHT, TELLING));
+    if leaks || power >= POWER {
+        let kinds: &[&str] = if leaks { &["time"] } else { &[] };
+        bench.trial(caller, kinds, || format!("{what}: area {:.3} over {starts} starts", mean.value));
+    } else {
+        bench.skip(&format!(
+            "{}, {what}: not settled, since an area of {:.2} would be seen with a chance of {power:.2} alone ({POWER} is wanted; more --restarts give more)",
+            caller.id,
+            0.5 + SOUGHT
+        ));
+    }
+    bench.figure(format!("{}: advantage by time, {what}", caller.id), area(&mean, starts));
+    bench.figure(format!("{}: power to see an area of {:.2}, {what}", caller.id, 0.5 + SOUGHT), format!("{power:.2}"));
     let needed = measure::requests_to_tell(mean.value).map_or_else(|| "no number of".to_owned(), |n| n.to_string());
     bench.figure(
-        format!("{}: requests to tell the worlds apart", caller.id),
-        if sure {
+        format!("{}: requests to tell them apart, {what}", caller.id),
+        if mean.tells(0.5, 0.0) {
             format!("about {needed} to each, if the mean is the truth")
         } else {
             "the interval holds 0.5: not told apart".into()
         },
     );
-    Series {
-        label: format!("{} ({restarts} starts)", caller.id),
-        value: mean.value,
-        interval: Some((mean.interval.low, mean.interval.high)),
-    }
+    row(format!("{}, {what}", caller.id), &mean)
+}
+
+fn row(label: String, mean: &Mean) -> Series {
+    Series { label, value: mean.value, interval: Some((mean.interval.low, mean.interval.high)) }
+}
+
+fn area(mean: &Mean, starts: usize) -> String {
+    format!("area {:.3} [{:.3}, {:.3}] over {starts} starts", mean.value, mean.interval.low, mean.interval.high)
 }

@@ -1,6 +1,6 @@
 //! The same store with and without the hidden records: answers must be the same to the byte.
 
-use super::{Bench, Caller, Dice, Probe, Trouble, listing, read, search, twin_of};
+use super::{Bench, Caller, Dice, Probe, Trouble, listing, read, search};
 use crate::leaktest::{
     sight::Sight,
     target::{Ask, List, Request},
@@ -11,21 +11,28 @@ pub(super) const PROBE: Probe = Probe {
     title: "Twin worlds",
     about: "Two stores, one with all records and one with only those that the caller may see, are asked the same. Status, headers, size and every \
             byte of the body must be the same, but for the answer's own id and the times at which records came in.",
+    takes_s: [10.0, 120.0],
     work,
 };
 
 fn work(bench: &mut Bench<'_>) -> Result<(), Trouble> {
     let (most, each) = (bench.scale(5, 16), bench.scale(120, 1_000));
-    for caller in bench.callers(most) {
+    let callers = bench.callers(most);
+    bench.expect(callers.len() * each * 2);
+    for caller in callers {
         let sight = bench.sight(&caller)?;
-        let mut twin = twin_of(bench, &sight)?;
-        for _ in 0..each {
-            let (request, told) = anything(bench, &caller, &sight);
-            let whole = bench.ask(&caller, &request)?.bare();
-            let bare = bench.ask_at(twin.as_mut(), &caller, &request)?.bare();
-            let kinds: Vec<&str> = whole.differs(&bare).into_iter().collect();
-            bench.trial(&caller, &kinds, || format!("{told} tells the worlds apart"));
-        }
+        let mut twin = bench.twin(&sight)?;
+        let made: Vec<_> = (0..each).map(|_| anything(bench, &caller, &sight)).collect();
+        let (asked, told): (Vec<_>, Vec<_>) =
+            made.into_iter().map(|(request, told)| ((caller.clone(), request), told)).unzip();
+        bench.ask_both(twin.1.as_mut(), &asked, |bench, at, whole, bare| {
+            let kinds: Vec<&str> = whole.bare().differs(&bare.bare()).into_iter().collect();
+            bench.trial(&caller, &kinds, || {
+                format!("{} tells the worlds apart", told.get(at).map_or("a request", String::as_str))
+            });
+            Ok(())
+        })?;
+        bench.keep(twin);
     }
     Ok(())
 }

@@ -2,9 +2,9 @@
 
 use std::fmt::Write as _;
 
-use super::{Mark, rate};
+use super::{Mark, SAW_NOTHING, rate, unseen, verdict};
 use crate::leaktest::{
-    Effort, Run,
+    Conclusion, Effort, PROBES, Run,
     bench::{Finding, Outcome, Plot, Series},
 };
 
@@ -25,6 +25,7 @@ pub fn html(run: &Run) -> String {
     );
     summary(&mut page, run);
     overview(&mut page, run);
+    limits(&mut page, run);
     run.outcomes.iter().for_each(|outcome| probe(&mut page, outcome));
     reading(&mut page, run);
     page.push_str("</main>\n</body>\n</html>\n");
@@ -39,17 +40,13 @@ fn digest(style: &str) -> String {
 }
 
 fn summary(page: &mut String, run: &Run) {
-    let (leaks, asked) = (run.violations(), run.asked());
-    let leaking: Vec<&str> = run.outcomes.iter().filter(|o| o.violations > 0).map(|o| o.title).collect();
-    let unfinished = run.broken().count();
-    let (class, verdict) = match (leaks, unfinished) {
-        (0, 0) => ("clean", format!("No leak was found in {asked} requests.")),
-        (0, _) => (
-            "leak",
-            format!("No leak was found, but {unfinished} probes could not be finished: this is no clean result."),
-        ),
-        (_, _) => ("leak", format!("{leaks} attempts leaked, in: {}.", leaking.join("; "))),
+    let class = match run.conclusion() {
+        Conclusion::Clean => "clean",
+        Conclusion::Leak => "leak",
+        Conclusion::Broken => "broken",
+        Conclusion::Part | Conclusion::Gaps | Conclusion::NotTested => "part",
     };
+    let verdict = verdict(run);
     let _ = writeln!(page, "<p class=\"verdict {class}\"><strong>{}</strong></p>", escaped(&verdict));
     let _ = writeln!(
         page,
@@ -73,6 +70,25 @@ fn summary(page: &mut String, run: &Run) {
         let _ = writeln!(page, "<dt>{name}</dt><dd>{}</dd>", escaped(&value));
     }
     let _ = writeln!(page, "<dt>Repeat it</dt><dd><code>{}</code></dd>\n</dl>", escaped(&run.command));
+    if let Some(left) = &run.left {
+        let _ = writeln!(
+            page,
+            "<p class=\"verdict broken\">Not all that was planted could be taken away: {}</p>",
+            escaped(left)
+        );
+    }
+}
+
+/// How a mark is drawn.
+fn class(mark: Mark) -> &'static str {
+    match mark {
+        Mark::Clean => "clean",
+        Mark::Part => "part",
+        Mark::Leak => "leak",
+        Mark::Skipped => "skipped",
+        Mark::NotTested => "not-tested",
+        Mark::Broken => "broken",
+    }
 }
 
 fn overview(page: &mut String, run: &Run) {
@@ -82,7 +98,7 @@ fn overview(page: &mut String, run: &Run) {
     }
     page.push_str("</tr></thead>\n<tbody>\n");
     for outcome in &run.outcomes {
-        let interval = if outcome.trials == 0 { "-".to_owned() } else { rate(outcome) };
+        let interval = rate(outcome);
         let _ = writeln!(
             page,
             "<tr><th scope=\"row\"><a href=\"#{0}\">{1}</a></th><td>{2}</td><td class=\"n\">{3}</td><td class=\"n\">{4}</td><td class=\"n\">{5}</td><td class=\"n\">{interval}</td></tr>",
@@ -94,12 +110,31 @@ fn overview(page: &mut String, run: &Run) {
             outcome.violations,
         );
     }
+    for probe in PROBES.iter().filter(|p| run.outcomes.iter().all(|o| o.probe != p.name)) {
+        let _ = writeln!(
+            page,
+            "<tr><th scope=\"row\">{}</th><td><span class=\"badge skipped\">not run</span></td><td class=\"n\">-</td><td class=\"n\">-</td><td class=\"n\">-</td><td class=\"n\">-</td></tr>",
+            escaped(probe.title)
+        );
+    }
     page.push_str("</tbody>\n</table></div>\n");
+}
+
+fn limits(page: &mut String, run: &Run) {
+    let lines = unseen(run);
+    if lines.is_empty() {
+        return;
+    }
+    page.push_str("<section>\n<h2>What this test could not see</h2>\n<ul>\n");
+    lines.iter().for_each(|line| {
+        let _ = writeln!(page, "<li>{}</li>", escaped(line));
+    });
+    page.push_str("</ul>\n</section>\n");
 }
 
 fn badge(outcome: &Outcome) -> String {
     let mark = Mark::of(outcome);
-    format!("<span class=\"badge {}\">{}</span>", mark.word().to_lowercase(), mark.word())
+    format!("<span class=\"badge {}\">{}</span>", class(mark), mark.word())
 }
 
 fn probe(page: &mut String, outcome: &Outcome) {
@@ -118,6 +153,9 @@ fn probe(page: &mut String, outcome: &Outcome) {
     );
     if let Some(why) = &outcome.broken {
         let _ = writeln!(page, "<p class=\"verdict leak\">Could not be finished: {}</p>", escaped(why));
+    }
+    if Mark::of(outcome) == Mark::NotTested {
+        let _ = writeln!(page, "<p class=\"verdict part\">Not tested: {SAW_NOTHING}.</p>");
     }
     findings(page, outcome);
     figures(page, outcome);
@@ -174,7 +212,7 @@ fn figures(page: &mut String, outcome: &Outcome) {
 
 /// Width of the part with the rows, and where it begins.
 const WIDTH: f64 = 420.0;
-const LEFT: f64 = 270.0;
+const LEFT: f64 = 330.0;
 const ROW: f64 = 24.0;
 /// Rows of one picture; the table above it has the others in words.
 const ROWS: usize = 40;
@@ -189,7 +227,7 @@ fn plot(page: &mut String, plot: &Plot) {
     let _ = writeln!(
         page,
         "<figure>\n<svg viewBox=\"0 0 {:.0} {height:.0}\" role=\"img\" aria-label=\"{}\">\n<title>{}</title>",
-        LEFT + WIDTH + 110.0,
+        LEFT + WIDTH + 70.0,
         escaped(&described.join("; ")),
         escaped(&plot.title)
     );
@@ -210,6 +248,17 @@ fn plot(page: &mut String, plot: &Plot) {
     let _ = writeln!(page, "</svg>\n<figcaption>{}{more}</figcaption>\n</figure>", escaped(&plot.title));
 }
 
+/// As much of a label as there is room for; all of it is in the picture's description.
+fn shortened(label: &str) -> String {
+    if label.chars().count() <= LABEL {
+        return label.to_owned();
+    }
+    label.chars().take(LABEL - 1).chain(['…']).collect()
+}
+
+/// Characters of a label.
+const LABEL: usize = 48;
+
 struct Scale {
     most: f64,
 }
@@ -228,7 +277,7 @@ fn rounded_up(most: f64) -> f64 {
 
 fn bar(page: &mut String, scale: &Scale, row: &Series, top: f64, dots: bool) {
     let (middle, x) = (top + ROW * 0.4, scale.x(row.value));
-    let label: String = row.label.chars().take(44).collect();
+    let label = shortened(&row.label);
     let _ = writeln!(
         page,
         "<text x=\"{:.0}\" y=\"{:.1}\" class=\"label\">{}</text>",
@@ -294,8 +343,9 @@ fn reading(page: &mut String, run: &Run) {
     page.push_str("<section>\n<h2>How to read this</h2>\n");
     let _ = writeln!(
         page,
-        "<p>An <em>attempt</em> is one request, or one pair of requests that must be answered alike. The <em>interval</em> holds the true rate of leaks in 95 of 100 such \
-         tests (Clopper and Pearson): with no leak in n attempts it ends near 3.7 / n, which is as much as a test can say. A probe that is <em>skipped</em> has shown nothing. \
+        "<p>An <em>attempt</em> is one request, or one pair of requests that must be answered alike. The <em>interval</em> is that of Clopper and Pearson, which holds the true rate in 95 of \
+         100 tests whose attempts know nothing of one another; those here share callers, records and a store, so take it for the order of the rate. With no leak in n attempts it ends near \
+         3.7 / n. A probe that is <em>skipped</em> has shown nothing, nor has one that is <em>not tested</em>: it asked, and no record ever came back. One that is <em>clean in part</em> has shown nothing of what was left out. \
          All choices follow from the seed: <code>{}</code> asks the same again.</p>\n<p>A clean result is about these questions, this world and this store. It is not a proof, and it \
          says nothing of who can read the machine's memory or holds its keys.</p>\n</section>",
         escaped(&run.command)

@@ -2,8 +2,12 @@
 
 use serde_json::{Value as Json, json};
 
-use super::Mark;
-use crate::leaktest::{Effort, Run, bench::Outcome, measure};
+use super::{Mark, unseen, verdict, word};
+use crate::leaktest::{
+    Effort, PROBES, Run,
+    bench::{Outcome, Seeing},
+    measure,
+};
 
 /// The whole run.
 pub fn json(run: &Run) -> Json {
@@ -18,6 +22,13 @@ pub fn json(run: &Run) -> Json {
         "took_s": run.took_s,
         "requests": run.asked(),
         "leaks": run.violations(),
+        "verdict": word(run.conclusion()),
+        "summary": verdict(run),
+        "notes": unseen(run),
+        "unsettled": run.unsettled,
+        "fields_not_understood": run.unread,
+        "left_behind": run.left,
+        "not_run": PROBES.iter().filter(|p| run.outcomes.iter().all(|o| o.probe != p.name)).map(|p| p.name).collect::<Vec<_>>(),
         "probes": run.outcomes.iter().map(probe).collect::<Vec<_>>(),
     })
 }
@@ -30,7 +41,9 @@ fn probe(outcome: &Outcome) -> Json {
         "requests": outcome.asked,
         "attempts": outcome.trials,
         "leaked": outcome.violations,
+        "saw_records": outcome.seeing == Seeing::Something,
         "rate_interval_95": [interval.low, interval.high],
+        "measured": outcome.measured,
         "findings": outcome.findings.iter().map(|f| json!({
             "kind": f.kind, "caller": f.caller, "detail": f.detail, "reproduction": f.reproduction,
         })).collect::<Vec<_>>(),

@@ -2,33 +2,56 @@
 
 use std::fmt::Write as _;
 
-use super::Mark;
-use crate::leaktest::{Run, bench::Outcome};
+use super::{Mark, SAW_NOTHING, unseen, verdict, word};
+use crate::leaktest::{Conclusion, Run, bench::Outcome};
 
 /// The whole run.
 pub fn junit(run: &Run) -> String {
     let count = |mark| run.outcomes.iter().filter(|o| Mark::of(o) == mark).count();
+    // a run that tested nothing is no green one
+    let nothing = usize::from(run.conclusion() == Conclusion::NotTested);
     let mut xml = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
     let _ = writeln!(
         xml,
         "<testsuite name=\"wardkeep leaktest: {}\" tests=\"{}\" failures=\"{}\" errors=\"{}\" skipped=\"{}\" time=\"{:.1}\">",
         escaped(&run.world),
-        run.outcomes.len(),
+        run.outcomes.len() + nothing,
         count(Mark::Leak),
-        count(Mark::Broken),
+        count(Mark::Broken) + count(Mark::NotTested) + nothing,
         count(Mark::Skipped),
         run.took_s
     );
+    properties(&mut xml, run);
     run.outcomes.iter().for_each(|outcome| case(&mut xml, outcome));
+    if nothing > 0 {
+        let why = escaped(&verdict(run));
+        let _ = writeln!(
+            xml,
+            "  <testcase classname=\"leaktest\" name=\"anything tested\"><error message=\"{why}\"/></testcase>"
+        );
+    }
     xml.push_str("</testsuite>\n");
     xml
+}
+
+fn properties(xml: &mut String, run: &Run) {
+    let mut all = vec![("verdict", word(run.conclusion()).to_owned())];
+    all.push(("unsettled callers", run.unsettled.len().to_string()));
+    all.extend(unseen(run).into_iter().map(|line| ("not seen", line)));
+    xml.push_str("  <properties>\n");
+    for (name, value) in all {
+        let _ = writeln!(xml, "    <property name=\"{name}\" value=\"{}\"/>", escaped(&value));
+    }
+    xml.push_str("  </properties>\n");
 }
 
 fn case(xml: &mut String, outcome: &Outcome) {
     let inside = match Mark::of(outcome) {
         Mark::Clean => String::new(),
+        Mark::Part => format!("<system-out>left out: {}</system-out>", escaped(&outcome.skipped.join("; "))),
         Mark::Leak => failure(outcome),
         Mark::Skipped => format!("<skipped message=\"{}\"/>", escaped(&outcome.skipped.join("; "))),
+        Mark::NotTested => format!("<error message=\"not tested: {SAW_NOTHING}\"/>"),
         Mark::Broken => format!("<error message=\"{}\"/>", escaped(outcome.broken.as_deref().unwrap_or_default())),
     };
     let _ = writeln!(

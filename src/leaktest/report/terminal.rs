@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
 
-use super::{Mark, rate};
+use super::{Mark, SAW_NOTHING, rate, unseen, verdict};
 use crate::leaktest::Run;
 
 /// The whole run.
@@ -24,7 +24,7 @@ pub fn terminal(run: &Run) -> String {
             outcome.asked.to_string(),
             outcome.trials.to_string(),
             outcome.violations.to_string(),
-            if outcome.trials == 0 { "-".to_owned() } else { rate(outcome) },
+            rate(outcome),
             Mark::of(outcome).word().to_owned(),
         ]);
     }
@@ -43,10 +43,20 @@ pub fn terminal(run: &Run) -> String {
         for why in &outcome.skipped {
             let _ = writeln!(told, "left out of {}: {why}", outcome.probe);
         }
+        if Mark::of(outcome) == Mark::NotTested {
+            let _ = writeln!(told, "NOT TESTED {}: {SAW_NOTHING}", outcome.probe);
+        }
         if let Some(why) = &outcome.broken {
             let _ = writeln!(told, "BROKEN {}: {why}", outcome.probe);
         }
     }
+    for line in unseen(run) {
+        let _ = writeln!(told, "note: {line}");
+    }
+    if let Some(left) = &run.left {
+        let _ = writeln!(told, "note: not all that was planted could be taken away: {left}");
+    }
     let _ = writeln!(told, "{} leaks in {} requests, {:.0} s", run.violations(), run.asked(), run.took_s);
+    let _ = writeln!(told, "{}", verdict(run));
     told
 }

@@ -1,24 +1,50 @@
 //! Any store, through a program that speaks one JSON line a request on its standard input and output (`examples/leaktest/README.md`).
 
 use std::{
-    io::{BufRead as _, BufReader, Write as _},
+    io::{BufReader, Write as _},
     process::{Child as Process, ChildStdin, ChildStdout, Command, Stdio},
+    sync::mpsc::{Receiver, RecvTimeoutError, sync_channel},
     time::{Duration, Instant},
 };
 
 use serde_json::{Value as Json, json};
 
 use super::{About, Answer, Ask, Caller, Request, Target, Trouble};
-use crate::leaktest::world::{Record, World};
+use crate::leaktest::{
+    limits,
+    world::{Record, World},
+};
 
 /// Records in one line.
 const BATCH: usize = 500;
+
+/// How long an answer may take: a whole world is put in by batches.
+const ANSWER: Duration = Duration::from_secs(300);
+/// How long it may take to end once its input has ended.
+const ENDING: Duration = Duration::from_secs(10);
+
+/// Hears what the program says, a line at a time, until it ends or says too much.
+fn listen(output: ChildStdout) -> Receiver<Result<String, Trouble>> {
+    let (told, lines) = sync_channel(1);
+    std::thread::spawn(move || {
+        let mut output = BufReader::new(output);
+        loop {
+            let line = limits::read_line("an answer of the adapter", &mut output, limits::LINE_BYTES);
+            let last = line.as_ref().map_or(true, String::is_empty);
+            if line.as_ref().is_ok_and(String::is_empty) || told.send(line).is_err() || last {
+                return;
+            }
+        }
+    });
+    lines
+}
 
 /// A store behind a program.
 pub struct Child {
     process: Process,
     input: Option<ChildStdin>,
-    output: BufReader<ChildStdout>,
+    /// Lines that it says, read by a thread of its own.
+    lines: Receiver<Result<String, Trouble>>,
     about: About,
 }
 
@@ -35,24 +61,29 @@ impl Child {
         let (Some(input), Some(output)) = (process.stdin.take(), process.stdout.take()) else {
             return Err(Trouble::Broken("the adapter cannot be spoken to".into()));
         };
-        let mut child = Self { process, input: Some(input), output: BufReader::new(output), about: About::default() };
+        let mut child = Self { process, input: Some(input), lines: listen(output), about: About::default() };
         let hello = child.told(&json!({"op": "hello"}))?;
         let word = |name| hello.get(name).and_then(Json::as_str).unwrap_or_default().to_owned();
-        child.about = About { name: word("name"), version: word("version"), place: command.to_owned() };
+        child.about = About { name: word("name"), version: word("version"), place: "an adapter's".to_owned() };
         Ok(child)
     }
 
     fn exchange(&mut self, line: &Json) -> Result<(String, Duration), Trouble> {
         let broken = |e: std::io::Error| Trouble::Broken(format!("the adapter broke off: {e}"));
         let input = self.input.as_mut().ok_or_else(|| Trouble::Broken("the adapter is gone".into()))?;
+        if self.lines.try_recv().is_ok() {
+            return Err(Trouble::Broken("the adapter said something that it was not asked".into()));
+        }
         let text = format!("{line}\n");
         let began = Instant::now();
         input.write_all(text.as_bytes()).and_then(|()| input.flush()).map_err(broken)?;
-        let mut answer = String::new();
-        if self.output.read_line(&mut answer).map_err(broken)? == 0 {
-            return Err(Trouble::Broken("the adapter ended without an answer".into()));
+        match self.lines.recv_timeout(ANSWER) {
+            Ok(answer) => Ok((answer?, began.elapsed())),
+            Err(RecvTimeoutError::Timeout) => {
+                Err(Trouble::Broken(format!("the adapter did not answer within {} s", ANSWER.as_secs())))
+            }
+            Err(RecvTimeoutError::Disconnected) => Err(Trouble::Broken("the adapter ended without an answer".into())),
         }
-        Ok((answer, began.elapsed()))
     }
 
     /// What the kit asks for itself: `{"ok": …}`, `{"unable": why}` or `{"error": why}`.
@@ -76,7 +107,7 @@ impl Target for Child {
 
     fn reset(&mut self, world: &World) -> Result<(), Trouble> {
         self.told(
-            &json!({"op": "reset", "collection": world.collection, "dimension": world.dimension, "metric": "cosine"}),
+            &json!({"op": "reset", "collection": world.collection, "dimension": world.dimension, "metric": world.metric.word()}),
         )?;
         self.put_entities(&world.entities)
     }
@@ -132,12 +163,24 @@ impl Target for Child {
 
     fn traces(&mut self) -> Result<Vec<(String, Vec<u8>)>, Trouble> {
         let told = self.told(&json!({"op": "traces"}))?;
-        let one = |path: &Json| {
-            let path = path.as_str()?;
-            let name = std::path::Path::new(path).file_name().unwrap_or_default().display().to_string();
-            Some((format!("file {name}"), std::fs::read(path).ok()?))
+        let paths: Vec<&str> = told.as_array().into_iter().flatten().filter_map(Json::as_str).collect();
+        limits::within("files", paths.len(), limits::TRACES)?;
+        let one = |path: &str| -> Result<Option<(String, Vec<u8>)>, Trouble> {
+            let name = format!("file {}", std::path::Path::new(path).file_name().unwrap_or_default().display());
+            let file = match std::fs::File::open(path) {
+                // what is gone by now has nothing to find in it
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+                other => other
+                    .map_err(|e| Trouble::Broken(format!("{name}, which the adapter names, cannot be read: {e}")))?,
+            };
+            Ok(Some((name.clone(), limits::read_whole(&name, file, limits::FILE_BYTES)?)))
         };
-        Ok(told.as_array().into_iter().flatten().filter_map(one).collect())
+        let named = paths.len();
+        let found: Vec<_> = paths.into_iter().filter_map(|path| one(path).transpose()).collect::<Result<_, _>>()?;
+        if found.is_empty() && named > 0 {
+            return Err(Trouble::Broken("none of the files that the adapter names is there".into()));
+        }
+        Ok(found)
     }
 
     fn restart(&mut self) -> Result<(), Trouble> {
@@ -147,8 +190,16 @@ impl Target for Child {
 
 impl Drop for Child {
     fn drop(&mut self) {
-        // it ends when its input does
+        // it ends when its input does, or is ended
         self.input = None;
+        let asked = Instant::now();
+        while asked.elapsed() < ENDING {
+            match self.process.try_wait() {
+                Ok(None) => std::thread::sleep(Duration::from_millis(20)),
+                Ok(Some(_)) | Err(_) => return,
+            }
+        }
+        let _ = self.process.kill();
         let _ = self.process.wait();
     }
 }

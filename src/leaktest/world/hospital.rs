@@ -3,7 +3,7 @@
 
 use serde_json::{Value as Json, json};
 
-use super::{Caller, Record, World, clinical};
+use super::{Caller, LOOPBACK, Metric, Record, World, clinical};
 use crate::leaktest::dice::Dice;
 
 /// Records of one patient, about.
@@ -34,6 +34,8 @@ pub fn hospital(records: usize, dimension: usize, seed: u64) -> World {
         rules: clinical(),
         entities: entities(&staff, &teams, patients, &mut dice),
         dimension,
+        metric: Metric::Cosine,
+        source_ip: LOOPBACK.to_owned(),
         records: charts(records, dimension, patients, &staff, &mut dice),
         callers: staff,
         named: Vec::new(),

@@ -98,6 +98,45 @@ pub(super) fn reference(json: &Json) -> Option<(&str, &str)> {
     Some((inner.get("type")?.as_str()?, inner.get("id")?.as_str()?))
 }
 
+/// How near two vectors are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Metric {
+    /// The cosine of their angle.
+    #[default]
+    Cosine,
+    /// Their inner product.
+    Dot,
+    /// Minus the square of their distance.
+    Euclidean,
+}
+
+impl Metric {
+    /// Greater is nearer.
+    pub fn score(self, left: &[f32], right: &[f32]) -> f64 {
+        let sum = |of: &dyn Fn(f64, f64) -> f64| -> f64 {
+            left.iter().zip(right).map(|(l, r)| of(f64::from(*l), f64::from(*r))).sum()
+        };
+        let product = || sum(&|l, r| l * r);
+        match self {
+            Self::Cosine => product() / (sum(&|l, _| l * l) * sum(&|_, r| r * r)).sqrt().max(f64::MIN_POSITIVE),
+            Self::Dot => product(),
+            Self::Euclidean => -sum(&|l, r| (l - r) * (l - r)),
+        }
+    }
+
+    /// Its name, as the target's API has it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Cosine => "cosine",
+            Self::Dot => "dot",
+            Self::Euclidean => "euclidean",
+        }
+    }
+}
+
+/// Where a target that runs on this machine sees the kit ask from.
+pub(super) const LOOPBACK: &str = "127.0.0.1";
+
 /// A world.
 #[derive(Debug, Clone)]
 pub struct World {
@@ -111,6 +150,10 @@ pub struct World {
     pub entities: Vec<Json>,
     /// Components of a vector.
     pub dimension: usize,
+    /// How near two vectors are.
+    pub metric: Metric,
+    /// The address from which the target sees the kit ask, for policies that look at it.
+    pub source_ip: String,
     /// All records.
     pub records: Vec<Record>,
     /// Who asks.

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value as Json;
 
-use super::{Caller, Record, Rules, Trouble, World, ward::caller};
+use super::{Caller, LOOPBACK, Metric, Record, Rules, Trouble, World, ward::caller};
+use crate::leaktest::limits;
 
 /// What the reviewer hands over, as text.
 #[derive(Debug, Clone, Default)]
@@ -23,6 +24,10 @@ pub struct Own {
     pub matrix: Option<String>,
     /// The attribute that says whose a record is.
     pub subject: String,
+    /// The collection's.
+    pub metric: Metric,
+    /// The address from which the server sees the kit ask; none: loopback.
+    pub source_ip: Option<String>,
 }
 
 /// The world that these make, and each caller's key.
@@ -31,6 +36,7 @@ pub fn own(
     key: impl Fn(&Json) -> Result<Option<String>, Trouble>,
 ) -> Result<(World, Vec<(Caller, String)>), Trouble> {
     let listed: Vec<Json> = parsed("callers", &own.callers)?;
+    limits::within("callers", listed.len(), limits::CALLERS)?;
     let mut keys = Vec::new();
     let mut callers = Vec::new();
     for entry in &listed {
@@ -43,6 +49,7 @@ pub fn own(
     }
     let lines = own.records.lines().filter(|l| !l.trim().is_empty());
     let records: Vec<Record> = lines.map(|line| Record::read(line, &own.subject)).collect::<Result<_, _>>()?;
+    limits::within("records", records.len(), limits::RECORDS)?;
     let dimension = records.first().map_or(0, |r| r.vector.len());
     let matrix = own.matrix.as_deref().map(|text| matrix(text, &callers)).transpose()?;
     let world = World {
@@ -51,6 +58,8 @@ pub fn own(
         rules: own.rules.clone().unwrap_or(Rules { schema: String::new(), policies: String::new(), links: Json::Null }),
         entities: own.entities.as_deref().map(|text| parsed("entities", text)).transpose()?.unwrap_or_default(),
         dimension,
+        metric: own.metric,
+        source_ip: own.source_ip.clone().unwrap_or_else(|| LOOPBACK.to_owned()),
         records,
         callers,
         named: Vec::new(),

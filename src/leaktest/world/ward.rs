@@ -2,7 +2,7 @@
 
 use serde_json::Value as Json;
 
-use super::{Caller, Record, Trouble, World, clinical, vector};
+use super::{Caller, LOOPBACK, Metric, Record, Trouble, World, clinical, vector};
 
 const ENTITIES: &str = include_str!("../../../examples/ward/entities.json");
 const RECORDS: &str = include_str!("../../../examples/ward/records.ndjson");
@@ -17,6 +17,8 @@ pub fn ward() -> Result<World, Trouble> {
         rules: clinical(),
         entities: read(ENTITIES)?,
         dimension: 384,
+        metric: Metric::Cosine,
+        source_ip: LOOPBACK.to_owned(),
         records: RECORDS.lines().map(|line| Record::read(line, "patient")).collect::<Result<_, _>>()?,
         callers: read::<Vec<Json>>(USERS)?.iter().filter_map(caller).collect(),
         named: QUERIES.lines().filter_map(named).collect(),
@@ -35,7 +37,7 @@ pub(super) fn caller(json: &Json) -> Option<Caller> {
         ty: word("/caller/type")?,
         id: word("/caller/id")?,
         role: word("/role").unwrap_or_default(),
-        purpose: word("/purpose")?,
+        purpose: word("/purpose").or_else(|| word("/purposes/0"))?,
         seat: 0,
     })
 }
