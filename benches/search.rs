@@ -155,6 +155,12 @@ impl Hospital {
         mix(&mut self.dice, &[(&vector, 1.0)], 0.5)
     }
 
+    /// A question that no record is near to: whatever is nearest is so by chance, and codes tell least of such.
+    fn lost_question(&mut self) -> Embedding {
+        let direction = self.dice.direction(self.dimension);
+        mix(&mut self.dice, &[(&direction, 1.0)], 0.5)
+    }
+
     /// Whole patients at random until there are `count` rows.
     fn of_patients(&mut self, count: u64) -> RoaringBitmap {
         let mut scope = RoaringBitmap::new();
@@ -304,6 +310,8 @@ fn table(switches: &Switches, index: &VectorIndex, hospital: &mut Hospital, rows
         }
         use_cores(switches.cores);
         ask(index, &scope, &normal).print(class, &scope, hospital.dimension, bandwidth);
+        let lost: Vec<_> = (0..questions).map(|_| hospital.lost_question()).collect();
+        ask(index, &scope, &lost).print(&format!("{class}, near nothing"), &scope, hospital.dimension, bandwidth);
         let hidden = &everything - &scope;
         if hidden.is_empty() {
             continue;

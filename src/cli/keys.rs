@@ -29,8 +29,9 @@ const LEFT_BEHIND: &str = "note: copies of the old key file, and escrows taken b
                            The store's root secret (names on disk, the log's seals and signature, backups' outer seal) stays as it was: whoever had it has it; \
                            against that only a new store helps, filled anew.";
 
-/// How often a rotation under way is asked after.
+/// How often a rotation under way is asked after: at first, and at last, for it takes whoever asks for one who wants to be served.
 const INTERVAL: Duration = Duration::from_millis(500);
+const INTERVAL_MOST: Duration = Duration::from_secs(5);
 
 #[derive(Subcommand)]
 pub(super) enum Keys {
@@ -156,10 +157,12 @@ impl Rotate {
 
 /// Asks until nothing is left to renew.
 fn settled(client: &Client, mut status: Json) -> Result<Json, Failure> {
+    let mut interval = INTERVAL;
     let bar = progress::counter("renewing data keys", status.get("data_keys").and_then(Json::as_u64));
     while status.get("state").and_then(Json::as_str) == Some("renewing") {
         bar.set_position(status.get("renewed").and_then(Json::as_u64).unwrap_or_default());
-        thread::sleep(INTERVAL);
+        thread::sleep(interval);
+        interval = INTERVAL_MOST.min(interval * 2);
         status = client.get("/v1/keys")?;
     }
     bar.finish_and_clear();

@@ -10,6 +10,7 @@ use std::{
         mpsc::{Receiver, SyncSender, sync_channel},
     },
     thread::JoinHandle,
+    time::{Duration, Instant},
 };
 
 use parking_lot::{Mutex, RwLock};
@@ -74,6 +75,20 @@ pub(super) struct Journal {
     worker: Mutex<Option<JoinHandle<()>>>,
     log: Arc<Mutex<Log>>,
     served: AtomicU64,
+    pace: Arc<Pace>,
+}
+
+/// How long a group of entries takes, of late.
+#[derive(Default)]
+struct Pace(AtomicU64);
+
+impl Pace {
+    /// The latest counts for an eighth.
+    fn learn(&self, took: Duration) {
+        let (before, now) = (self.0.load(Ordering::Relaxed), u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
+        let smooth = if before == 0 { now } else { before - before / 8 + now / 8 };
+        self.0.store(smooth, Ordering::Relaxed);
+    }
 }
 
 impl Journal {
@@ -81,9 +96,10 @@ impl Journal {
     pub(super) fn start(store: Arc<Store>, log: Log, world: Arc<RwLock<World>>, watch: Watch) -> std::io::Result<Self> {
         let log = Arc::new(Mutex::new(log));
         let (queue, jobs) = sync_channel(QUEUE);
-        let mut writer = Writer { store, log: Arc::clone(&log), world, watch };
+        let pace = Arc::new(Pace::default());
+        let mut writer = Writer { store, log: Arc::clone(&log), world, watch, pace: Arc::clone(&pace) };
         let worker = std::thread::Builder::new().name("journal".into()).spawn(move || writer.run(&jobs))?;
-        Ok(Self { queue, worker: Mutex::new(Some(worker)), log, served: AtomicU64::new(0) })
+        Ok(Self { queue, worker: Mutex::new(Some(worker)), log, served: AtomicU64::new(0), pace })
     }
 
     /// Sends an entry on its way.
@@ -114,6 +130,11 @@ impl Journal {
         self.served.load(Ordering::Relaxed)
     }
 
+    /// How long a group of entries takes of late that no change is in; zero before the first.
+    pub(super) fn pace(&self) -> Duration {
+        Duration::from_nanos(self.pace.0.load(Ordering::Relaxed))
+    }
+
     /// The log, for reading; the writer waits meanwhile.
     pub(super) fn log(&self) -> parking_lot::MutexGuard<'_, Log> {
         self.log.lock()
@@ -133,6 +154,7 @@ struct Writer {
     log: Arc<Mutex<Log>>,
     world: Arc<RwLock<World>>,
     watch: Watch,
+    pace: Arc<Pace>,
 }
 
 impl Writer {
@@ -164,11 +186,15 @@ impl Writer {
             return refuse(group, why);
         }
         let (changing, noting): (Vec<_>, Vec<_>) = group.into_iter().partition(|job| job.intent.is_some());
+        let (began, notes_alone) = (Instant::now(), changing.is_empty());
         let changing = self.commit(&mut log, changing);
         if self.store.is_halted() {
             return refuse(noting, HALTED);
         }
         self.append(&mut log, changing, noting);
+        if notes_alone {
+            self.pace.learn(began.elapsed());
+        }
     }
 
     /// Whether a group may begin. Once the store has halted the log must not go on either: it would run further ahead of the

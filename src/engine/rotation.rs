@@ -25,8 +25,15 @@ use crate::{
     store::{Change, RowKey, Store},
 };
 
-/// While others are served, a step is followed by so many times as long a pause: of a hundred searches fewer than two wait for it.
-const PAUSES: u32 = 60;
+/// While others are served, a step is followed by so many times as long a pause.
+const PAUSES: u32 = 30;
+/// A step takes as many rows as are written in so many times what others' entries take alone (its own group, one more sync, and what it
+/// waits for): so much longer, whoever meets one waits for their own entry.
+const STEP_SHARE: u32 = 3;
+/// Rows of a step, fewest, and those of the first: what the syncs of a commit cost does not grow with them.
+const STEP_MIN: usize = 64;
+/// So long after somebody was served they count as there.
+const OTHERS: Duration = Duration::from_secs(2);
 /// How long after an error it is tried again: twice as long each time, but no longer than the last.
 const AGAIN_AFTER: Duration = Duration::from_millis(500);
 const AGAIN_AFTER_MOST: Duration = Duration::from_secs(60);
@@ -53,7 +60,17 @@ impl Rotation {
         clock: Arc<dyn Clock>,
     ) -> std::io::Result<Self> {
         let (calls, inbox) = sync_channel(8);
-        let mut worker = Worker { store, journal, writing, clock, inbox, awaiting: Vec::new() };
+        let mut worker = Worker {
+            store,
+            journal,
+            writing,
+            clock,
+            inbox,
+            awaiting: Vec::new(),
+            step: STEP_MIN,
+            seen: 0,
+            others: None,
+        };
         let worker = std::thread::Builder::new().name("rotation".into()).spawn(move || worker.run())?;
         Ok(Self { calls, worker: Mutex::new(Some(worker)) })
     }
@@ -96,6 +113,11 @@ struct Worker {
     inbox: Receiver<Message>,
     /// Those who wait until it is done.
     awaiting: Vec<SyncSender<()>>,
+    /// Rows that the next step takes.
+    step: usize,
+    /// Entries that were sent on their way when this was last looked at, and when others were last seen among them.
+    seen: u64,
+    others: Option<Instant>,
 }
 
 /// Whether the thread goes on, or is to end.
@@ -167,15 +189,14 @@ impl Worker {
 
     fn bring_up(&mut self, mut rows: &[RowKey], trail: &Trail) -> Result<Flow, Refusal> {
         while !rows.is_empty() {
-            let (began, served) = (Instant::now(), self.journal.served());
+            let began = Instant::now();
             let writing = self.writing.lock();
-            let resealed = self.store.bring_up(rows, self.clock.now())?;
+            let some = rows.get(..self.step).unwrap_or(rows);
+            let resealed = self.store.bring_up(some, self.clock.now())?;
             rows = rows.get(resealed.taken..).unwrap_or_default();
-            if let Some(change) = resealed.change {
-                self.commit(change, trail, resealed.taken)?;
-            }
+            let wrote = resealed.change.map(|change| self.commit(change, trail, resealed.taken)).transpose()?;
             drop(writing);
-            if self.pause(began.elapsed(), served).is_break() {
+            if self.pause(began.elapsed(), wrote).is_break() {
                 return Ok(Flow::Break(()));
             }
         }
@@ -184,26 +205,38 @@ impl Worker {
 
     fn renew_wraps(&mut self, trail: &Trail) -> Result<Flow, Refusal> {
         loop {
-            let (began, served) = (Instant::now(), self.journal.served());
+            let began = Instant::now();
             let writing = self.writing.lock();
-            let Some(change) = self.store.renew_wraps(self.clock.now()) else { return Ok(Flow::Continue(())) };
+            let Some(change) = self.store.renew_wraps(self.clock.now()) else {
+                return Ok(Flow::Continue(()));
+            };
             self.commit(change, trail, 0)?;
             drop(writing);
-            if self.pause(began.elapsed(), served).is_break() {
+            if self.pause(began.elapsed(), None).is_break() {
                 return Ok(Flow::Break(()));
             }
         }
     }
 
-    fn commit(&self, change: Change, trail: &Trail, rows: usize) -> Result<(), Refusal> {
+    /// Tells how long it took.
+    fn commit(&self, change: Change, trail: &Trail, rows: usize) -> Result<Duration, Refusal> {
         let intent = Intent { changes: vec![change], effect: Box::new(|_| ()) };
-        self.journal.change(intent, trail.clone().at(self.clock.now()).done(rows)).map(drop)
+        let began = Instant::now();
+        self.journal.change(intent, trail.clone().at(self.clock.now()).done(rows))?;
+        Ok(began.elapsed())
     }
 
-    /// Lets others go first, if there are any.
-    fn pause(&mut self, took: Duration, served: u64) -> Flow {
-        let others = self.journal.served().saturating_sub(served) > 1;
-        let pause = if others && self.awaiting.is_empty() { took.saturating_mul(PAUSES) } else { Duration::ZERO };
+    /// Lets others go first, if there are any, and sets how many rows the next step takes.
+    fn pause(&mut self, took: Duration, wrote: Option<Duration>) -> Flow {
+        let pause = if !self.awaiting.is_empty() {
+            self.step = limits::ROTATION_ROWS;
+            Duration::ZERO
+        } else if self.others_are_there() {
+            self.step = wrote.map_or(self.step, |wrote| next_step(self.step, wrote, self.journal.pace()));
+            took.saturating_mul(PAUSES)
+        } else {
+            Duration::ZERO
+        };
         match self.inbox.recv_timeout(pause) {
             Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => Flow::Break(()),
             Ok(Message::Settle(_, done)) => {
@@ -212,5 +245,35 @@ impl Worker {
             }
             Ok(Message::Tend(_)) | Err(RecvTimeoutError::Timeout) => Flow::Continue(()),
         }
+    }
+
+    /// Whether others are served: of the entries since the last step one is its own.
+    fn others_are_there(&mut self) -> bool {
+        let before = std::mem::replace(&mut self.seen, self.journal.served());
+        if self.seen.saturating_sub(before) > 1 {
+            self.others = Some(Instant::now());
+        }
+        self.others.is_some_and(|at| at.elapsed() < OTHERS)
+    }
+}
+
+/// Rows of the step after one of `rows` that took so long, where others' entries take `pace` alone.
+fn next_step(rows: usize, took: Duration, pace: Duration) -> usize {
+    let next = if took <= pace.saturating_mul(STEP_SHARE) { rows.saturating_mul(2) } else { rows / 2 };
+    next.clamp(STEP_MIN, limits::ROTATION_ROWS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_grows_while_it_is_quick_beside_what_others_write_and_shrinks_when_it_is_not() {
+        let (pace, slow) = (Duration::from_millis(10), Duration::from_millis(31));
+        let after = |steps: usize, from, took| (0..steps).fold(from, |rows, _| next_step(rows, took, pace));
+        assert_eq!(after(1, 128, Duration::from_millis(30)), 256);
+        assert_eq!(after(1, 256, slow), 128);
+        assert_eq!(after(20, STEP_MIN, pace), limits::ROTATION_ROWS);
+        assert_eq!(after(20, limits::ROTATION_ROWS, slow), STEP_MIN);
     }
 }

@@ -13,6 +13,12 @@
 //! lengths are known, so its spread is too. `|v|² / (s·v)` is the row's factor. That an error stays within
 //! [`BITS_DOUBT`] spreads is likely, not certain: it is a matter of the rotation, which no row and no question knows of, so
 //! that vectors of whatever make (sparse, spiky, in clusters) err alike. Copies, and nearly so near copies, err together.
+//!
+//! *The rotation is public.* Whoever knows it can make a row and a question whose signs err as far as signs can, and that row is
+//! then not found by that question. A secret rotation would be none: it would have to outlive the process, be the same in every
+//! restored store, and answers would differ from store to store. What is won by it is little: who makes the row may as well not
+//! send it, and who makes the question spoils an answer of their own. Rows of others are not hidden by crafted ones: these may
+//! take all first candidates, but what may well score as high as the last of *their* true scores is looked at all the same.
 
 use zeroize::Zeroize;
 
@@ -35,10 +41,15 @@ const TAIL_BITS: usize = 32;
 const BYTE_MAX: f32 = 127.0;
 /// What makes a signed byte unsigned, as the kernels take rows.
 const BYTE_LIFT: u8 = 128;
-/// Largest code of one component of a query to bits, either way.
-const QUERY_MAX: f32 = 7.0;
-/// Spreads of a bit code's error that a row is believed to be better than it seems. Measured: see `benches/search.rs`.
-const BITS_DOUBT: f32 = 4.0;
+/// Largest level of one component of a query to bits, either way.
+const LEVEL_MAX: f32 = 3.0;
+/// What one level is worth, of a component's usual size: what levels from -3 to 3 round least of components that are spread as
+/// those of a turned vector are (normally). What lies beyond the largest level is cut off.
+const LEVEL_SIZE: f64 = 0.65;
+/// Spreads of a bit code's error that a row is believed to be better than it seems. Beyond so many lies less than one row in 4,000: even
+/// where all hits of an answer are copies, which err together, fewer than one answer in 1,000 is lost. Measured against four, in
+/// `benches/search.rs`: a fifth fewer bytes are read, and a quarter fewer where no record is near to the question.
+const BITS_DOUBT: f32 = 3.5;
 /// What one operation on f32 may be wrong by, as a share of what comes out.
 const ROUNDING: f32 = f32::EPSILON / 2.0;
 /// Operations on f32 that a score and its bound take beyond one for each component, and some to spare.
@@ -98,9 +109,9 @@ pub(super) struct Doubt {
     /// The offset of a question whose answers are as likely too high as too low.
     even: f32,
     /// The square of the spread that a row's signs across it make, for a row across the question; in units of a rotated component.
-    across: f32,
+    across: f64,
     /// The square of the spread that the question's rounding makes.
-    rounding: f32,
+    rounded: f64,
     /// The least factor that a row of length one has.
     factor_min: f32,
     metric: Metric,
@@ -110,11 +121,27 @@ pub(super) struct Doubt {
     squares: f32,
 }
 
+/// What the answers of bit codes are held against once the last of the best is known.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Reach {
+    /// By how much all answers were too high, at least.
+    too_much: f32,
+    bar: f32,
+}
+
+impl Reach {
+    /// Whether a row may well be among the best, if its answer was `seemed` or less.
+    #[inline]
+    pub(super) fn admits(self, seemed: f32) -> bool {
+        seemed - self.too_much >= self.bar
+    }
+}
+
 impl Doubt {
-    /// Whether a row may well score `last` or more, if its answer was `seemed` or less while no bar was known.
-    pub(super) fn may_reach(&self, seemed: f32, last: f32) -> bool {
+    /// What an answer must be, while no bar is known, for its row to may well score `last` or more.
+    pub(super) fn reach(&self, last: f32) -> Reach {
         let too_much = (self.offset(None) - self.offset(Some(last))) * self.factor_min;
-        seemed - too_much >= self.bar(last)
+        Reach { too_much, bar: self.bar(last) }
     }
 
     /// Makes the answers those of rows that may well score `last` or more; tells from which answer on they do.
@@ -132,10 +159,11 @@ impl Doubt {
     fn offset(&self, last: Option<f32>) -> f32 {
         // of vectors of length one that score `last`, no more of the question lies across the row
         let across = match (self.metric, last) {
-            (Metric::Cosine, Some(last)) => 1.0 - last.clamp(0.0, 1.0).powi(2),
+            (Metric::Cosine, Some(last)) => 1.0 - f64::from(last.clamp(0.0, 1.0)).powi(2),
             (Metric::Cosine | Metric::Dot | Metric::Euclidean, _) => 1.0,
         };
-        self.even + self.weight * BITS_DOUBT * (self.across * across + self.rounding).sqrt()
+        let spread = (self.across * across + self.rounded).sqrt() as f32;
+        self.even + self.weight * BITS_DOUBT * spread
     }
 }
 
@@ -160,8 +188,9 @@ impl ByteQuery {
     #[inline]
     pub(super) fn upper(&self, product: i32, row: Scale) -> f32 {
         let squares = self.squares * self.length * self.length;
-        let near =
-            self.weight * self.scale * row.scale * (product.wrapping_sub(self.lift)) as f32 + (row.bias - squares);
+        // in this order nothing is lost where both scales are tiny
+        let product = product.wrapping_sub(self.lift) as f32;
+        let near = self.weight * (self.scale * product) * row.scale + (row.bias - squares);
         // q·x = q'·x' + q·(x-x') + (q-q')·x', where ' is what rounding left
         let lost = self.length * row.lost + self.lost * (row.length + row.lost);
         let size = self.weight * self.length * row.length + squares + self.squares * row.length * row.length;
@@ -258,11 +287,13 @@ impl Codec {
     pub(super) fn ask_bits(&self, query: &[f32], asked: &mut BitQuery, workspace: &mut Workspace) -> Doubt {
         let turned = self.rotate(query, workspace);
         let coded = turned.get_mut(..self.bits()).unwrap_or_default();
-        let largest = coded.iter().fold(0.0_f32, |max, x| max.max(x.abs()));
-        let (step, per_step) = (largest / QUERY_MAX, inverse(largest, QUERY_MAX));
-        let mut sum = 0_i32;
+        let usual = self::length(coded) / (coded.len().max(1) as f64).sqrt();
+        let per_step = inverse((usual * LEVEL_SIZE) as f32, 1.0);
+        let step = step(coded, per_step);
+        let (mut sum, mut rounded) = (0_i32, 0.0_f64);
         for x in coded {
-            let level = nearest(*x * per_step);
+            let level = level(*x, per_step);
+            rounded += (f64::from(*x) - step * f64::from(level)).powi(2);
             sum = sum.wrapping_add(level as i32);
             *x = level;
         }
@@ -271,14 +302,15 @@ impl Codec {
         asked.planes.extend(turned.as_chunks::<LINE_BITS>().0.iter().map(planes));
 
         // a set bit adds the component, a clear one takes it away: twice the set ones, less all
-        asked.unit = 2.0 * self.weight() * step;
-        let doubt = self.doubt(length(query), step, -self.weight() * step * sum as f32);
+        let weight = f64::from(self.weight());
+        asked.unit = (2.0 * weight * step) as f32;
+        let doubt = self.doubt(length(query), rounded, (-weight * step * f64::from(sum)) as f32);
         asked.offset = doubt.offset(None);
         doubt
     }
 
-    /// About the answers to a question of a length, in steps.
-    fn doubt(&self, length: f64, step: f32, even: f32) -> Doubt {
+    /// About the answers to a question of a length, of which rounding took the square of a length once it was turned.
+    fn doubt(&self, length: f64, rounded: f64, even: f32) -> Doubt {
         let (bits, rotated) = (self.bits() as f64, self.rotated as f64);
         // the square of the cosine between signs and vector: two over pi, were all components coded
         let along = std::f64::consts::FRAC_2_PI * bits / rotated;
@@ -287,8 +319,8 @@ impl Codec {
         let across = (1.0 - along) * bits / (rotated - 1.0) * (length * grown).powi(2);
         Doubt {
             even,
-            across: across as f32,
-            rounding: (f64::from(step).powi(2) * bits / 12.0) as f32,
+            across,
+            rounded,
             factor_min: (1.0 / (bits.sqrt() * grown)) as f32,
             metric: self.metric,
             weight: self.weight(),
@@ -341,6 +373,19 @@ fn nearest(x: f32) -> f32 {
     (x + POINTLESS) - POINTLESS
 }
 
+/// What one level of rounded components is worth, so that they add up to what the components did: a row that is the question
+/// itself, whose signs are those of the question, is then not mistaken by its rounding at all.
+fn step(components: &[f32], per_step: f32) -> f64 {
+    let (sum, levels) = components
+        .iter()
+        .fold((0.0, 0.0), |(sum, levels), x| (sum + f64::from(x.abs()), levels + f64::from(level(x.abs(), per_step))));
+    if levels > 0.0 { sum / levels } else { 0.0 }
+}
+
+fn level(component: f32, per_step: f32) -> f32 {
+    nearest((component * per_step).clamp(-LEVEL_MAX, LEVEL_MAX))
+}
+
 /// `top / largest`, or nothing where that is no number.
 fn inverse(largest: f32, top: f32) -> f32 {
     let inverse = top / largest;
@@ -373,18 +418,17 @@ fn lost(vector: &[f32], kept: impl Iterator<Item = i8>, unit: f32) -> f32 {
     (length * (1.0 + f64::from(f32::EPSILON))) as f32 + f32::MIN_POSITIVE
 }
 
-/// The four bit planes of whole numbers from -8 to 7.
+/// The three bit planes of whole numbers from -4 to 3.
 fn planes(components: &[f32; LINE_BITS]) -> Planes {
-    let mut planes = [Line::default(); 4];
-    let [p0, p1, p2, p3] = &mut planes;
-    let bytes = p0.0.iter_mut().zip(&mut p1.0).zip(p2.0.iter_mut().zip(&mut p3.0));
-    for (((b0, b1), (b2, b3)), components) in bytes.zip(components.as_chunks::<8>().0) {
+    let mut planes = [Line::default(); 3];
+    let [p0, p1, p2] = &mut planes;
+    let bytes = p0.0.iter_mut().zip(&mut p1.0).zip(&mut p2.0);
+    for (((b0, b1), b2), components) in bytes.zip(components.as_chunks::<8>().0) {
         for (bit, x) in (0..).zip(components) {
             let level = *x as i8;
             *b0 |= (level as u8 & 1) << bit;
             *b1 |= ((level >> 1) as u8 & 1) << bit;
             *b2 |= ((level >> 2) as u8 & 1) << bit;
-            *b3 |= ((level >> 3) as u8 & 1) << bit;
         }
     }
     planes

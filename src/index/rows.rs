@@ -4,6 +4,8 @@ use std::{ops::Range, sync::Arc};
 
 use zeroize::{DefaultIsZeroes, Zeroize};
 
+use super::kernel::prefetch;
+
 /// Bytes of a chunk, about. Its memory is reserved at once, but taken from the system only page by page as rows come.
 const CHUNK_BYTES: usize = 4 << 20;
 /// Bytes of a cache line: a chunk's first row begins on one.
@@ -83,6 +85,12 @@ impl<T: Cell> Rows<T> {
     pub(super) fn row(&self, number: u32) -> Option<&[T]> {
         let (chunk, at) = self.place(number);
         self.chunks.get(chunk)?.cells().get(at..at + self.width)
+    }
+
+    /// Asks memory for the beginning of a row that will be read soon.
+    #[inline]
+    pub(super) fn prefetch(&self, number: u32) {
+        self.row(number).and_then(<[T]>::first).into_iter().for_each(prefetch);
     }
 
     /// Calls `each` with the pieces of contiguous memory that hold `range`, and the number of each one's first row.

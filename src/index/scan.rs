@@ -11,22 +11,30 @@ use roaring::{RoaringBitmap, bitmap::Iter};
 
 use super::{
     Hit, Source, Tie,
-    codec::{ByteQuery, Workspace},
+    codec::{ByteQuery, Doubt, Reach, Workspace},
     columns::{Codes, Columns},
     kernel::{BitQuery, Kernel, Kernels, Line, Stretch},
     planner::{Effort, Pass},
     rows::Rows,
-    share,
+    share::{self, Collect},
     top::{Top, nearest_first, reaching},
 };
 use crate::model::Slot;
 
 /// Rows that are handed to a kernel at a time.
-const BLOCK: usize = 64;
+const BLOCK: usize = 1_024;
+/// Answers that are looked through without a branch for each, as mostly none is worth a closer look.
+const GLANCE: usize = 64;
+/// Rows of bits that memory is asked for before they are worked on, and rows of bytes, which are longer.
+const AHEAD: (usize, usize) = (32, 8);
+/// Slots of a run that is worth asking for its end.
+const RUN: usize = 32;
 /// Finalists that are scored before the bar is looked at again.
 const AT_A_TIME: usize = 8;
 /// Hits that a thread keeps memory for between searches.
 const KEPT_HITS: usize = 1 << 16;
+/// Rows that a thread keeps memory for what their bits said.
+const KEPT_ROWS: usize = 1 << 20;
 
 /// How many permitted rows were looked at, and how closely.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -58,10 +66,60 @@ struct Scratch {
     bits: BitQuery,
     bytes: ByteQuery,
     workspace: Workspace,
+    seen: Seen,
     candidates: Vec<Hit>,
-    near: Vec<Hit>,
     slots: Vec<u32>,
+    scores: Vec<f32>,
+    near: Vec<Hit>,
     hits: Vec<Hit>,
+}
+
+/// What bits said of rows, so that they need not be read again for a lower bar.
+#[derive(Default)]
+struct Seen {
+    slots: Vec<u32>,
+    scores: Vec<f32>,
+}
+
+/// What a pass over bits collects.
+struct Swept<'a> {
+    best: Top<'a>,
+    seen: Seen,
+}
+
+impl Collect for Swept<'_> {
+    fn twin(&self) -> Self {
+        Self { best: self.best.twin(), seen: Seen::default() }
+    }
+}
+
+impl Swept<'_> {
+    /// Takes in what another has collected of other rows.
+    fn absorb(&mut self, mut other: Self) {
+        self.best.absorb(other.best);
+        self.seen.slots.append(&mut other.seen.slots);
+        self.seen.scores.append(&mut other.seen.scores);
+    }
+}
+
+impl Seen {
+    fn emptied(mut self) -> Self {
+        self.slots.clear();
+        self.scores.clear();
+        self
+    }
+
+    /// Lists the rows that may well score what `reach` asks for.
+    fn reaching(&self, reach: Reach, slots: &mut Vec<u32>) {
+        slots.clear();
+        for (rows, scores) in self.slots.chunks(GLANCE).zip(self.scores.chunks(GLANCE)) {
+            if any(scores, |score| reach.admits(score)) {
+                let reaching = rows.iter().zip(scores).filter(|(_, score)| reach.admits(**score));
+                slots.extend(reaching.map(|(slot, _)| *slot));
+            }
+        }
+        slots.sort_unstable();
+    }
 }
 
 thread_local! {
@@ -87,6 +145,9 @@ impl<'a> Scan<'a> {
         scratch.candidates.shrink_to(KEPT_HITS);
         scratch.near.shrink_to(KEPT_HITS);
         scratch.slots.shrink_to(KEPT_HITS);
+        scratch.scores.shrink_to(KEPT_HITS);
+        scratch.seen.slots.shrink_to(KEPT_ROWS);
+        scratch.seen.scores.shrink_to(KEPT_ROWS);
         SCRATCH.set(scratch);
         (hits, work)
     }
@@ -124,17 +185,18 @@ impl<'a> Scan<'a> {
         scratch: &mut Scratch,
         work: &mut Work,
     ) -> Top<'a> {
-        let Scratch { bytes: asked, near, hits, .. } = scratch;
+        let Scratch { bytes: asked, slots, near, hits, .. } = scratch;
         codes.codec.ask_bytes(self.query, asked);
-        near.clear();
-        let mut slots = permitted.iter();
-        self.upper_by_bytes(codes, asked, |block| slots.next_many(block).len(), near);
-        work.bytes += near.len() as u64;
-        let top = self.gather(hits);
-        self.refine(near, top, effort, work)
+        slots.clear();
+        list(permitted.iter(), slots);
+        self.upper_by_bytes(codes, asked, slots, near, work);
+        let mut top = self.gather(hits);
+        self.refine(near, &mut top, effort, work);
+        top
     }
 
-    /// All by their bits, then the best by their bytes, then the best of those by their vectors.
+    /// All by their bits, then the best by their bytes, then the best of those by their vectors. Then what was left out and
+    /// may well be as near as the last of the answer, in the same way.
     fn bits(
         &self,
         codes: &Codes,
@@ -143,65 +205,67 @@ impl<'a> Scan<'a> {
         scratch: &mut Scratch,
         work: &mut Work,
     ) -> Top<'a> {
-        let doubt = codes.codec.ask_bits(self.query, &mut scratch.bits, &mut scratch.workspace);
-        codes.codec.ask_bytes(self.query, &mut scratch.bytes);
-        let above = |bar, k, memory| Top::above(bar, k, self.tie, memory);
+        let Scratch { bits, bytes, workspace, seen, candidates, slots, near, hits, .. } = scratch;
+        let doubt = codes.codec.ask_bits(self.query, bits, workspace);
+        codes.codec.ask_bytes(self.query, bytes);
+        let best = Top::above(f32::MIN, effort.candidates(self.k), self.tie, std::mem::take(candidates));
+        let mut swept = self.sweep(codes, bits, permitted, Swept { best, seen: std::mem::take(seen).emptied() });
+        work.bits += swept.seen.slots.len() as u64;
+        let left_out = swept.best.left_out();
+        *seen = swept.seen;
+        *candidates = swept.best.into_unordered();
 
-        let wide = above(f32::MIN, effort.candidates(permitted.len(), self.k), std::mem::take(&mut scratch.candidates));
-        let (mut wide, read) = self.sweep(codes, &scratch.bits, permitted, wide);
-        work.bits += read;
-        let left_out = wide.left_out();
-        scratch.candidates = wide.into_unordered();
-        let mut top = self.among_candidates(codes, effort, scratch, work);
-
+        slots.clear();
+        slots.extend(candidates.iter().map(|hit| hit.slot.0));
+        slots.sort_unstable();
+        self.upper_by_bytes(codes, bytes, slots, near, work);
+        let mut top = self.gather(hits);
+        self.refine(near, &mut top, effort, work);
         let last = top.last().unwrap_or(f32::MIN);
-        if left_out.is_some_and(|left_out| doubt.may_reach(left_out, last)) {
-            let bar = doubt.sharpen(&mut scratch.bits, last);
-            let all = above(bar, usize::MAX, std::mem::take(&mut scratch.candidates));
-            let (all, read) = self.sweep(codes, &scratch.bits, permitted, all);
-            work.bits += read;
-            scratch.candidates = all.into_unordered();
-            scratch.hits = top.into_unordered();
-            top = self.among_candidates(codes, effort, scratch, work);
+        if left_out.is_some_and(|left_out| doubt.reach(last).admits(left_out)) {
+            self.doubtful(codes, doubt, scratch, &mut top, work);
         }
         top
     }
 
-    /// The best of the candidates in `scratch`, by their bytes, then by their vectors.
-    fn among_candidates(&self, codes: &Codes, effort: Effort, scratch: &mut Scratch, work: &mut Work) -> Top<'a> {
-        let Scratch { bytes: asked, candidates, near, slots, hits, .. } = scratch;
-        slots.clear();
-        slots.extend(candidates.iter().map(|hit| hit.slot.0));
-        slots.sort_unstable();
-        near.clear();
-        let mut rest = slots.as_slice();
-        let next = |block: &mut [u32]| {
-            let (first, beyond) = rest.split_at(block.len().min(rest.len()));
-            block.iter_mut().zip(first).for_each(|(place, slot)| *place = *slot);
-            rest = beyond;
-            first.len()
-        };
-        self.upper_by_bytes(codes, asked, next, near);
-        work.bytes += near.len() as u64;
-        let top = self.gather(hits);
-        self.refine(near, top, effort, work)
+    /// Of all rows whose bits were seen, those that may well be as near as the last of the answer; but for the candidates, of
+    /// which the answer was made.
+    fn doubtful(&self, codes: &Codes, doubt: Doubt, scratch: &mut Scratch, top: &mut Top<'a>, work: &mut Work) {
+        let Scratch { bits, bytes, seen, candidates, slots, scores, near, .. } = scratch;
+        let last = top.last().unwrap_or(f32::MIN);
+        seen.reaching(doubt.reach(last), slots);
+        let bar = doubt.sharpen(bits, last);
+        scores.clear();
+        scores.resize(slots.len(), f32::NEG_INFINITY);
+        self.estimate(codes, bits, slots, scores, |_, _| ());
+        work.bits += slots.len() as u64;
+        candidates.sort_unstable_by_key(|hit| hit.slot);
+        let is_new = |slot: u32| candidates.binary_search_by_key(&slot, |hit| hit.slot.0).is_err();
+        let mut scores = scores.iter();
+        slots.retain(|slot| scores.next().is_some_and(|score| *score >= bar) && is_new(*slot));
+        self.upper_by_bytes(codes, bytes, slots, near, work);
+        self.refine_down_to(last, near, top, work);
     }
 
     /// Scores the vectors of the best of `near`, then of others from the best on, until none may be as near as the last of
     /// the answer.
-    fn refine(&self, near: &mut [Hit], mut top: Top<'a>, effort: Effort, work: &mut Work) -> Top<'a> {
+    fn refine(&self, near: &mut [Hit], top: &mut Top<'a>, effort: Effort, work: &mut Work) {
         let first = nearest_first(near, effort.finalists(self.k), self.tie).len();
         let (first, rest) = near.split_at_mut(first);
-        first.iter().for_each(|hit| self.score(hit.slot, &mut top, work));
-        let mut last = top.last().unwrap_or(f32::NEG_INFINITY);
-        for part in reaching(rest, last, self.tie).chunks(AT_A_TIME) {
+        first.iter().for_each(|hit| self.score(hit.slot, top, work));
+        let last = top.last().unwrap_or(f32::NEG_INFINITY);
+        self.refine_down_to(last, rest, top, work);
+    }
+
+    /// Scores the vectors of those of `near` that may be as near as `last`, which is the last of the answer so far, from the best on.
+    fn refine_down_to(&self, mut last: f32, near: &mut [Hit], top: &mut Top<'a>, work: &mut Work) {
+        for part in reaching(near, last, self.tie).chunks(AT_A_TIME) {
             if part.first().is_some_and(|best| best.score < last) {
                 break;
             }
-            part.iter().for_each(|hit| self.score(hit.slot, &mut top, work));
+            part.iter().for_each(|hit| self.score(hit.slot, top, work));
             last = top.last().unwrap_or(f32::NEG_INFINITY);
         }
-        top
     }
 
     fn score(&self, slot: Slot, top: &mut Top<'_>, work: &mut Work) {
@@ -216,74 +280,86 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// Appends the live ones of ascending slots, each with the highest score that it may well have by its bytes.
-    fn upper_by_bytes(
+    /// Lists the live ones of ascending slots, each with the highest score that it may have by its bytes.
+    fn upper_by_bytes(&self, codes: &Codes, asked: &ByteQuery, slots: &[u32], near: &mut Vec<Hit>, work: &mut Work) {
+        near.clear();
+        let mut products = [0; GLANCE];
+        let mut ahead = slots.get(AHEAD.1..).unwrap_or_default();
+        for now in slots.chunks(GLANCE) {
+            now.iter().for_each(|slot| codes.scales.prefetch(*slot));
+            each_stretch(&codes.bytes, now, |stretch, slots| {
+                let (soon, beyond) = ahead.split_at(slots.len().min(ahead.len()));
+                (self.kernels.multiply)(&asked.lines, stretch, slots, soon, &mut products);
+                for (slot, product) in slots.iter().zip(products) {
+                    let score = asked.upper(product, codes.scale(*slot));
+                    if score > f32::NEG_INFINITY {
+                        near.push(Hit { slot: Slot(*slot), score });
+                    }
+                }
+                ahead = beyond;
+            });
+        }
+        work.bytes += near.len() as u64;
+    }
+
+    /// Looks at the bits of all permitted rows. On several cores, if there are enough rows and cores with nothing to do.
+    fn sweep(&self, codes: &Codes, asked: &BitQuery, permitted: &RoaringBitmap, into: Swept<'a>) -> Swept<'a> {
+        let part = |slots: Iter<'_>, into: &mut Swept<'a>| {
+            let Swept { best, seen: Seen { slots: listed, scores } } = into;
+            let before = listed.len();
+            list(slots, listed);
+            scores.resize(listed.len(), f32::NEG_INFINITY);
+            let (listed, scores) = (listed.split_at(before).1, scores.split_at_mut(before).1);
+            self.estimate(codes, asked, listed, scores, |slots, scores| {
+                let bar = best.bar();
+                if any(scores, |score| score >= bar) {
+                    slots.iter().zip(scores).for_each(|(slot, score)| best.offer(*slot, *score));
+                }
+            });
+        };
+        share::among_cores(permitted, into, part, Swept::absorb)
+    }
+
+    /// The highest score that each of ascending slots may well have by its bits; shows them a few at a time, while they are at hand.
+    fn estimate(
         &self,
         codes: &Codes,
-        asked: &ByteQuery,
-        next: impl FnMut(&mut [u32]) -> usize,
-        near: &mut Vec<Hit>,
+        asked: &BitQuery,
+        slots: &[u32],
+        scores: &mut [f32],
+        mut show: impl FnMut(&[u32], &[f32]),
     ) {
-        let mut products = [0; BLOCK];
-        each_block(&codes.bytes, next, |stretch, slots| {
-            (self.kernels.multiply)(&asked.lines, stretch, slots, &mut products);
-            for (slot, product) in slots.iter().zip(products) {
-                let score = asked.upper(product, codes.scale(*slot));
-                if score > f32::NEG_INFINITY {
-                    near.push(Hit { slot: Slot(*slot), score });
-                }
-            }
-        });
-    }
-
-    /// Offers permitted rows with the highest scores that they may well have by their bits; tells how many were read.
-    /// On several cores, if there are enough rows and cores with nothing to do.
-    fn sweep(&self, codes: &Codes, asked: &BitQuery, permitted: &RoaringBitmap, top: Top<'a>) -> (Top<'a>, u64) {
-        let part = |slots: Iter<'_>, top: &mut Top<'a>| self.sweep_part(codes, asked, slots, top);
-        share::among_cores(permitted, top, part, Top::absorb)
-    }
-
-    fn sweep_part(&self, codes: &Codes, asked: &BitQuery, mut slots: Iter<'_>, top: &mut Top<'_>) -> u64 {
-        let mut scores = [f32::NEG_INFINITY; BLOCK];
-        let mut read = 0;
-        each_block(
-            &codes.bits,
-            |block| slots.next_many(block).len(),
-            |stretch, slots| {
-                (self.kernels.estimate)(asked, stretch, slots, &mut scores);
-                read += slots.len() as u64;
-                // mostly none is worth a closer look: asked of all at once, without a branch for each
-                let bar = top.bar();
-                if scores.iter().fold(false, |any, score| any | (*score >= bar)) {
-                    slots.iter().zip(scores).for_each(|(slot, score)| top.offer(*slot, score));
-                }
-            },
-        );
-        read
-    }
-}
-
-/// Takes ascending slots from `next`, which fills a block and tells how far, and calls `each` with them and the piece of
-/// memory that they lie in. A block of scattered slots is asked of memory while the one before it is worked on; memory
-/// foresees a run by itself.
-#[inline(always)]
-fn each_block(rows: &Rows<Line>, mut next: impl FnMut(&mut [u32]) -> usize, mut each: impl FnMut(Stretch<'_>, &[u32])) {
-    let (mut block, mut ahead) = ([0; BLOCK], [0; BLOCK]);
-    let mut filled = next(&mut block);
-    while let Some(now) = block.get(..filled).filter(|now| !now.is_empty()) {
-        let more = next(&mut ahead);
-        let soon = ahead.get(..more).unwrap_or_default();
-        if !is_run(soon) {
-            each_stretch(rows, soon, |stretch, slots| stretch.prefetch(slots));
+        let mut ahead = slots.get(AHEAD.0..).unwrap_or_default();
+        for (slots, scores) in slots.chunks(BLOCK).zip(scores.chunks_mut(BLOCK)) {
+            let mut rest = &mut *scores;
+            each_stretch(&codes.bits, slots, |stretch, slots| {
+                let (now, later) = std::mem::take(&mut rest).split_at_mut(slots.len());
+                let (soon, beyond) = ahead.split_at(slots.len().min(ahead.len()));
+                (self.kernels.estimate)(asked, stretch, slots, soon, now);
+                (rest, ahead) = (later, beyond);
+            });
+            slots.chunks(GLANCE).zip(scores.chunks(GLANCE)).for_each(|(slots, scores)| show(slots, scores));
         }
-        each_stretch(rows, now, &mut each);
-        std::mem::swap(&mut block, &mut ahead);
-        filled = more;
     }
 }
 
-fn is_run(slots: &[u32]) -> bool {
-    matches!((slots.first(), slots.last()), (Some(first), Some(last)) if (last - first) as usize == slots.len() - 1)
+/// Whether any score is `wanted`: asked of all at once, without a branch for each.
+#[inline(always)]
+fn any(scores: &[f32], wanted: impl Fn(f32) -> bool) -> bool {
+    scores.iter().fold(0, |any, score| any | u32::from(wanted(*score))) > 0
+}
+
+/// Lists all that are to come, after what is listed already. Long runs are told by their ends.
+fn list(mut slots: Iter<'_>, into: &mut Vec<u32>) {
+    into.reserve(slots.size_hint().0);
+    let mut few = [0; RUN];
+    while let Some(run) = slots.next_range() {
+        let short = run.end() - run.start() < RUN as u32;
+        into.extend(run);
+        if short {
+            into.extend_from_slice(slots.next_many(&mut few));
+        }
+    }
 }
 
 /// Calls `each` with ascending slots, as many at a time as lie in one piece of memory, and that piece. Slots without a
@@ -305,12 +381,14 @@ fn each_stretch(rows: &Rows<Line>, mut slots: &[u32], mut each: impl FnMut(Stret
 
 /// Where this thread's memory for searches is, and how much of it: for a test that it is used again.
 #[cfg(test)]
-pub(super) fn kept() -> [(usize, usize); 5] {
+pub(super) fn kept() -> [(usize, usize); 7] {
     let scratch = SCRATCH.take();
     let of = |hits: &Vec<Hit>| (hits.as_ptr() as usize, hits.capacity());
     let lines = (scratch.bytes.lines.as_ptr() as usize, scratch.bytes.lines.capacity());
     let planes = (scratch.bits.planes.as_ptr() as usize, scratch.bits.planes.capacity());
-    let kept = [of(&scratch.candidates), of(&scratch.near), of(&scratch.hits), lines, planes];
+    let seen = (scratch.seen.slots.as_ptr() as usize, scratch.seen.slots.capacity());
+    let slots = (scratch.slots.as_ptr() as usize, scratch.slots.capacity());
+    let kept = [of(&scratch.candidates), of(&scratch.near), of(&scratch.hits), lines, planes, seen, slots];
     SCRATCH.set(scratch);
     kept
 }

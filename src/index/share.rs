@@ -31,44 +31,41 @@ pub(super) trait Collect: Send + Sized {
     fn twin(&self) -> Self;
 }
 
-/// Calls `part` on pieces of `slots`, each with a collector of its own, and joins these into `into`; adds up what the
-/// calls return. The calling thread takes the last piece, and the only one where no core is free.
+/// Calls `part` on pieces of `slots`, each with a collector of its own, and joins these into `into`. The calling thread takes the
+/// last piece, and the only one where no core is free.
 pub(super) fn among_cores<C: Collect>(
     slots: &RoaringBitmap,
     mut into: C,
-    part: impl Fn(Iter<'_>, &mut C) -> u64 + Sync,
+    part: impl Fn(Iter<'_>, &mut C) + Sync,
     join: impl Fn(&mut C, C),
-) -> (C, u64) {
+) -> C {
     let helpers = Helpers::engage(slots.len());
     if helpers.0 == 0 {
-        let total = part(slots.iter(), &mut into);
-        return (into, total);
+        part(slots.iter(), &mut into);
+        return into;
     }
-    let total = thread::scope(|scope| {
-        let (mut from, mut total, mut helping) = (0, 0, Vec::new());
+    thread::scope(|scope| {
+        let (mut from, mut helping) = (0, Vec::new());
         for bound in bounds(slots, helpers.0 as u64 + 1) {
             let (piece, twin, part) = (from..bound, into.twin(), &part);
             let work = move || collect(twin, |into| part(slots.range(piece), into));
             match thread::Builder::new().name("scan".into()).spawn_scoped(scope, work) {
                 Ok(helper) => helping.push(helper),
-                Err(_) => total += part(slots.range(from..bound), &mut into),
+                Err(_) => part(slots.range(from..bound), &mut into),
             }
             from = bound;
         }
-        total += part(slots.range(from..), &mut into);
+        part(slots.range(from..), &mut into);
         for helper in helping {
-            let (collected, count) = helper.join().unwrap_or_else(|panic| resume_unwind(panic));
-            join(&mut into, collected);
-            total += count;
+            join(&mut into, helper.join().unwrap_or_else(|panic| resume_unwind(panic)));
         }
-        total
     });
-    (into, total)
+    into
 }
 
-fn collect<C>(mut into: C, part: impl FnOnce(&mut C) -> u64) -> (C, u64) {
-    let count = part(&mut into);
-    (into, count)
+fn collect<C>(mut into: C, part: impl FnOnce(&mut C)) -> C {
+    part(&mut into);
+    into
 }
 
 /// Where all pieces but the first of `count` like ones begin.

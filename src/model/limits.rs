@@ -32,8 +32,8 @@ pub const ENTITIES_PER_REQUEST: usize = 100_000;
 pub const IDS_PER_REQUEST: usize = 10_000;
 /// Records sealed anew because others under the same key are erased: beyond it the patient or document is erased whole, or nothing.
 pub const RESEALED_RECORDS: usize = 100_000;
-/// Rows that one step of a rotation seals anew: searches wait for their audit entries as long as that takes.
-pub const ROTATION_ROWS: usize = 64;
+/// Rows that one step of a rotation seals anew, most; fewer while searches wait for their audit entries as long as that takes.
+pub const ROTATION_ROWS: usize = 512;
 /// Legal holds in a store.
 pub const HOLDS: usize = 10_000;
 /// Seconds between two looks for records that have outlived their time.
@@ -46,6 +46,10 @@ pub const PARENTS: usize = 1_000;
 pub const ATTRIBUTES: usize = 256;
 /// Bytes of a body that was refused and is read to its end all the same, so that the client sees the answer.
 pub const DRAINED_BYTES: usize = 256 << 20;
+/// Bytes of a ledger of erasures and revocations that are read.
+pub const LEDGER_BYTES: u64 = 1 << 30;
+/// Bytes of it from which entries that are older than any escrow should be are left out when the store is opened.
+pub const LEDGER_KEPT_BYTES: u64 = 32 << 20;
 /// Days after which an escrow is no longer taken for what the store was last like.
 pub const ESCROW_DAYS: u64 = 7;
 /// Nesting of JSON values in a body.

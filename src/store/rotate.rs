@@ -25,7 +25,7 @@ impl Census {
 }
 
 /// Data keys that one commit of a rotation wraps anew; one bucket at least.
-const WRAPS_AT_ONCE: usize = 1_000;
+const WRAPS_AT_ONCE: usize = 256;
 
 impl Store {
     /// How far a rotation is.

@@ -4,13 +4,15 @@ use super::{BitQuery, Kernels, Level, Line, Stretch, tail};
 
 pub(super) const KERNELS: Kernels = Kernels { level: Level::Portable, estimate, multiply, rotate };
 
-fn estimate(query: &BitQuery, stretch: Stretch<'_>, rows: &[u32], out: &mut [f32]) {
+fn estimate(query: &BitQuery, stretch: Stretch<'_>, rows: &[u32], soon: &[u32], out: &mut [f32]) {
+    let mut soon = soon.iter();
     for (row, out) in rows.iter().zip(out) {
+        soon.next().into_iter().for_each(|row| stretch.prefetch(*row));
         let row = stretch.row(*row);
         let mut product = 0;
         for (line, planes) in row.iter().zip(&query.planes) {
-            let [p0, p1, p2, p3] = planes.each_ref().map(|plane| shared_bits(line, plane));
-            product += p0 + 2 * p1 + 4 * p2 - 8 * p3;
+            let [p0, p1, p2] = planes.each_ref().map(|plane| shared_bits(line, plane));
+            product += p0 + 2 * p1 - 4 * p2;
         }
         let tail = tail(row) >> 32;
         let (factor, bias) = (f32::from_bits((tail as u32) << 16), f32::from_bits(tail as u32 & 0xFFFF_0000));
@@ -24,8 +26,10 @@ fn shared_bits(a: &Line, b: &Line) -> i32 {
     shared.sum::<u32>() as i32
 }
 
-fn multiply(query: &[Line], stretch: Stretch<'_>, rows: &[u32], out: &mut [i32]) {
+fn multiply(query: &[Line], stretch: Stretch<'_>, rows: &[u32], soon: &[u32], out: &mut [i32]) {
+    let mut soon = soon.iter();
     for (row, out) in rows.iter().zip(out) {
+        soon.next().into_iter().for_each(|row| stretch.prefetch(*row));
         let lines = stretch.row(*row).iter().zip(query);
         *out = lines.fold(0, |sum, (line, query)| sum + line_product(line, query));
     }

@@ -44,7 +44,7 @@ fn every_level_multiplies_bytes_as_plain_integers_do() {
             let truth: Vec<i32> = rows.iter().map(|row| product(&query, stretch.row(*row))).collect();
             for kernels in levels() {
                 let mut out = vec![7; count + 9];
-                (kernels.multiply)(&query, stretch, &rows, &mut out);
+                (kernels.multiply)(&query, stretch, &rows, &rows, &mut out);
                 assert_eq!(out.split_off(count), [7; 9]);
                 assert_eq!(out, truth, "{:?}, {stride} lines, seed {seed}", kernels.level);
             }
@@ -68,7 +68,7 @@ fn every_level_estimates_bits_as_counting_them_one_by_one_does() {
             let bias = if dice.roll() >> 63 == 0 { 0 } else { 0xBF80 };
             *row.last_mut().unwrap().0.last_chunk_mut().unwrap() = (factor | bias << 16).to_le_bytes();
         }
-        let mut planes: Vec<Planes> = (0..stride).map(|_| [(); 4].map(|()| dice.line())).collect();
+        let mut planes: Vec<Planes> = (0..stride).map(|_| [(); 3].map(|()| dice.line())).collect();
         for plane in planes.last_mut().unwrap() {
             *plane.0.last_chunk_mut().unwrap() = [0; 4];
         }
@@ -79,7 +79,7 @@ fn every_level_estimates_bits_as_counting_them_one_by_one_does() {
             let truth: Vec<f32> = rows.iter().map(|row| estimate(&query, stretch.row(*row))).collect();
             for kernels in levels() {
                 let mut out = vec![7.0; count + 9];
-                (kernels.estimate)(&query, stretch, &rows, &mut out);
+                (kernels.estimate)(&query, stretch, &rows, &rows, &mut out);
                 assert_eq!(out.split_off(count), [7.0; 9]);
                 assert_eq!(out, truth, "{:?}, {stride} lines, seed {seed}", kernels.level);
             }
@@ -92,7 +92,7 @@ fn estimate(query: &BitQuery, row: &[Line]) -> f32 {
     for (line, planes) in row.iter().zip(&query.planes) {
         for bit in 0..LINE_BITS {
             let value = |line: &Line| i32::from(line.0[bit / 8] >> (bit % 8) & 1);
-            let level = value(&planes[0]) + 2 * value(&planes[1]) + 4 * value(&planes[2]) - 8 * value(&planes[3]);
+            let level = value(&planes[0]) + 2 * value(&planes[1]) - 4 * value(&planes[2]);
             product += value(line) * level;
         }
     }
@@ -105,11 +105,11 @@ fn estimate(query: &BitQuery, row: &[Line]) -> f32 {
 fn a_row_that_is_not_there_costs_nothing_and_scores_nothing() {
     let lines = [Line::default(); 4];
     let stretch = Stretch { first: 10, stride: 2, lines: &lines };
-    let query = BitQuery { planes: vec![[Line([0xFF; 64]); 4]; 2], unit: 1.0, offset: 1.0 };
+    let query = BitQuery { planes: vec![[Line([0xFF; 64]); 3]; 2], unit: 1.0, offset: 1.0 };
     for kernels in levels() {
         let (mut scores, mut products) = ([1.0; 4], [1; 4]);
-        (kernels.estimate)(&query, stretch, &[0, 9, 12, u32::MAX], &mut scores);
-        (kernels.multiply)(&[Line([1; 64]); 2], stretch, &[0, 9, 12, u32::MAX], &mut products);
+        (kernels.estimate)(&query, stretch, &[0, 9, 12, u32::MAX], &[9, 10], &mut scores);
+        (kernels.multiply)(&[Line([1; 64]); 2], stretch, &[0, 9, 12, u32::MAX], &[9, 10], &mut products);
         assert_eq!((scores, products), ([0.0; 4], [0; 4]), "{:?}", kernels.level);
     }
 }

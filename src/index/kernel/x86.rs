@@ -17,9 +17,9 @@ pub(super) fn avx2() -> Option<Kernels> {
     there.then_some(Kernels {
         level: Level::Avx2,
         // SAFETY: the processor has the features, it was asked just now.
-        estimate: |query, stretch, rows, out| unsafe { estimate_avx2(query, stretch, rows, out) },
+        estimate: |query, stretch, rows, soon, out| unsafe { estimate_avx2(query, stretch, rows, soon, out) },
         // SAFETY: as above.
-        multiply: |query, stretch, rows, out| unsafe { multiply_avx2(query, stretch, rows, out) },
+        multiply: |query, stretch, rows, soon, out| unsafe { multiply_avx2(query, stretch, rows, soon, out) },
         // SAFETY: as above.
         rotate: |signs, vector, spare| unsafe { rotate_avx2(signs, vector, spare) },
     })
@@ -32,41 +32,54 @@ pub(super) fn avx512() -> Option<Kernels> {
         && is_x86_feature_detected!("avx512dq")
         && is_x86_feature_detected!("avx512vl")
         && is_x86_feature_detected!("avx512vnni")
-        && is_x86_feature_detected!("avx512vpopcntdq");
+        && is_x86_feature_detected!("avx512bitalg");
     there.then_some(Kernels {
         level: Level::Avx512,
         // SAFETY: the processor has the features, it was asked just now.
-        estimate: |query, stretch, rows, out| unsafe { estimate_avx512(query, stretch, rows, out) },
+        estimate: |query, stretch, rows, soon, out| unsafe { estimate_avx512(query, stretch, rows, soon, out) },
         // SAFETY: as above.
-        multiply: |query, stretch, rows, out| unsafe { multiply_avx512(query, stretch, rows, out) },
+        multiply: |query, stretch, rows, soon, out| unsafe { multiply_avx512(query, stretch, rows, soon, out) },
         // SAFETY: as above.
         rotate: |signs, vector, spare| unsafe { rotate_avx512(signs, vector, spare) },
     })
 }
 
 /// One loop for each width that a row can have: what is known beforehand stays in registers.
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vpopcntdq")]
-fn estimate_avx512(query: &BitQuery, stretch: Stretch<'_>, rows: &[u32], out: &mut [f32]) {
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bitalg")]
+fn estimate_avx512(query: &BitQuery, stretch: Stretch<'_>, rows: &[u32], soon: &[u32], out: &mut [f32]) {
     match query.planes.len() {
-        1 => estimate_wide::<1>(query, stretch, rows, out),
-        2 => estimate_wide::<2>(query, stretch, rows, out),
-        4 => estimate_wide::<4>(query, stretch, rows, out),
-        8 => estimate_wide::<8>(query, stretch, rows, out),
-        16 => estimate_wide::<16>(query, stretch, rows, out),
-        _ => (portable::KERNELS.estimate)(query, stretch, rows, out),
+        1 => estimate_wide::<1>(query, stretch, rows, soon, out),
+        2 => estimate_wide::<2>(query, stretch, rows, soon, out),
+        4 => estimate_wide::<4>(query, stretch, rows, soon, out),
+        8 => estimate_wide::<8>(query, stretch, rows, soon, out),
+        16 => estimate_wide::<16>(query, stretch, rows, soon, out),
+        _ => (portable::KERNELS.estimate)(query, stretch, rows, soon, out),
     }
 }
 
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vpopcntdq")]
-fn estimate_wide<const LINES: usize>(query: &BitQuery, stretch: Stretch<'_>, rows: &[u32], out: &mut [f32]) {
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bitalg")]
+fn estimate_wide<const LINES: usize>(
+    query: &BitQuery,
+    stretch: Stretch<'_>,
+    rows: &[u32],
+    soon: &[u32],
+    out: &mut [f32],
+) {
     let Some(planes) = query.planes.first_chunk::<LINES>() else { return };
     let (all, _) = stretch.lines.as_chunks();
+    let mut soon = soon.chunks(8);
     for (rows, out) in rows.chunks(8).zip(out.chunks_mut(8)) {
-        let mut eight = [u32::MAX; 8];
-        eight.iter_mut().zip(rows).for_each(|(place, row)| *place = *row);
-        let places = eight.map(|row| row.wrapping_sub(stretch.first));
-        let scores = store_eight(estimate_eight(query, planes, all, places));
+        let soon = soon.next().unwrap_or_default();
+        match run_of_eight(all, soon, stretch.first) {
+            Some(eight) => eight.as_flattened().iter().for_each(prefetch),
+            None => soon.iter().for_each(|row| stretch.prefetch(*row)),
+        }
+        let eight = match run_of_eight(all, rows, stretch.first) {
+            Some(eight) => eight.each_ref(),
+            None => scattered_eight(all, rows, stretch.first),
+        };
+        let scores = store_eight(estimate_eight(query, planes, eight));
         match out.first_chunk_mut() {
             Some(out) if rows.len() == 8 => *out = scores,
             _ => out.iter_mut().zip(scores).take(rows.len()).for_each(|(out, score)| *out = score),
@@ -74,32 +87,64 @@ fn estimate_wide<const LINES: usize>(query: &BitQuery, stretch: Stretch<'_>, row
     }
 }
 
+/// Eight rows, if they follow one another.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vpopcntdq")]
-fn estimate_eight<const LINES: usize>(
-    query: &BitQuery,
-    planes: &[Planes; LINES],
-    rows: &[[Line; LINES]],
-    places: [u32; 8],
-) -> __m256 {
-    let of = |place: u32| rows.get(place as usize).unwrap_or(&[Line([0; LINE_BYTES]); LINES]);
-    let [a, b, c, d, e, f, g, h] = places;
-    let (a, b, c, d, e, f, g, h) = (of(a), of(b), of(c), of(d), of(e), of(f), of(g), of(h));
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+fn run_of_eight<'a, const LINES: usize>(
+    all: &'a [[Line; LINES]],
+    rows: &[u32],
+    first: u32,
+) -> Option<&'a [[Line; LINES]; 8]> {
+    let eight = rows.first_chunk::<8>()?;
+    let from = *eight.first()?;
+    let steps = _mm256_sub_epi32(load_eight(eight), _mm256_set1_epi32(from as i32));
+    let follow = _mm256_cmpeq_epi32_mask(steps, _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)) == u8::MAX;
+    if follow { all.get(from.wrapping_sub(first) as usize..)?.first_chunk() } else { None }
+}
+
+/// Up to eight rows, and blank ones for those that are not there.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+fn scattered_eight<'a, const LINES: usize>(
+    all: &'a [[Line; LINES]],
+    rows: &[u32],
+    first: u32,
+) -> [&'a [Line; LINES]; 8] {
+    let mut eight = [const { &[Line([0; LINE_BYTES]); LINES] }; 8];
+    for (place, row) in eight.iter_mut().zip(rows) {
+        if let Some(row) = all.get(row.wrapping_sub(first) as usize) {
+            *place = row;
+        }
+    }
+    eight
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bitalg")]
+fn estimate_eight<const LINES: usize>(query: &BitQuery, planes: &[Planes; LINES], rows: [&[Line; LINES]; 8]) -> __m256 {
+    let weights = [1, 2, -4].map(|weight| _mm512_set1_epi8(weight));
     let sum = |row: &[Line; LINES]| {
         let mut sum = _mm512_setzero_si512();
-        for (line, [p0, p1, p2, p3]) in row.iter().zip(planes) {
+        for (line, planes) in row.iter().zip(planes) {
             let line = load(line);
-            let count = |plane| _mm512_popcnt_epi64(_mm512_and_si512(line, load(plane)));
-            let twice = |x| _mm512_add_epi64(x, x);
-            let upper = _mm512_sub_epi64(count(p2), twice(count(p3)));
-            let lower = _mm512_add_epi64(count(p0), twice(count(p1)));
-            sum = _mm512_add_epi64(sum, _mm512_add_epi64(lower, _mm512_slli_epi64::<2>(upper)));
+            for (plane, weight) in planes.iter().zip(weights) {
+                sum = _mm512_dpbusd_epi32(sum, _mm512_popcnt_epi8(_mm512_and_si512(line, load(plane))), weight);
+            }
         }
         sum
     };
+    let [a, b, c, d, e, f, g, h] = rows;
     let sums = sum_eight([sum(a), sum(b), sum(c), sum(d), sum(e), sum(f), sum(g), sum(h)]);
-    let tail = |row: &[Line; LINES]| (tail(row) >> 32) as i32;
-    let tails = _mm256_setr_epi32(tail(a), tail(b), tail(c), tail(d), tail(e), tail(f), tail(g), tail(h));
+    let tails = _mm256_setr_epi32(
+        tail_of(a),
+        tail_of(b),
+        tail_of(c),
+        tail_of(d),
+        tail_of(e),
+        tail_of(f),
+        tail_of(g),
+        tail_of(h),
+    );
     let factor = _mm256_castsi256_ps(_mm256_slli_epi32::<16>(tails));
     let bias = _mm256_castsi256_ps(_mm256_and_si256(tails, _mm256_set1_epi32(0xFFFF_0000_u32 as i32)));
     let products = _mm256_mul_ps(_mm256_set1_ps(query.unit), _mm256_cvtepi32_ps(sums));
@@ -107,16 +152,19 @@ fn estimate_eight<const LINES: usize>(
     _mm256_add_ps(_mm256_mul_ps(factor, near), bias)
 }
 
-/// The sum of each of eight vectors of small 64-bit numbers.
+fn tail_of<const LINES: usize>(row: &[Line; LINES]) -> i32 {
+    (tail(row) >> 32) as i32
+}
+
+/// The sum of each of eight vectors of 32-bit numbers, which are so small that two of them add up within 16 bits.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 fn sum_eight(sums: [__m512i; 8]) -> __m256i {
     let [a, b, c, d, e, f, g, h] = sums;
-    // the numbers fit in 32 bits: two rows to a vector
-    let pair = |x, y| _mm512_mask_blend_epi32(0xAAAA, x, _mm512_slli_epi64::<32>(y));
-    let fold = |x, y| _mm512_add_epi32(_mm512_unpacklo_epi64(x, y), _mm512_unpackhi_epi64(x, y));
-    let abcd = fold(pair(a, b), pair(c, d));
-    let efgh = fold(pair(e, f), pair(g, h));
+    let ones = _mm512_set1_epi16(1);
+    let by_two = |x, y| _mm512_madd_epi16(_mm512_packs_epi32(x, y), ones);
+    let abcd = by_two(by_two(a, b), by_two(c, d));
+    let efgh = by_two(by_two(e, f), by_two(g, h));
     let even = _mm512_shuffle_i32x4::<0x88>(abcd, efgh);
     let odd = _mm512_shuffle_i32x4::<0xDD>(abcd, efgh);
     let half = _mm512_add_epi32(even, odd);
@@ -124,9 +172,11 @@ fn sum_eight(sums: [__m512i; 8]) -> __m256i {
     _mm512_castsi512_si256(_mm512_shuffle_i32x4::<0x08>(whole, whole))
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vpopcntdq")]
-fn multiply_avx512(query: &[Line], stretch: Stretch<'_>, rows: &[u32], out: &mut [i32]) {
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bitalg")]
+fn multiply_avx512(query: &[Line], stretch: Stretch<'_>, rows: &[u32], soon: &[u32], out: &mut [i32]) {
+    let mut soon = soon.chunks(4);
     for (rows, out) in rows.chunks(4).zip(out.chunks_mut(4)) {
+        soon.next().unwrap_or_default().iter().for_each(|row| stretch.prefetch(*row));
         let mut four = [u32::MAX; 4];
         four.iter_mut().zip(rows).for_each(|(place, row)| *place = *row);
         let products = multiply_four(query, stretch, &four);
@@ -135,7 +185,7 @@ fn multiply_avx512(query: &[Line], stretch: Stretch<'_>, rows: &[u32], out: &mut
 }
 
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vpopcntdq")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bitalg")]
 fn multiply_four(query: &[Line], stretch: Stretch<'_>, rows: &[u32; 4]) -> [i32; 4] {
     let sum = |row: u32| {
         let lines = stretch.row(row).iter().zip(query);
@@ -156,15 +206,17 @@ fn rotate_avx512(signs: &[Vec<u32>], vector: &mut Vec<f32>, spare: &mut Vec<f32>
 }
 
 #[target_feature(enable = "avx2,popcnt")]
-fn estimate_avx2(query: &BitQuery, stretch: Stretch<'_>, rows: &[u32], out: &mut [f32]) {
+fn estimate_avx2(query: &BitQuery, stretch: Stretch<'_>, rows: &[u32], soon: &[u32], out: &mut [f32]) {
+    let mut soon = soon.iter();
     for (row, out) in rows.iter().zip(out) {
+        soon.next().into_iter().for_each(|row| stretch.prefetch(*row));
         let row = stretch.row(*row);
         let mut sum = _mm256_setzero_si256();
-        for (line, [p0, p1, p2, p3]) in row.iter().zip(&query.planes) {
+        for (line, [p0, p1, p2]) in row.iter().zip(&query.planes) {
             let (low, high) = halves(line);
-            let (p0, p1, p2, p3) = (halves(p0), halves(p1), halves(p2), halves(p3));
-            sum = _mm256_add_epi64(sum, half_product(low, [p0.0, p1.0, p2.0, p3.0]));
-            sum = _mm256_add_epi64(sum, half_product(high, [p0.1, p1.1, p2.1, p3.1]));
+            let (p0, p1, p2) = (halves(p0), halves(p1), halves(p2));
+            sum = _mm256_add_epi64(sum, half_product(low, [p0.0, p1.0, p2.0]));
+            sum = _mm256_add_epi64(sum, half_product(high, [p0.1, p1.1, p2.1]));
         }
         let pair = _mm_add_epi64(_mm256_castsi256_si128(sum), _mm256_extracti128_si256::<1>(sum));
         let product = _mm_extract_epi64::<0>(pair) + _mm_extract_epi64::<1>(pair);
@@ -177,16 +229,15 @@ fn estimate_avx2(query: &BitQuery, stretch: Stretch<'_>, rows: &[u32], out: &mut
 /// The product of half a line with its part of the planes, as four numbers to be added.
 #[inline]
 #[target_feature(enable = "avx2,popcnt")]
-fn half_product(line: __m256i, planes: [__m256i; 4]) -> __m256i {
-    let [p0, p1, p2, p3] = planes;
+fn half_product(line: __m256i, planes: [__m256i; 3]) -> __m256i {
+    let [p0, p1, p2] = planes;
     let count = |plane| byte_counts(_mm256_and_si256(line, plane));
     let twice = |x| _mm256_add_epi8(x, x);
-    // of each byte between -64 and 56: lifted by 64, so that the bytes can be added as unsigned
-    let upper = _mm256_sub_epi8(count(p2), twice(count(p3)));
-    let lower = _mm256_add_epi8(count(p0), twice(count(p1)));
-    let bytes = _mm256_add_epi8(lower, twice(twice(upper)));
-    let lifted = _mm256_add_epi8(bytes, _mm256_set1_epi8(64));
-    _mm256_sub_epi64(_mm256_sad_epu8(lifted, _mm256_setzero_si256()), _mm256_set1_epi64x(64 * 8))
+    // of each byte between -32 and 24: lifted by 32, so that the bytes can be added as unsigned
+    let upper = _mm256_sub_epi8(count(p1), twice(count(p2)));
+    let bytes = _mm256_add_epi8(count(p0), twice(upper));
+    let lifted = _mm256_add_epi8(bytes, _mm256_set1_epi8(32));
+    _mm256_sub_epi64(_mm256_sad_epu8(lifted, _mm256_setzero_si256()), _mm256_set1_epi64x(32 * 8))
 }
 
 /// How many bits each byte has, looked up for each of its halves.
@@ -205,8 +256,10 @@ fn byte_counts(bytes: __m256i) -> __m256i {
 }
 
 #[target_feature(enable = "avx2,popcnt")]
-fn multiply_avx2(query: &[Line], stretch: Stretch<'_>, rows: &[u32], out: &mut [i32]) {
+fn multiply_avx2(query: &[Line], stretch: Stretch<'_>, rows: &[u32], soon: &[u32], out: &mut [i32]) {
+    let mut soon = soon.iter();
     for (row, out) in rows.iter().zip(out) {
+        soon.next().into_iter().for_each(|row| stretch.prefetch(*row));
         let (mut even, mut odd) = (_mm256_setzero_si256(), _mm256_setzero_si256());
         for (line, query) in stretch.row(*row).iter().zip(query) {
             let ((x0, x1), (q0, q1)) = (halves(line), halves(query));
@@ -235,11 +288,11 @@ fn rotate_avx2(signs: &[Vec<u32>], vector: &mut Vec<f32>, spare: &mut Vec<f32>) 
     portable::rotate(signs, vector, spare);
 }
 
-/// Asks for a line that will be read soon. Every x86-64 can.
+/// Asks for the cache line of what will be read soon. Every x86-64 can.
 #[inline(always)]
-pub(super) fn prefetch(line: &Line) {
+pub(super) fn prefetch<T>(soon: &T) {
     // SAFETY: a hint; it reads nothing, and the reference is to memory of ours.
-    unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(line).cast()) }
+    unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(soon).cast()) }
 }
 
 #[inline]
@@ -255,6 +308,13 @@ fn halves(line: &Line) -> (__m256i, __m256i) {
     let halves: *const __m256i = std::ptr::from_ref(line).cast();
     // SAFETY: a line is 64 bytes on a boundary of 64, and initialised: two vectors of 32 bytes, each on a boundary of 32.
     unsafe { (_mm256_load_si256(halves), _mm256_load_si256(halves.add(1))) }
+}
+
+#[inline]
+#[target_feature(enable = "avx")]
+fn load_eight(numbers: &[u32; 8]) -> __m256i {
+    // SAFETY: the array has eight numbers of 32 bits; this load needs no alignment.
+    unsafe { _mm256_loadu_si256(numbers.as_ptr().cast()) }
 }
 
 #[inline]

@@ -131,7 +131,7 @@ fn no_row_scores_higher_than_its_bytes_allow() {
                 codec.ask_bytes(query.components(), &mut asked);
                 let mut product = [0];
                 let stretch = kernel::Stretch { first: 0, stride: lines.len(), lines: &lines };
-                (Kernels::best().multiply)(&asked.lines, stretch, &[0], &mut product);
+                (Kernels::best().multiply)(&asked.lines, stretch, &[0], &[], &mut product);
                 let (upper, score) =
                     (asked.upper(product[0], scale), kernel.score(query.components(), row.components()));
                 let truth = reference(metric, query.components(), row.components());
@@ -140,6 +140,96 @@ fn no_row_scores_higher_than_its_bytes_allow() {
                     "{metric:?} {dimension}: {score} ({truth}) beyond {upper}, round {round}, seed {seed}"
                 );
             }
+        }
+    }
+}
+
+#[test]
+fn a_row_that_is_the_question_is_above_its_own_bar() {
+    let seed = 0xC0B2;
+    let mut dice = Dice(seed);
+    for (dimension, trials) in [(64, 3_000), (384, 2_000), (1_536, 500), (8_192, 100)] {
+        for metric in METRICS {
+            let codec = codec::Codec::new(dimension, metric, Kernels::best());
+            let (mut workspace, mut asked) = (codec::Workspace::default(), kernel::BitQuery::default());
+            let mut bits = vec![kernel::Line::default(); codec.bit_lines()];
+            for trial in 0..trials / METRICS.len() {
+                let row = embed((0..dimension).map(|_| (0..6).map(|_| dice.float()).sum()).collect(), metric);
+                codec.write_bits(row.components(), &mut bits, &mut workspace);
+                let doubt = codec.ask_bits(row.components(), &mut asked, &mut workspace);
+                let stretch = kernel::Stretch { first: 0, stride: bits.len(), lines: &bits };
+                let score = Kernel::new(metric).score(row.components(), row.components());
+                let mut out = [0.0];
+                (Kernels::best().estimate)(&asked, stretch, &[0], &[], &mut out);
+                let reached = doubt.reach(score).admits(out[0]);
+                let bar = doubt.sharpen(&mut asked, score);
+                (Kernels::best().estimate)(&asked, stretch, &[0], &[], &mut out);
+                assert!(
+                    reached && out[0] >= bar,
+                    "{metric:?} {dimension}: {out:?} of {bar}, trial {trial}, seed {seed}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_template_that_many_charts_hold_is_found_by_its_own_words() {
+    let seed = 0x7E3;
+    for (dimension, rounds) in [(64, 40), (768, 20), (1_536, 10)] {
+        let mut dice = Dice(seed);
+        let mut index = VectorIndex::new(dimension, Metric::Cosine, Isolation::Strict);
+        (0..1_300).for_each(|_| _ = index.push(&embed(dice.vector(dimension), Metric::Cosine)));
+        for spread in [0.0, 0.002] {
+            for round in 0..rounds {
+                let template = dice.vector(dimension);
+                let copies: Vec<Slot> =
+                    (0..400).map(|_| index.push(&embed(dice.near(&template, spread), Metric::Cosine))).collect();
+                let query = embed(template, Metric::Cosine);
+                let found = index.search(&query, index.live(), 10, &by_slot);
+                let truth = index.scan(&query, index.live(), 10, &by_slot);
+                assert_eq!(found.hits, truth.hits, "{dimension}, spread {spread}, round {round}, seed {seed}");
+                copies.into_iter().for_each(|slot| index.remove(slot));
+            }
+        }
+    }
+}
+
+#[test]
+fn questions_of_any_length_are_answered_alike() {
+    let seed = 0x717;
+    let mut dice = Dice(seed);
+    let rows = chart(&mut dice, 3_000, 384, Metric::Dot);
+    let mut index = VectorIndex::new(384, Metric::Dot, Isolation::Strict);
+    rows.iter().for_each(|row| _ = index.push(row));
+    for exponent in [0, 10, 20, 24, 26, 28, 30, 33] {
+        let mut dice = Dice(seed);
+        for _ in 0..10 {
+            let query: Vec<f32> = dice.vector(384).into_iter().map(|x| x * 10_f32.powi(-exponent)).collect();
+            let query = embed(query, Metric::Dot);
+            let found = index.search(&query, index.live(), 10, &by_slot);
+            assert_eq!(found.hits, index.scan(&query, index.live(), 10, &by_slot).hits, "1e-{exponent}, seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn rows_and_questions_so_small_that_products_vanish_are_ranked_as_the_oracle_ranks_them() {
+    let seed = 0x512E;
+    for (dimension, metric) in [(8_192, Metric::Dot), (8_192, Metric::Euclidean), (1_024, Metric::Dot)] {
+        for exponent in 17..=23 {
+            let mut dice = Dice(seed);
+            let size = 10_f32.powi(-exponent);
+            let centre: Vec<f32> = (0..dimension).map(|_| size * if dice.below(2) == 0 { 1.0 } else { -1.0 }).collect();
+            let mut index = VectorIndex::new(dimension, metric, Isolation::Strict);
+            for _ in 0..300 {
+                let row = centre.iter().map(|x| x * (1.0 + 0.3 * dice.float())).collect();
+                index.push(&embed(row, metric));
+            }
+            let query = embed(centre.iter().map(|x| x * 1.7).collect(), metric);
+            let found = index.search(&query, index.live(), 10, &by_slot);
+            let truth = index.scan(&query, index.live(), 10, &by_slot);
+            assert_eq!(found.hits, truth.hits, "{metric:?} {dimension} 1e-{exponent}, seed {seed}");
         }
     }
 }
