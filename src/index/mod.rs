@@ -95,7 +95,7 @@ pub struct VectorIndex {
     kernels: Kernels,
     columns: Columns,
     live: RoaringBitmap,
-    /// Wiped slots to be used again, so that rewriting records takes no more memory. Only where no graph will ever name a slot.
+    /// Wiped slots to be used again, so that rewriting records takes no more memory; as long as no graph names slots, see `reuses`.
     free: Vec<u32>,
     graph: Option<Graph>,
     /// Tells a graph of these rows from that of others.
@@ -139,10 +139,11 @@ impl VectorIndex {
         }
     }
 
-    /// Takes a row in: into a slot that was wiped, where the collection never has a graph, else into the next one. A vector of another
-    /// length than the collection's takes a slot that is never live.
+    /// Takes a row in: into a slot that was wiped, where no graph may name it, else into the next one. A vector of another length than
+    /// the collection's takes a slot that is never live.
     pub fn push(&mut self, embedding: &Embedding) -> Slot {
         if embedding.components().len() == self.columns.exact.width()
+            && self.reuses()
             && let Some(slot) = self.free.pop()
         {
             self.columns.replace(slot, embedding.components());
@@ -156,13 +157,17 @@ impl VectorIndex {
         Slot(slot)
     }
 
+    /// Whether a wiped slot may be used again: not while there is a graph, or one is being built, which may name it or have passed it
+    /// over. Such slots wait for the next start.
+    fn reuses(&self) -> bool {
+        self.graph.is_none() && Arc::strong_count(&self.lineage) == 1
+    }
+
     /// Takes a row out of every later answer and wipes its vector.
     pub fn remove(&mut self, slot: Slot) {
         if self.live.remove(slot.0) {
             self.columns.wipe(slot.0);
-            if planner::never(self.isolation, self.metric).is_some() {
-                self.free.push(slot.0);
-            }
+            self.free.push(slot.0);
             if let Some(graph) = &mut self.graph {
                 graph.remove(slot.0, &self.live);
             }
