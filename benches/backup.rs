@@ -61,6 +61,8 @@ fn main() {
         from: &path("backup"),
         until: None,
         escrow: &escrow,
+        ledger: None,
+        accept_missing_ledger: false,
         unlock: &passphrase,
         to: &path("restored"),
         now: now(),

@@ -10,6 +10,7 @@ use std::{
     sync::Arc,
 };
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use zeroize::Zeroizing;
 
 use super::{
@@ -19,7 +20,7 @@ use super::{
     fault::LogError,
     frame::{self, EntryRecord, Record},
     merkle::Hash,
-    note::SignedNote,
+    note::{Checkpoint, SignedNote},
     read::Page,
     walk::Segment,
 };
@@ -190,6 +191,12 @@ impl Log {
     /// The head, signed for the outside.
     pub fn checkpoint(&self) -> SignedNote {
         SignedNote::new(&self.origin, &self.head(), self.signer.as_ref())
+    }
+
+    /// The same, and what log it came in the place of.
+    pub fn checkpoint_after(&self, former: &Checkpoint) -> SignedNote {
+        let line = format!("restored in place of {} {}\n", former.size, STANDARD.encode(former.root));
+        SignedNote::extended(&self.origin, &self.head(), &line, self.signer.as_ref())
     }
 
     fn seal(&self, tip: &mut Tip, entry: &Entry) -> Result<(u64, Vec<u8>), LogError> {

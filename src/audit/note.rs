@@ -45,7 +45,12 @@ pub enum NoteError {
 impl SignedNote {
     /// Signs a head.
     pub(super) fn new(origin: &str, head: &Head, signer: &dyn Signer) -> Self {
-        let text = format!("{origin}\n{}\n{}\n", head.size, STANDARD.encode(head.root));
+        Self::extended(origin, head, "", signer)
+    }
+
+    /// The same with more lines below, each of which must end: witnesses sign them, and `open` skips them.
+    pub(super) fn extended(origin: &str, head: &Head, lines: &str, signer: &dyn Signer) -> Self {
+        let text = format!("{origin}\n{}\n{}\n{lines}", head.size, STANDARD.encode(head.root));
         let signature = signer.sign(text.as_bytes());
         let blob = [&key_id(origin, &signer.public_key())[..], &signature].concat();
         Self(format!("{text}\n\u{2014} {origin} {}\n", STANDARD.encode(blob)))

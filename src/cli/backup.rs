@@ -1,9 +1,9 @@
 //! `backup`: the next file of a backup, and an escrow of the keys; of a running server, or offline.
 
 use std::{
-    fs::{self, OpenOptions},
-    io::Write,
-    os::unix::fs::OpenOptionsExt,
+    fs::{self, File, OpenOptions},
+    io::{ErrorKind, Write},
+    os::unix::fs::{FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
@@ -177,12 +177,48 @@ fn print(taken: &Json) {
     }
 }
 
-/// Beside the file first: an escrow that was good stays until the new one is whole.
+/// Beside the file first: an escrow that was good stays until the new one is whole. Then its bytes are overwritten: it opens what was
+/// erased since.
 fn write(path: &Path, bytes: &[u8]) -> Outcome {
-    let fresh = path.with_extension("part");
     let told = |error: std::io::Error| Failure::Failed(format!("cannot write {}: {error}", path.display()));
-    let mut options = OpenOptions::new();
-    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&fresh).map_err(told)?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(told)?;
-    fs::rename(&fresh, path).map_err(told)
+    let former = former(path).map_err(told)?;
+    let fresh = path.with_added_extension("part");
+    put(&fresh, path, bytes).inspect_err(|_| drop(fs::remove_file(&fresh))).map_err(told)?;
+    former.map_or(Ok(()), |former| overwrite(&former)).map_err(|error| {
+        Failure::Failed(format!(
+            "the new escrow is in place, but the old one could not be overwritten ({error}): its bytes may still be on the disk"
+        ))
+    })
 }
+
+/// The escrow that is there, to be overwritten once it has no name any more. A link is not followed.
+fn former(path: &Path) -> std::io::Result<Option<File>> {
+    match OpenOptions::new().write(true).custom_flags(NO_FOLLOW).open(path) {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn put(fresh: &Path, path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let _ = fs::remove_file(fresh);
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(fresh)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(fresh, path)?;
+    let room = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(room)?.sync_all()
+}
+
+fn overwrite(file: &File) -> std::io::Result<()> {
+    let (zeros, length) = ([0; 64 << 10], file.metadata()?.len());
+    let mut at = 0;
+    while at < length {
+        let piece = zeros.len().min(usize::try_from(length - at).unwrap_or(zeros.len()));
+        file.write_all_at(zeros.get(..piece).unwrap_or_default(), at)?;
+        at += piece as u64;
+    }
+    file.sync_all()
+}
+
+const NO_FOLLOW: i32 = rustix::fs::OFlags::NOFOLLOW.bits() as i32;

@@ -12,7 +12,7 @@ use super::{Failure, Outcome, passphrase::PassphraseArgument, print_json, progre
 use crate::{
     clock::{Clock, SystemClock},
     engine::{Environment, Settings, restore},
-    store::{Plan, Restored},
+    store::{EngineKind, Plan, Replayed, Restored},
 };
 
 #[derive(Args)]
@@ -29,12 +29,24 @@ pub(super) struct Restore {
     /// Go back to this file of the backup, by its number
     #[arg(long, value_name = "NUMBER")]
     until: Option<u32>,
+    /// The ledger of what was erased and revoked; else the copy beside the backup. The one in the lost data directory will do, if it can be had
+    #[arg(long, value_name = "FILE")]
+    ledger: Option<PathBuf>,
+    /// The storage engine of the new store; else that of the one that was backed up
+    #[arg(long, value_name = "ENGINE")]
+    engine: Option<EngineKind>,
+    /// The anchor (`audit.anchor`) of the lost store: the restored one goes on under it, and its log names the head that the anchor knew
+    #[arg(long, value_name = "FILE")]
+    anchor: Option<PathBuf>,
     /// Then open every object and the audit log, and print times; exit 3 names what is damaged
     #[arg(long)]
     verify: bool,
     /// The escrow is old, and nothing was erased or revoked since
     #[arg(long)]
     accept_old_escrow: bool,
+    /// There is no ledger, or it ends too early, and nothing was erased or revoked after the escrow
+    #[arg(long)]
+    accept_missing_ledger: bool,
     /// Permissions come back as they were at the time of the backup, and are set right before anybody asks
     #[arg(long)]
     accept_older_permissions: bool,
@@ -53,15 +65,19 @@ impl Restore {
             from: &self.from,
             until: self.until,
             escrow: &escrow,
+            ledger: self.ledger.as_deref(),
             unlock: &passphrase,
             to: &self.data,
             now: SystemClock.now(),
             accept_old_escrow: self.accept_old_escrow,
+            accept_missing_ledger: self.accept_missing_ledger,
             accept_older_permissions: self.accept_older_permissions,
         };
         let bar = progress::counter("restoring objects", None);
         let begun = Instant::now();
-        let restored = restore(&plan, Settings::default(), Environment::default(), &|n| bar.set_position(n))?;
+        let settings = Settings { storage_engine: self.engine, ..Settings::default() };
+        let environment = Environment { anchor: self.anchor.clone(), ..Environment::default() };
+        let restored = restore(&plan, settings, environment, &|n| bar.set_position(n))?;
         bar.finish_and_clear();
         let took = begun.elapsed();
         let begun = Instant::now();
@@ -75,12 +91,16 @@ impl Restore {
     }
 
     fn tell(&self, restored: &Restored, took: Duration, verified: Option<(&Finding, Duration)>) {
-        let Restored { files, at, escrow_at, objects, gone_since, older, lost, entries } = restored;
+        let Restored { files, at, escrow_at, objects, gone_since, older, lost, entries, ledger } = restored;
         if self.json {
             print_json(&json!({
                 "restored": {
                     "files": files, "at": at.rfc3339(), "escrow_at": escrow_at.rfc3339(), "objects": objects,
                     "gone_since": gone_since, "older": older, "lost": lost, "entries": entries,
+                    "ledger": {
+                        "complete": ledger.complete, "entries": ledger.entries, "after_escrow": ledger.after_escrow,
+                        "until": ledger.until.map(|at| at.rfc3339()), "withdrawn": ledger.withdrawn, "permissions": ledger.permissions,
+                    },
                 },
                 "seconds": took.as_secs_f64(),
                 "verified": verified.map(|(finding, took)| json!({"found": finding.json(), "seconds": took.as_secs_f64()})),
@@ -99,10 +119,25 @@ impl Restore {
         );
         println!("  {older:>8} came back as they were before they were last changed");
         println!("  {lost:>8} are lost: they came after the backup, or were sealed under a new key since");
+        tell_ledger(ledger);
         if let Some((finding, took)) = verified {
             finding.print();
             println!("verified in {:.1} s", took.as_secs_f64());
         }
-        println!("what was erased or revoked after the escrow was taken is back: erase and revoke it again");
+    }
+}
+
+fn tell_ledger(ledger: &Replayed) {
+    let Replayed { complete, entries, after_escrow, until, withdrawn, permissions } = ledger;
+    println!("ledger     {entries} entries, {after_escrow} of them after the escrow");
+    if let Some(until) = until {
+        println!("           the last is of {}", until.rfc3339());
+    }
+    println!("  {withdrawn:>8} objects were erased or revoked after the escrow: they did not come back");
+    println!("  {permissions:>8} permissions were changed after the escrow");
+    if !complete {
+        println!(
+            "the ledger is missing or ends too early: what was erased or revoked after the escrow may be back: erase and revoke it again"
+        );
     }
 }

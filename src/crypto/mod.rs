@@ -54,13 +54,17 @@ pub enum KeyError {
     #[error("the key file is a symbolic link: put the file itself in its place, so that old keys can be overwritten")]
     Link,
     /// The file is not a whole ring file.
-    #[error("the key file is damaged: restore it from a backup")]
+    #[error(
+        "the key file is damaged: no backup holds it; make the store anew with `wardkeep restore`, from a backup and an escrow, or put a copy of the key file back that was made since it last changed"
+    )]
     Damaged,
     /// Key derivation cheaper than the floor, or dearer than any machine should pay.
     #[error("the key derivation cost is out of bounds: 19456 to 4194304 KiB, 2 to 64 passes, 1 to 16 lanes")]
     Cost,
     /// There is none.
-    #[error("there is no key file here: run `wardkeep init` first, or restore it from a backup")]
+    #[error(
+        "there is no key file here: run `wardkeep init` for a new store, or `wardkeep restore` with a backup and an escrow; no backup holds the key file itself"
+    )]
     Missing,
     /// Making one would overwrite another.
     #[error("there is a key file here already; it is not overwritten")]

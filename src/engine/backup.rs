@@ -6,10 +6,11 @@ use super::{
     Environment, OpenError, Refusal, Settings, Wardkeep,
     grant::{Grant, ManageKeys},
     recover::options,
+    watch::Succession,
 };
 use crate::{
     audit::What,
-    store::{self, BackupError, LogCut, Plan, Restored, Taken},
+    store::{self, BackupError, LedgerState, LogCut, Plan, Restored, Rising, Taken},
 };
 
 /// Why no store could be made from a backup.
@@ -51,6 +52,16 @@ impl Wardkeep {
         copying.finish()
     }
 
+    /// Keeps a copy of the ledger of erasures and revocations beside the backups in `dir`, from here on.
+    pub fn keep_ledger_beside(&self, dir: &Path) {
+        self.store.keep_ledger_beside(dir);
+    }
+
+    /// Where that ledger stands.
+    pub fn ledger(&self) -> LedgerState {
+        self.store.ledger_state()
+    }
+
     /// What a restore needs of the keys. Its entry is durable before it is handed out: from then on an erasure is not whole until the
     /// escrow is gone too.
     pub fn escrow(&self, grant: &Grant<ManageKeys>) -> Result<Vec<u8>, Refusal> {
@@ -61,7 +72,10 @@ impl Wardkeep {
     }
 }
 
-/// Makes the store that `plan` says, opens it once, and enters in its log that it was restored.
+/// Makes the store that `plan` says, opens it once, enters in its log that it was restored, and only then puts it where it opens: a
+/// kill or an error before leaves no store.
+///
+/// An anchor in the environment is that of the lost store: it goes over to the restored one, whose log then names the head that it knew.
 ///
 /// # Errors
 /// As [`store::restore`]; nothing is left in the directory then.
@@ -71,13 +85,49 @@ pub fn restore(
     environment: Environment,
     progress: &dyn Fn(u64),
 ) -> Result<Restored, RestoreError> {
-    let restored = store::restore(plan, &options(&settings, &environment), progress)?;
-    let engine = Wardkeep::open(plan.to, plan.unlock, settings, environment, &|_| ())?;
-    let trail = engine.own_trail(What::Restore).detail(restored.at.rfc3339());
-    let noted = engine.journal.note(trail.done(usize::try_from(restored.objects).unwrap_or(usize::MAX)));
-    engine.close();
-    noted.map_err(|_| OpenError::Unwritable)?;
+    let rising = Rising::begin(plan.to)?;
+    let room = rising.room();
+    let plan = Plan { to: &room, ..*plan };
+    let restored = store::restore(&plan, &options(&settings, &environment), progress)?;
+    enter(&plan, settings, environment, &restored)?;
+    rising.end()?;
     Ok(restored)
+}
+
+/// Opens what was restored, and enters in its log that it was.
+fn enter(
+    plan: &Plan<'_>,
+    settings: Settings,
+    mut environment: Environment,
+    restored: &Restored,
+) -> Result<(), OpenError> {
+    let anchor = environment.anchor.take();
+    let settings = Settings { storage_engine: None, ..settings };
+    let engine = Wardkeep::open(plan.to, plan.unlock, settings, environment, &|_| ())?;
+    let entered = engine.succeed(anchor.as_deref(), restored);
+    engine.close();
+    entered
+}
+
+impl Wardkeep {
+    fn succeed(&self, anchor: Option<&Path>, restored: &Restored) -> Result<(), OpenError> {
+        let succession = anchor.map(|path| Succession::begin(path, &self.journal.log())).transpose()?;
+        let former = succession.as_ref().and_then(Succession::told);
+        let detail: Vec<_> = std::iter::once(told(restored)).chain(former).collect();
+        let trail = self.own_trail(What::Restore).detail(detail.join("; "));
+        let objects = usize::try_from(restored.objects).unwrap_or(usize::MAX);
+        self.journal.note(trail.done(objects)).map_err(|_| OpenError::Unwritable)?;
+        Ok(succession.map_or(Ok(()), |succession| succession.end(&self.journal.log()))?)
+    }
+}
+
+/// What the entry of a restore says: of when the backup was, and what was made of the ledger.
+fn told(restored: &Restored) -> String {
+    let ledger = match restored.ledger.complete {
+        true => "ledger replayed to entry",
+        false => "without a whole ledger, known to entry",
+    };
+    format!("{}, {ledger} {}", restored.at.rfc3339(), restored.ledger.entries)
 }
 
 impl From<BackupError> for Refusal {
@@ -87,12 +137,14 @@ impl From<BackupError> for Refusal {
             BackupError::Io(_) | BackupError::Exposed => "backup_unwritable",
             BackupError::Busy => "backup_running",
             BackupError::Foreign => "backup_foreign",
-            BackupError::Missing
-            | BackupError::Damaged(_)
-            | BackupError::DoesNotAddUp
+            BackupError::Missing => "backup_missing",
+            BackupError::Damaged(_) | BackupError::DoesNotAddUp => "backup_damaged",
+            BackupError::ForeignLedger | BackupError::NoLedger => "ledger_unfit",
+            BackupError::DamagedEscrow
             | BackupError::OlderEscrow
             | BackupError::OldEscrow
-            | BackupError::OlderPermissions(_) => "backup_damaged",
+            | BackupError::FutureEscrow(_)
+            | BackupError::OlderPermissions(_) => "escrow_unfit",
         };
         Self::conflict(code, error.to_string())
     }

@@ -16,7 +16,8 @@ const KEPT: &str = "The audit log keeps, as the law requires, entries that name 
                     readable only to those who may read the audit, and hold no text, no vector and no attribute.";
 /// What was done, in words.
 const DONE: &str = "The data keys of what was erased are destroyed, and the keys that wrapped them are renewed: no page of this store and no copy of it \
-                    opens what was erased with any key that the store has. A copy of the key file from before, together with what opens it, still would.";
+                    opens what was erased with any key that the store has. A copy of the key file from before, together with what opens it, still would; and so would an escrow from before, which \
+                    `last_escrow_at` tells the last of that this store knows, until it is destroyed. A restore that is given the ledger brings nothing of it back.";
 
 /// What is certified, as it is signed: the bytes of its compact JSON form.
 pub(super) struct Statement(Json);
@@ -35,6 +36,7 @@ impl Statement {
             Erasure::Patient(id, _) => json!({"patient": id}),
         };
         let entities = erased.still_named.as_ref().and_then(|named| named.entities.as_ref());
+        let ledger = engine.store.ledger_state();
         Self(json!({
             "form": FORM,
             "store": origin_line(&engine.store),
@@ -48,6 +50,9 @@ impl Statement {
             "own_entity_stays": entities.map(|named| named.own_entity),
             "key_file_generation": engine.store.ring().generation(),
             "audit_entry": audit_entry,
+            "ledger_entries": ledger.entries,
+            "ledger_copy": ledger.copy,
+            "last_escrow_at": ledger.last_escrow.map(|at| at.rfc3339()),
             "done": DONE,
             "kept": KEPT,
         }))

@@ -148,6 +148,7 @@ impl From<crate::store::StoreError> for Refusal {
             | StoreError::Damaged { .. }
             | StoreError::Lost(_)
             | StoreError::DamagedPart(_)
+            | StoreError::DamagedLedger
             | StoreError::Stale => Self::Damaged,
         }
     }

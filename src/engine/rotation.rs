@@ -26,13 +26,12 @@ use crate::{
 };
 
 /// While others are served, a step is followed by so many times as long a pause.
-const PAUSES: u32 = 20;
+const PAUSES: u32 = 30;
 /// A step takes as many rows as are written in so many times what others' entries take alone (its own group, one more sync, and what it
 /// waits for): so much longer, whoever meets one waits for their own entry.
 const STEP_SHARE: u32 = 3;
-/// Rows of a step: fewest, for what the syncs of a commit cost does not grow with them; and of the first.
-const STEP_MIN: usize = 16;
-const STEP_BEGIN: usize = 64;
+/// Rows of a step, fewest, and those of the first: what the syncs of a commit cost does not grow with them.
+const STEP_MIN: usize = 64;
 /// So long after somebody was served they count as there.
 const OTHERS: Duration = Duration::from_secs(2);
 /// How long after an error it is tried again: twice as long each time, but no longer than the last.
@@ -68,7 +67,7 @@ impl Rotation {
             clock,
             inbox,
             awaiting: Vec::new(),
-            step: STEP_BEGIN,
+            step: STEP_MIN,
             seen: 0,
             others: None,
         };
@@ -272,8 +271,8 @@ mod tests {
     fn a_step_grows_while_it_is_quick_beside_what_others_write_and_shrinks_when_it_is_not() {
         let (pace, slow) = (Duration::from_millis(10), Duration::from_millis(31));
         let after = |steps: usize, from, took| (0..steps).fold(from, |rows, _| next_step(rows, took, pace));
-        assert_eq!(after(1, 64, Duration::from_millis(30)), 128);
-        assert_eq!(after(1, 64, slow), 32);
+        assert_eq!(after(1, 128, Duration::from_millis(30)), 256);
+        assert_eq!(after(1, 256, slow), 128);
         assert_eq!(after(20, STEP_MIN, pace), limits::ROTATION_ROWS);
         assert_eq!(after(20, limits::ROTATION_ROWS, slow), STEP_MIN);
     }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use crate::{
-    audit::{Log, LogError, NoteError, SignedNote},
+    audit::{Checkpoint, Log, LogError, NoteError, SignedNote},
     clock::{Clock, Instant},
     model::limits,
 };
@@ -78,7 +78,7 @@ pub enum WatchError {
     },
     /// The log is not where the anchor says that it was.
     #[error(
-        "the whole data directory was put back to an older state: the anchor knows the audit log with {anchored} entries, and here it has {found} or others; restore the newest backup, or, if the older state is meant, put an empty file in the anchor's place"
+        "the whole data directory was put back to an older state: the anchor knows the audit log with {anchored} entries, and here it has {found} or others; restore the newest backup, with `--anchor` so that the restored store goes on under it; or, if the older state is meant, put an empty file in the anchor's place"
     )]
     RolledBack {
         /// Entries that the anchor knows.
@@ -89,6 +89,47 @@ pub enum WatchError {
     /// The log.
     #[error(transparent)]
     Log(#[from] LogError),
+}
+
+/// An anchor that knows the log of a store that was lost, and is to know the one that was restored in its place.
+pub(super) struct Succession {
+    path: PathBuf,
+    former: Option<Checkpoint>,
+}
+
+impl Succession {
+    /// Reads the anchor; it must be this store's, or empty.
+    pub(super) fn begin(path: &Path, log: &Log) -> Result<Self, WatchError> {
+        let path = path.to_owned();
+        let text = read(&path).map_err(|e| WatchError::Unreadable { path: path.clone(), why: e.kind() })?;
+        let former = match text.is_empty() {
+            true => None,
+            false => Some(
+                log.own(&SignedNote::from_text(text)).map_err(|why| WatchError::Foreign { path: path.clone(), why })?,
+            ),
+        };
+        Ok(Self { path, former })
+    }
+
+    /// What the log itself says of it.
+    pub(super) fn told(&self) -> Option<String> {
+        let former = self.former.as_ref()?;
+        Some(format!(
+            "in place of the log that the anchor knew with {} entries, root {}",
+            former.size,
+            hex::encode(former.root)
+        ))
+    }
+
+    /// Puts the restored log's head in the anchor, with what it came in the place of.
+    pub(super) fn end(self, log: &Log) -> Result<(), WatchError> {
+        let note = match &self.former {
+            Some(former) => log.checkpoint_after(former),
+            None => log.checkpoint(),
+        };
+        replace(&self.path, note.as_str().as_bytes())
+            .map_err(|e| WatchError::Unwritable { path: self.path.clone(), why: e.kind() })
+    }
 }
 
 /// Looks at the clock before each group of entries and keeps the anchor up after it.
@@ -206,7 +247,8 @@ fn read(path: &Path) -> io::Result<String> {
 /// Puts a file in the place of another in one step; durable when it returns.
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let fresh = path.with_added_extension("new");
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
+    let _ = fs::remove_file(&fresh);
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
     file.write_all(bytes)?;
     file.sync_all()?;
     fs::rename(&fresh, path)?;

@@ -15,7 +15,10 @@ use super::{
     problem::Problem,
     session::{Session, answer, run},
 };
-use crate::engine::{Circumstances, ReadAudit, Refusal};
+use crate::{
+    engine::{Circumstances, ReadAudit, Refusal},
+    store::{LedgerCopy, LedgerState},
+};
 
 /// Requests by method and status.
 #[derive(Default)]
@@ -29,7 +32,7 @@ impl Metrics {
         *self.0.lock().entry((name.to_owned(), status.as_u16())).or_default() += 1;
     }
 
-    fn text(&self, graph_walks: u64) -> String {
+    fn text(&self, graph_walks: u64, ledger: LedgerState) -> String {
         let mut text = String::from(
             "# HELP wardkeep_http_requests_total Requests answered, by method and status.\n# TYPE wardkeep_http_requests_total counter\n",
         );
@@ -40,6 +43,19 @@ impl Metrics {
             text,
             "# HELP wardkeep_graph_walks_total Times a graph was walked for a search (isolation: fast).\n# TYPE wardkeep_graph_walks_total counter\nwardkeep_graph_walks_total {graph_walks}"
         );
+        let LedgerState { entries, copy, last_escrow } = ledger;
+        let behind = u8::from(copy == LedgerCopy::Behind);
+        let _ = writeln!(
+            text,
+            "# HELP wardkeep_ledger_entries Entries of the ledger of erasures and revocations.\n# TYPE wardkeep_ledger_entries counter\nwardkeep_ledger_entries {entries}\n# HELP wardkeep_ledger_copy_behind Whether its copy beside the backup could not be written.\n# TYPE wardkeep_ledger_copy_behind gauge\nwardkeep_ledger_copy_behind {behind}"
+        );
+        if let Some(at) = last_escrow {
+            let _ = writeln!(
+                text,
+                "# HELP wardkeep_last_escrow_seconds When the last escrow was taken, in seconds since 1970.\n# TYPE wardkeep_last_escrow_seconds gauge\nwardkeep_last_escrow_seconds {}",
+                at.millis() / 1_000
+            );
+        }
         text
     }
 }
@@ -65,5 +81,6 @@ pub(super) async fn metrics(State(app): State<Arc<App>>, session: Session) -> Re
     })
     .await?;
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-    Ok(([(header::CONTENT_TYPE, kind)], app.metrics.text(app.engine.graph_walks())).into_response())
+    Ok(([(header::CONTENT_TYPE, kind)], app.metrics.text(app.engine.graph_walks(), app.engine.ledger()))
+        .into_response())
 }

@@ -48,8 +48,9 @@ impl App {
         Self::backing_up_to(None, engine, proxies)
     }
 
-    /// The same, with a directory for backups.
+    /// The same, with a directory for backups, beside which the ledger of erasures and revocations is kept from here on.
     pub fn backing_up_to(backups: Option<PathBuf>, engine: Arc<Wardkeep>, proxies: Vec<IpAddr>) -> Arc<Self> {
+        backups.iter().for_each(|dir| engine.keep_ledger_beside(dir));
         Arc::new(Self { engine, proxies, backups, metrics: health::Metrics::default() })
     }
 }

@@ -5,6 +5,7 @@ mod bench;
 mod dice;
 mod lanes;
 pub mod limits;
+mod looks;
 pub mod measure;
 mod oracle;
 mod preflight;

@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use serde_json::{Map, Value as Json, json};
 
 use super::{
+    looks::Looks,
     target::{Caller, Trouble},
     world::{Record, Rules, World, reference},
 };
@@ -57,10 +58,9 @@ struct Note {
 /// What was decided, until the oracle is dropped.
 type Remembered = Mutex<HashMap<String, HashMap<usize, Verdict>>>;
 
-struct Lens {
-    words: HashSet<String>,
-    /// Policies name single records or documents: nothing is remembered.
-    single: bool,
+/// What of a record tells it from others, for these policies.
+struct Lens<'l> {
+    looks: &'l Looks,
     /// Documents are entities of their own: which one a record is of may count.
     documents: bool,
 }
@@ -78,7 +78,8 @@ impl Oracle {
         let (policies, notes) = policies(&world.rules)?;
         let now = crate::clock::SystemClock.now().rfc3339();
         let all = stored(world, &shape, &now);
-        let missing = missing(&all, &shape);
+        let looks = Looks::of(&world.rules);
+        let missing = missing(&all, &shape, &looks);
         let entities =
             Entities::from_json_value(Json::Array(all), Some(&schema)).map_err(|e| broken("entities", &e))?;
         let context = ["Retrieve", "Read", "ReadVector"].map(|action| (action.to_owned(), shape.context(action)));
@@ -88,7 +89,7 @@ impl Oracle {
             notes,
             context: context.into(),
             collection: world.collection.clone(),
-            classes: Classes::of(world, &Lens::of(world), &missing),
+            classes: Classes::of(world, &Lens::of(world, &looks), &missing),
             record: EntityTypeName::from_str("Record").map_err(|e| broken("a type's name", &e))?,
             missing,
             source_ip: world.source_ip.clone(),
@@ -236,7 +237,7 @@ struct Classes {
 }
 
 impl Classes {
-    fn of(world: &World, lens: &Lens, missing: &HashSet<(String, String)>) -> Self {
+    fn of(world: &World, lens: &Lens<'_>, missing: &HashSet<(String, String)>) -> Self {
         let mut known = HashMap::new();
         let mut classes = Self { of: Vec::with_capacity(world.records.len()), first: Vec::new() };
         for (at, record) in world.records.iter().enumerate() {
@@ -401,18 +402,10 @@ fn owned(json: &Json) -> Option<(String, String)> {
     reference(json).map(|(ty, id)| (ty.to_owned(), id.to_owned()))
 }
 
-/// Entities from which one that is not stored can be reached.
-fn missing(all: &[Json], shape: &Shape) -> HashSet<(String, String)> {
-    let edges: HashMap<(String, String), Vec<(String, String)>> = all
-        .iter()
-        .filter_map(|entity| {
-            let mut to = Vec::new();
-            for part in ["attrs", "parents", "tags"] {
-                references(entity.get(part).unwrap_or(&Json::Null), &mut to);
-            }
-            Some((owned(entity.get("uid")?)?, to))
-        })
-        .collect();
+/// Entities behind which policies may look at one that is not stored.
+fn missing(all: &[Json], shape: &Shape, looks: &Looks) -> HashSet<(String, String)> {
+    let edges: HashMap<(String, String), Vec<(String, String)>> =
+        all.iter().filter_map(|entity| Some((owned(entity.get("uid")?)?, looks.behind(entity)))).collect();
     let mut touched: HashSet<(String, String)> = HashSet::new();
     loop {
         let more: Vec<_> = edges
@@ -430,51 +423,21 @@ fn missing(all: &[Json], shape: &Shape) -> HashSet<(String, String)> {
     }
 }
 
-fn references(json: &Json, found: &mut Vec<(String, String)>) {
-    if let Some(one) = owned(json).filter(|_| json.as_object().is_some_and(|o| o.len() <= 2)) {
-        found.push(one);
-        return;
-    }
-    match json {
-        Json::Array(list) => list.iter().for_each(|item| references(item, found)),
-        Json::Object(fields) => fields.values().for_each(|item| references(item, found)),
-        Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_) => {}
-    }
-}
-
-/// Whether a link, an entity or a record refers to single records or documents: policies may then ask which one they look at.
-fn names_records(world: &World) -> bool {
-    let mut named = Vec::new();
-    let mut names = |json: &Json| {
-        named.clear();
-        references(json, &mut named);
-        named.iter().any(|(ty, _)| ty == "Record" || ty == "Document")
-    };
-    let within = |entity: &Json| ["attrs", "parents", "tags"].map(|part| entity.get(part).cloned().unwrap_or_default());
-    names(&world.rules.links)
-        || world.entities.iter().any(|entity| within(entity).iter().any(&mut names))
-        || world.records.iter().any(|record| names(&record.attributes))
-}
-
-impl Lens {
-    fn of(world: &World) -> Self {
-        let policies = &world.rules.policies;
-        let words = policies.split(|c: char| !c.is_alphanumeric() && c != '_').map(str::to_owned).collect();
-        let single = ["Record::\"", "Document::\"", "Tag("].iter().any(|name| policies.contains(name));
-        let single = single || names_records(world);
+impl<'l> Lens<'l> {
+    fn of(world: &World, looks: &'l Looks) -> Self {
         let document = |e: &Json| e.get("uid").and_then(reference).is_some_and(|(ty, _)| ty == "Document");
-        Self { words, single, documents: world.entities.iter().any(document) }
+        Self { looks, documents: world.entities.iter().any(document) }
     }
 
     /// What of a record policies can look at; records alike in it are decided alike.
     fn seen(&self, record: &Record) -> Option<String> {
-        if self.single || record.parents.as_array().is_some_and(|p| !p.is_empty()) {
+        if self.looks.at_records_themselves() {
             return None;
         }
         let seen: BTreeMap<&String, &Json> =
-            record.attributes.as_object()?.iter().filter(|(name, _)| self.words.contains(*name)).collect();
+            record.attributes.as_object()?.iter().filter(|(name, _)| self.looks.at(name)).collect();
         let document = if self.documents { record.document.as_str() } else { "" };
-        serde_json::to_string(&(seen, document)).ok()
+        serde_json::to_string(&(seen, &record.tags, &record.parents, document)).ok()
     }
 }
 
@@ -526,6 +489,26 @@ mod tests {
         let also = world.records.len() - 1;
         assert!(view.permitted.contains(&at) != view.permitted.contains(&also) || view.permitted.is_empty());
         assert!(!view.permitted.contains(&also));
+    }
+
+    #[test]
+    fn records_that_are_alike_are_told_apart_where_somebody_holds_a_list_of_them() {
+        let mut world = hospital(300, 8, 5);
+        let at = 40;
+        world.records.push(Record { id: "rec-alike".into(), ..world.records[at].clone() });
+        let also = world.records.len() - 1;
+        world.rules.schema =
+            world.rules.schema.replacen("entity CareTeam = {", "entity CareTeam = { records?: Set<Record>,", 1);
+        assert!(world.rules.schema.contains("records?: Set<Record>"), "{}", world.rules.schema);
+        world.rules.policies = "@id(\"listed\") permit (principal is Clinician, action == Action::\"Retrieve\", resource) when \
+            { principal has care_team && principal.care_team has records && principal.care_team.records.contains(resource) };"
+            .into();
+        let nurse = world.callers.iter().find(|c| c.role == "nurse").unwrap().clone();
+        let listed = json!([{"type": "Record", "id": format!("ward/{}", world.records[at].id)}]);
+        let team = world.entities.iter_mut().find(|e| reference(&e["uid"]) == Some(("CareTeam", nurse.id.as_str())));
+        team.unwrap()["attrs"]["records"] = listed;
+        let view = Oracle::read(&world).unwrap().view(&world, &nurse, "Retrieve", "treatment").unwrap();
+        assert_eq!((view.permitted, view.forbidden.contains(&also)), (vec![at], true));
     }
 
     #[test]

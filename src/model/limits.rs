@@ -46,6 +46,10 @@ pub const PARENTS: usize = 1_000;
 pub const ATTRIBUTES: usize = 256;
 /// Bytes of a body that was refused and is read to its end all the same, so that the client sees the answer.
 pub const DRAINED_BYTES: usize = 256 << 20;
+/// Bytes of a ledger of erasures and revocations that are read.
+pub const LEDGER_BYTES: u64 = 1 << 30;
+/// Bytes of it from which entries that are older than any escrow should be are left out when the store is opened.
+pub const LEDGER_KEPT_BYTES: u64 = 32 << 20;
 /// Days after which an escrow is no longer taken for what the store was last like.
 pub const ESCROW_DAYS: u64 = 7;
 /// Nesting of JSON values in a body.

@@ -6,6 +6,7 @@ use zeroize::Zeroizing;
 
 use super::{
     StoreError,
+    backup::Deed,
     codec::{self, Bytes},
     draft::Draft,
 };
@@ -257,6 +258,28 @@ impl Change {
     /// Reads what `to_bytes` made. The rows' own seals are checked when they are opened.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, StoreError> {
         codec::decode(bytes).ok_or(StoreError::DamagedPart("a change"))
+    }
+
+    /// What of it an older backup must not undo: what went, and which permissions were written.
+    pub(super) fn lasting(&self) -> Vec<Deed> {
+        let gone = |key: &RowKey| Deed::Gone { key: Bytes(Zeroizing::new(key.clone())) };
+        let changed = |row: &Row| Deed::Changed { key: row.key.clone() };
+        match self {
+            Self::EraseRecords { rows, .. } | Self::RemoveEntities { rows, .. } => rows.iter().map(gone).collect(),
+            Self::RemoveApiKey { row, .. } | Self::RemoveHold { row, .. } => vec![gone(row)],
+            Self::DropCollection { row, records, .. } => {
+                vec![gone(row), Deed::AllGone { prefix: Bytes(Zeroizing::new(records.clone())) }]
+            }
+            Self::PutEntities { rows, .. } => rows.iter().map(changed).collect(),
+            Self::PutBundle { row, .. } | Self::PutHold { row, .. } => vec![changed(row)],
+            Self::PutCollection { .. }
+            | Self::PutRecords { .. }
+            | Self::PutApiKey { .. }
+            | Self::Reseal { .. }
+            | Self::Rotate { .. }
+            | Self::RenewWraps { .. }
+            | Self::Restore { .. } => Vec::new(),
+        }
     }
 
     pub(super) fn demand(&self) -> Demand<'_> {

@@ -16,7 +16,7 @@ pub enum StoreError {
     Missing,
     /// `create` on a directory that holds something.
     #[error(
-        "the directory is not empty: choose another for a new store, or remove what an interrupted `init` left in it"
+        "the directory is not empty: choose another for a new store, or remove what an interrupted `init` left in it (or `restore`)"
     )]
     Occupied,
     /// Another engine is asked for than the one it was made with.
@@ -49,6 +49,11 @@ pub enum StoreError {
     /// The engine's account of itself, or the manifest.
     #[error("{0} is damaged: run `wardkeep store verify`, then restore a backup")]
     DamagedPart(&'static str),
+    /// The ledger of erasures and revocations.
+    #[error(
+        "the ledger of erasures and revocations (the file `ledger`) is damaged: put its copy from beside the backup in its place; where there is none, remove it, and take a new backup and escrow at once"
+    )]
+    DamagedLedger,
     /// The storage engine.
     #[error(transparent)]
     Engine(#[from] EngineError),

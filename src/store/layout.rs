@@ -103,6 +103,10 @@ impl Layout {
         self.0.join("audit")
     }
 
+    pub(super) fn ledger(&self) -> PathBuf {
+        self.0.join(super::backup::LEDGER)
+    }
+
     pub(super) fn derived(&self) -> PathBuf {
         self.0.join("derived")
     }
@@ -160,9 +164,9 @@ impl Layout {
         }
     }
 
-    /// The engine makes its files as the umask says; they lie in a 0700 directory, and are 0600 after this.
+    /// Whatever made its files as the umask says, or copied them here: directories are 0700 after this, files 0600.
     pub(super) fn tighten(&self) -> Result<(), StoreError> {
-        self.tighten_below(&self.engine())
+        self.tighten_below(&self.0)
     }
 
     /// The same for an engine that is not in place yet.
@@ -211,8 +215,37 @@ fn tighten(dir: &Path) -> std::io::Result<()> {
         if entry.file_type()?.is_dir() {
             tighten(&entry.path())?;
         } else {
-            fs::set_permissions(entry.path(), Permissions::from_mode(0o600))?;
+            match fs::set_permissions(entry.path(), Permissions::from_mode(0o600)) {
+                // an engine's own thread took it away meanwhile
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                tightened => tightened?,
+            }
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_that_others_may_look_into_is_theirs_no_more_when_the_store_is_opened() {
+        use crate::store::fixture;
+        let room = tempfile::tempdir().unwrap();
+        let dir = room.path().join("data");
+        let store = fixture::create(&dir);
+        fs::write(store.audit_dir().join("a log"), b"").unwrap();
+        drop(store);
+        let parts =
+            ["", "audit", "audit/a log", "keyring", "ledger", "manifest.a", "engine"].map(|part| dir.join(part));
+        let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
+        for part in &parts {
+            fs::set_permissions(part, Permissions::from_mode(0o777)).unwrap();
+        }
+        drop(fixture::open(&dir));
+        for part in &parts {
+            assert_eq!(mode(part), if part.is_dir() { 0o700 } else { 0o600 }, "{}", part.display());
+        }
+    }
 }

@@ -44,7 +44,10 @@ mod rebuild_tests;
 #[cfg(test)]
 mod tests;
 
-pub use backup::{BackupError, Copying, Inspected, LogCut, Plan, Restored, Taken, inspect, restore};
+pub use backup::{
+    BackupError, Copying, Inspected, LedgerCopy, LedgerState, LogCut, Plan, Replayed, Restored, Rising, Taken, inspect,
+    restore,
+};
 pub use change::{Change, Moved, RingKey, Row, RowKey, Wraps};
 pub use codec::{Bytes, StoredBundle, StoredRecord};
 pub use derived::{Derived, Published, Reading, Writing};

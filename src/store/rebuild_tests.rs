@@ -45,7 +45,7 @@ fn a_store_moves_to_either_engine_and_reads_the_same(engine: EngineKind) {
         drop(store);
         let mut names: Vec<_> = fs::read_dir(&path).unwrap().map(|e| e.unwrap().file_name()).collect();
         names.sort();
-        assert_eq!(names, ["LOCK", "audit", "engine", "keyring", "manifest.a", "manifest.b"]);
+        assert_eq!(names, ["LOCK", "audit", "engine", "keyring", "ledger", "manifest.a", "manifest.b"]);
     }
     // and it goes on
     let store = open(&path);

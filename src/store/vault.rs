@@ -14,7 +14,9 @@ use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 
 use super::{
-    Change, Derived, Disk, Engine, EngineKind, Intake, Kind, Manifest, RealDisk, RingKey, SealedRecord, StoreError,
+    Change, Derived, Disk, Engine, EngineKind, Intake, Kind, LedgerState, Manifest, RealDisk, RingKey, SealedRecord,
+    StoreError,
+    backup::Withdrawals,
     change::Demand,
     draft::Draft,
     keychain::{self, Carried, Keychain},
@@ -61,6 +63,7 @@ pub struct Store {
     layout: Layout,
     disk: Arc<dyn Disk>,
     derived: Derived,
+    pub(super) withdrawals: Withdrawals,
     sequence: AtomicU64,
     /// Last, so that the directory stays locked until the engine is closed.
     _lock: File,
@@ -108,7 +111,7 @@ impl Store {
         layout.sync()?;
         let mut survey = Survey::new(&ring, options.entropy.clone());
         survey.account = Some(account);
-        Ok(Self::assemble(layout, lock, ring, engine, slots, &survey, options))
+        Self::assemble(layout, lock, ring, engine, slots, &survey, options)
     }
 
     /// Opens the store in `dir`: whole, undamaged and not rolled back, or not at all.
@@ -153,7 +156,7 @@ impl Store {
         let engine = engine?;
         let mut survey = Survey::keys(&*engine, &ring, options.entropy.clone())?;
         survey.check_age(&manifest)?;
-        let mut store = Self::assemble(layout, lock, ring, engine, slots, &survey, options);
+        let mut store = Self::assemble(layout, lock, ring, engine, slots, &survey, options)?;
         let intake = begin(&store);
         let taking = intake.as_ref().ok().and_then(Option::as_ref).map(|intake| intake as &dyn Intake);
         survey.walk(&*store.engine, &store.ring, Depth::Sums, taking)?;
@@ -180,10 +183,11 @@ impl Store {
         slots: Slots,
         survey: &Survey,
         options: &OpenOptions,
-    ) -> Self {
+    ) -> Result<Self, StoreError> {
         let account = survey.account.unwrap_or_default();
         let ledger = Ledger { account, ..Ledger::default() };
-        Self {
+        let withdrawals = Withdrawals::open(&layout.ledger(), &ring, options.disk.clone(), account.sequence)?;
+        Ok(Self {
             engine,
             keychain: survey.keychain.clone(),
             names: Names(ring.clone()),
@@ -195,8 +199,9 @@ impl Store {
             ring,
             layout,
             disk: options.disk.clone(),
+            withdrawals,
             _lock: lock,
-        }
+        })
     }
 
     /// Walks a store that may be damaged, and says what is: [`Evidence::examine`](super::Evidence::examine) in one step.
@@ -222,6 +227,16 @@ impl Store {
     /// What can be made again from the records, as it lies on disk.
     pub fn derived(&self) -> &Derived {
         &self.derived
+    }
+
+    /// Keeps a copy of the ledger of erasures and revocations in `dir`, beside the backup, from here on.
+    pub fn keep_ledger_beside(&self, dir: &Path) {
+        self.withdrawals.keep_beside(dir);
+    }
+
+    /// Where the ledger of erasures and revocations stands.
+    pub fn ledger_state(&self) -> LedgerState {
+        self.withdrawals.state()
     }
 
     /// Number of the last durable change.
@@ -273,6 +288,9 @@ impl Store {
         if let Some(watched) = &mut ledger.watched {
             watched.extend(batch.iter().map(|(key, _)| key.clone()));
         }
+        // entered before it is done: what is acknowledged is in the ledger, whatever crashes
+        let audit = outbox.first().map(|(number, _)| *number).unwrap_or_default();
+        self.withdrawals.enter(changes, audit, account.sequence)?;
         self.engine.commit(batch).inspect_err(|_| ledger.halted = true)?;
         // from here on nothing hangs on the old ring key: a crash before it is forgotten is mended when the store opens
         renewal.map_or(Ok(()), |renewal| self.ring.finish(renewal)).inspect_err(|_| ledger.halted = true)?;

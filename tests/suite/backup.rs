@@ -251,3 +251,220 @@ fn a_byte_changed_in_any_file_of_a_backup_is_found_without_a_store_and_by_the_ne
     let report = restored(home.path(), &escrow, &home.path().join("restored"));
     assert_eq!((&report["files"], &report["lost"]), (&json!(1), &json!(0)));
 }
+
+#[test]
+fn what_was_erased_and_revoked_after_the_escrow_stays_so_by_the_ledger_beside_the_backup() {
+    let server = plain::server();
+    let records: Vec<_> = (0..30).map(|n| record(&format!("r{n:03}"), &format!("d{}", n / 10), 1)).collect();
+    put_records(&server.root(), &records).ok();
+    let made = server.root().post("/v1/callers", &json!({"type": "Administrator", "id": "root"})).ok();
+    let escrow = server.home.path().join("escrow");
+    back_up(&server, &escrow);
+    let erasure = json!({"patient": "patient-of-d1", "certificate": true});
+    let erased = server.root().post("/v1/collections/notes/erase", &erasure).ok();
+    let statement = erased["certificate"]["statement"].clone();
+    assert_eq!((statement["ledger_copy"].as_str(), statement["last_escrow_at"].is_string()), (Some("current"), true));
+    server.root().delete(&format!("/v1/callers/keys/{}", made["key_id"].as_str().unwrap())).ok();
+    let metrics = server.root().get("/metrics").text();
+    assert!(metrics.contains("wardkeep_ledger_copy_behind 0\n"), "{metrics}");
+    let root_key = server.root_key.clone();
+    let (home, data) = closed(server);
+    let dir = home.path().join("restored");
+    let report = restored(home.path(), &escrow, &dir);
+    assert_eq!((&report["gone_since"], &report["ledger"]["withdrawn"]), (&json!(0), &json!(11)), "{report}");
+    assert!(report["ledger"]["entries"].as_u64() >= statement["ledger_entries"].as_u64(), "{report} {statement}");
+    let again = serve(&home, &dir, &root_key);
+    let ids: Vec<_> = revisions(&all_records(&again.root())).into_iter().map(|(id, _)| id).collect();
+    assert_eq!(ids.len(), 20);
+    assert!(ids.iter().all(|id| !("r010".."r020").contains(&id.as_str())), "{ids:?}");
+    again.client(made["api_key"].as_str().unwrap()).get("/v1/collections").expect(401);
+    closed(again);
+    // without the ledger nothing is made, unless somebody vouches; the one in the lost directory will do
+    fs::remove_file(home.path().join("backups/ledger")).unwrap();
+    let other = home.path().join("other");
+    let (code, _, err) = restore(home.path(), &escrow, &other, &[]);
+    assert_eq!((code, err.contains("--accept-missing-ledger"), other.exists()), (1, true, false), "{err}");
+    let (code, out, err) = restore(home.path(), &escrow, &other, &["--accept-missing-ledger"]);
+    assert_eq!((code, out.contains("\"complete\": false")), (0, true), "{out}{err}");
+    let own = data.join("ledger");
+    let (code, out, err) =
+        restore(home.path(), &escrow, &home.path().join("own"), &["--ledger", own.to_str().unwrap()]);
+    assert_eq!((code, out.contains("\"withdrawn\": 11")), (0, true), "{out}{err}");
+}
+
+#[test]
+fn a_restore_that_is_killed_leaves_no_store_and_one_that_ends_says_so_in_its_log() {
+    let server = plain::server();
+    for part in 0..4 {
+        let records: Vec<_> =
+            (0..500).map(|n| record(&format!("r{part}-{n:03}"), &format!("d{}", n / 10), 1)).collect();
+        put_records(&server.root(), &records).ok();
+    }
+    let escrow = server.home.path().join("escrow");
+    back_up(&server, &escrow);
+    let root_key = server.root_key.clone();
+    let (home, _) = closed(server);
+    let command = |dir: &Path| {
+        let mut command = plain::command(&["restore", "--from"]);
+        command.arg(home.path().join("backups")).arg("--escrow").arg(&escrow).arg("--data").arg(dir);
+        command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+        command
+    };
+    let begun = std::time::Instant::now();
+    assert!(command(&home.path().join("whole")).status().unwrap().success());
+    let took_us = u64::try_from(begun.elapsed().as_micros()).unwrap();
+    let mut dice = plain::Dice::new("moments of a kill");
+    let moments = if plain::full() { 100 } else { 10 };
+    let mut cut_short = 0;
+    for n in 0..moments {
+        let dir = home.path().join(format!("killed-{n}"));
+        let mut child = command(&dir).spawn().unwrap();
+        // spread over all of it, and somewhat beyond
+        let moment = std::time::Duration::from_micros(took_us * (n * 11 + dice.below(11)) / (moments * 10));
+        std::thread::sleep(moment);
+        let ended = child.try_wait().unwrap().is_some();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let (code, out, err) = plain::run(&["audit", "verify"], &dir);
+        match code {
+            0 => {
+                plain::assert_sound(&dir);
+                let again = serve(&home, &dir, &root_key);
+                let entries = all_entries(&again.root(), 0);
+                assert_eq!(entries.iter().filter(|e| what(e) == "restore").count(), 1, "{moment:?}");
+            }
+            _ => {
+                cut_short += 1;
+                assert!(!ended && err.contains("no whole store"), "{moment:?}: {code} {out}{err}");
+                let (code, _, err) = plain::run(&["store", "verify"], &dir);
+                assert!(code != 0 && err.contains("no whole store"), "{moment:?}: {err}");
+            }
+        }
+    }
+    println!("{cut_short} of {moments} were cut short");
+    assert!(cut_short > 0);
+}
+
+#[test]
+fn a_restore_whose_store_would_not_open_leaves_nothing() {
+    use wardkeep::{clock, engine, store};
+    struct Yesterday;
+    impl clock::Clock for Yesterday {
+        fn now(&self) -> clock::Instant {
+            clock::Instant::from_millis(clock::SystemClock.now().millis() - 86_400_000)
+        }
+    }
+    use clock::Clock as _;
+    let server = plain::server();
+    let escrow = server.home.path().join("escrow");
+    back_up(&server, &escrow);
+    let (home, _) = closed(server);
+    let (from, to, phrase) = (home.path().join("backups"), home.path().join("restored"), super::harness::passphrase());
+    let plan = store::Plan {
+        from: &from,
+        until: None,
+        escrow: &fs::read(&escrow).unwrap(),
+        ledger: None,
+        unlock: &phrase,
+        to: &to,
+        now: clock::SystemClock.now(),
+        accept_old_escrow: false,
+        accept_missing_ledger: false,
+        accept_older_permissions: false,
+    };
+    let environment = engine::Environment { clock: Arc::new(Yesterday), ..engine::Environment::default() };
+    let refused = engine::restore(&plan, engine::Settings::default(), environment, &|_| ()).unwrap_err();
+    assert!(refused.to_string().contains("the clock is"), "{refused}");
+    assert!(!to.exists());
+}
+
+#[test]
+fn an_escrow_is_a_new_file_that_is_its_owners_alone_and_the_old_one_is_overwritten() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+    let server = plain::server();
+    let home = Arc::clone(&server.home);
+    let [escrow, part, victim] = ["escrow", "escrow.part", "victim"].map(|name| home.path().join(name));
+    let take = || {
+        plain::bare_command(&["backup", "--only-escrow", "--url", &server.url, "--escrow"])
+            .arg(&escrow)
+            .env("WARDKEEP_API_KEY", &server.root_key)
+            .output()
+            .unwrap()
+    };
+    fs::write(&victim, b"somebody's").unwrap();
+    fs::set_permissions(&victim, fs::Permissions::from_mode(0o666)).unwrap();
+    symlink(&victim, &part).unwrap();
+    assert!(take().status.success());
+    let found = fs::symlink_metadata(&escrow).unwrap();
+    assert_eq!(
+        (found.is_file(), found.mode() & 0o777, fs::read(&victim).unwrap()),
+        (true, 0o600, b"somebody's".into())
+    );
+    // who still holds the old one, under another name, holds zeros
+    let kept = home.path().join("kept");
+    fs::hard_link(&escrow, &kept).unwrap();
+    assert!(take().status.success());
+    assert!(fs::read(&kept).unwrap().iter().all(|byte| *byte == 0));
+    assert!(fs::read(&escrow).unwrap().starts_with(b"WKESCR"));
+    assert!(!part.exists());
+    // a link in the escrow's place is refused, and nothing is left beside it
+    fs::remove_file(&escrow).unwrap();
+    symlink(&victim, &escrow).unwrap();
+    assert!(!take().status.success());
+    assert_eq!((part.exists(), fs::read(&victim).unwrap()), (false, b"somebody's".into()));
+}
+
+#[test]
+fn a_restore_that_is_shown_the_anchor_goes_on_under_it_and_the_lost_store_is_refused_by_it() {
+    let home = TempDir::new().unwrap();
+    let [dir, anchor, escrow] = ["data", "anchor", "escrow"].map(|name| home.path().join(name));
+    let key = plain::found(&dir);
+    fs::write(&anchor, "").unwrap();
+    let start = |dir: &Path| {
+        let mut serve = plain::command(&["serve"]);
+        serve.env("WARDKEEP_ANCHOR", &anchor).env("WARDKEEP_BACKUP_DIRECTORY", home.path().join("backups"));
+        Process::start(serve, dir)
+    };
+    let process = start(&dir).unwrap();
+    let root = super::harness::Client::new(&process.url, &key);
+    plain::furnish(&root);
+    put_records(&root, &[record("a", "d", 1)]).ok();
+    let mut command = plain::bare_command(&["backup", "--url", &process.url, "--escrow"]);
+    assert!(command.arg(&escrow).env("WARDKEEP_API_KEY", &key).status().unwrap().success());
+    (0..300).for_each(|n| drop(put_records(&root, &[record(&format!("lost-{n}"), "d", 1)]).ok()));
+    drop(process);
+    let refused = |outcome: Result<Process, String>| {
+        let Err(told) = outcome else { panic!("the server started") };
+        assert!(told.contains("put back to an older state") && told.contains("--anchor"), "{told}");
+    };
+    let without = home.path().join("without");
+    let (code, out, err) = restore(home.path(), &escrow, &without, &[]);
+    assert_eq!(code, 0, "{out}{err}");
+    refused(start(&without));
+    let with = home.path().join("with");
+    let (code, out, err) = restore(home.path(), &escrow, &with, &["--anchor", anchor.to_str().unwrap()]);
+    assert_eq!(code, 0, "{out}{err}");
+    assert!(fs::read_to_string(&anchor).unwrap().contains("\nrestored in place of "));
+    refused(start(&dir));
+    refused(start(&without));
+    let process = start(&with).unwrap();
+    let root = super::harness::Client::new(&process.url, &key);
+    assert_eq!(revisions(&all_records(&root)), [("a".into(), 1)]);
+    let entries: Vec<_> = all_entries(&root, 0).into_iter().filter(|e| what(e) == "restore").collect();
+    assert!(
+        entries.len() == 1 && entries[0].to_string().contains("in place of the log that the anchor knew"),
+        "{entries:?}"
+    );
+    // another store's anchor is not taken over
+    let [other, foreign] = ["other", "foreign"].map(|name| home.path().join(name));
+    plain::found(&other);
+    fs::write(&foreign, "").unwrap();
+    let mut serve = plain::command(&["serve"]);
+    serve.env("WARDKEEP_ANCHOR", &foreign);
+    drop(Process::start(serve, &other).unwrap());
+    let before = fs::read(&foreign).unwrap();
+    let to = home.path().join("to");
+    let (code, _, err) = restore(home.path(), &escrow, &to, &["--anchor", foreign.to_str().unwrap()]);
+    assert_eq!((code, err.contains("is not this store's"), to.exists()), (1, true, false), "{err}");
+    assert_eq!(fs::read(&foreign).unwrap(), before);
+}

@@ -191,8 +191,8 @@ fn one_command_attacks_a_law_firm_with_keys_that_only_read_and_says_what_it_left
     assert_eq!((&report["leaks"], report["probes"].as_array().unwrap().len()), (&json!(0), 13), "{told}");
     for probe in report["probes"].as_array().unwrap() {
         let verdict = match probe["name"].as_str().unwrap() {
-            "cross-patient" | "starvation" | "cap-evasion" | "identity" => "clean",
-            "existence" | "embedding" => "clean in part",
+            "cross-patient" | "starvation" | "identity" => "clean",
+            "existence" | "embedding" | "cap-evasion" => "clean in part",
             _ => "skipped",
         };
         assert_eq!(probe["verdict"], verdict, "{probe}");
@@ -334,10 +334,16 @@ fn a_run_that_was_interrupted_takes_away_what_it_had_planted() {
 fn what_a_killed_run_left_behind_is_taken_away_by_clean() {
     let firm = Firm::open();
     let before = firm.state();
-    let mut child = planting(&firm);
-    child.kill().unwrap();
-    child.wait().unwrap();
-    assert!(firm.ledger().is_some());
+    loop {
+        let mut child = planting(&firm);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        if firm.ledger().is_some_and(|text| text.contains("canary-")) {
+            break;
+        }
+        // it had taken all away by then
+        firm.run(&["--clean"], Some(&firm.server.root_key));
+    }
     // without the key it can only say so
     let (code, told) = firm.run(&["--clean"], None);
     assert!(code == Some(1) && told.contains("left"), "{told}");
@@ -356,7 +362,9 @@ fn a_server_that_goes_away_midway_ends_the_run_as_broken() {
         command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
     };
     // more than the hand-shake's
-    let asked = |firm: &Firm| firm.server.root().get("/v1/audit?limit=1000").ok()["entries"].as_array().unwrap().len();
+    let asked = |firm: &Firm| {
+        firm.server.root().get("/v1/audit?limit=1000&action=Retrieve").ok()["entries"].as_array().unwrap().len()
+    };
     let before = asked(&firm);
     while asked(&firm) < before + 30 {
         assert_eq!(child.try_wait().unwrap(), None, "it ended before the server did");

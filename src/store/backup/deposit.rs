@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::{BackupError, Digest, Index, digest};
+use super::{BackupError, Digest, Index, digest, withdrawn::Point};
 use crate::{
     clock::Instant,
     crypto::KeyTag,
@@ -25,6 +25,7 @@ enum Part {
     Head { at: Instant, sequence: u64 },
     Keys(Vec<(KeyTag, Bytes)>),
     Rows(Vec<(Digest, RowDeposit)>),
+    Ledger(Point),
 }
 
 /// What an escrow knows of a row.
@@ -40,6 +41,8 @@ pub(super) struct RowDeposit {
 pub(super) struct Deposit {
     pub(super) at: Option<Instant>,
     pub(super) sequence: u64,
+    /// How far the ledger was.
+    pub(super) ledger: Option<Point>,
     /// Data keys, each as a change carries it.
     pub(super) keys: HashMap<KeyTag, Vec<u8>>,
     /// Rows, by the digests of their keys.
@@ -60,9 +63,13 @@ impl Store {
         };
         let watch = self.watch()?;
         self.each_row(&mut note)?;
-        let (sequence, keys) = watch.settle(&mut note, |account| Ok((account.sequence, self.keychain.all()?)))?;
+        let (sequence, keys, ledger) = watch.settle(&mut note, |account| {
+            let ledger = self.withdrawals.enter_escrow(at, account.sequence)?;
+            Ok((account.sequence, self.keychain.all()?, ledger))
+        })?;
         let mut body = Zeroizing::new(Vec::with_capacity(keys.len() * 128 + rows.len() * 34));
         write(&mut body, &Part::Head { at, sequence })?;
+        write(&mut body, &Part::Ledger(ledger))?;
         let keys: Vec<_> = keys.into_iter().map(|(id, carried)| (id, Bytes(Zeroizing::new(carried)))).collect();
         for part in keys.chunks(PART) {
             write(&mut body, &Part::Keys(part.to_vec()))?;
@@ -87,6 +94,7 @@ impl Deposit {
                 Part::Head { at, sequence } => (deposit.at, deposit.sequence) = (Some(at), sequence),
                 Part::Keys(keys) => deposit.keys.extend(keys.into_iter().map(|(id, carried)| (id, carried.0.to_vec()))),
                 Part::Rows(rows) => deposit.rows.extend(rows),
+                Part::Ledger(point) => deposit.ledger = Some(point),
             }
             body = rest;
         }

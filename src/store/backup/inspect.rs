@@ -87,7 +87,7 @@ impl Chain<'_> {
                 Item::Gone { key } => drop(self.rows.remove(&*key.0)),
                 Item::Account { sealed, at } => (account, found.at) = (Some(sealed), Some(at)),
                 Item::Head { size, .. } => found.entries = size,
-                Item::Log { .. } | Item::LogEnd { .. } | Item::Index(_) => {}
+                Item::Log { .. } | Item::LogEnd { .. } | Item::Index(_) | Item::Engine(_) | Item::Ledger(_) => {}
             }
             Ok(())
         })?;

@@ -14,15 +14,18 @@
 //! sealed once more under a key of their own class, so that a backup shows sizes and nothing else.
 //!
 //! **No key is in a backup.** Data keys lie in an [`Escrow`](crate::crypto::Escrow), taken apart and often: a patient whose key was
-//! destroyed is noise in every backup as soon as the escrows from before are gone. What derives from records (columns, snapshots of an
+//! destroyed is noise in every backup as soon as the escrows from before are gone. What was erased or revoked after the escrow stands in a
+//! ledger (`withdrawn`), of which a copy lies beside the backup: a restore replays it, and refuses without it. What derives from records (columns, snapshots of an
 //! index) is in no backup either.
 
 mod deposit;
 mod inspect;
 mod restore;
+mod rising;
 mod room;
 mod stream;
 mod take;
+mod withdrawn;
 
 #[cfg(test)]
 mod tests;
@@ -34,8 +37,12 @@ use serde::{Deserialize, Serialize};
 use super::{StoreError, codec::Bytes};
 use crate::{clock::Instant, model::limits};
 pub use inspect::{Inspected, inspect};
-pub use restore::{Plan, Restored, restore};
+pub use restore::{Plan, Replayed, Restored, restore};
+pub use rising::Rising;
 pub use take::{Copying, LogCut, Taken};
+use withdrawn::Point;
+pub(super) use withdrawn::{Deed, LEDGER, Withdrawals};
+pub use withdrawn::{LedgerCopy, LedgerState};
 
 /// What one chunk holds, in order.
 #[derive(Serialize, Deserialize)]
@@ -54,6 +61,10 @@ enum Item {
     Account { sealed: Bytes, at: Instant },
     /// What some of the rows are after this file.
     Index(Vec<(Bytes, Digest)>),
+    /// The storage engine that the store lies on.
+    Engine(Box<str>),
+    /// How far the ledger was.
+    Ledger(Point),
 }
 
 /// What every row is, by its key.
@@ -92,6 +103,9 @@ pub enum BackupError {
         "file {0} of the backup is damaged or does not follow the one before it: use an earlier file with `--until`, or another backup"
     )]
     Damaged(u32),
+    /// The escrow is not what was written.
+    #[error("the escrow is damaged, or is none: use another one that was taken after the backup")]
+    DamagedEscrow,
     /// The rows are not those that the store counted.
     #[error("the backup does not add up: rows are missing, added or changed")]
     DoesNotAddUp,
@@ -106,6 +120,21 @@ pub enum BackupError {
         limits::ESCROW_DAYS
     )]
     OldEscrow,
+    /// Taken at a time that is not yet.
+    #[error(
+        "the escrow was taken {0} s after what this machine's clock says: set the clock right, so that it is known how old it is"
+    )]
+    FutureEscrow(i64),
+    /// The ledger beside the backup is not a copy of the store's.
+    #[error(
+        "the ledger there is damaged, another store's, or knows entries that this store does not: move it away, and find out why"
+    )]
+    ForeignLedger,
+    /// Nothing tells what was erased or revoked since.
+    #[error(
+        "the ledger of erasures and revocations is missing, damaged, or ends before the escrow was taken, so that what was erased or revoked since would come back; name it with `--ledger` (its copies lie beside the backup and in the lost data directory), or pass `--accept-missing-ledger` if nothing was"
+    )]
+    NoLedger,
     /// Permissions would be those of an earlier time.
     #[error(
         "since this backup {0} entities, policies or keys were changed or came that it does not know, so permissions that were revoked would come back; use a later backup, or pass `--accept-older-permissions` and set them right before anybody asks"

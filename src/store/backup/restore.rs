@@ -13,16 +13,22 @@ use super::{
     deposit::Deposit,
     digest,
     room::{self, WHOLE},
+    withdrawn::{Deed, LEDGER, Replay},
 };
 use crate::{
     clock::Instant,
-    crypto::{self, Escrow, KeyTag, Unlock},
+    crypto::{self, Escrow, KeyError, KeyTag, Unlock},
     model::{Sealer, limits},
-    store::{Change, Kind, OpenOptions as StoreOptions, Row, Store, StoreError, keychain::Carried, ledger::Account},
+    store::{
+        Change, EngineKind, Kind, OpenOptions as StoreOptions, Row, Store, StoreError, keychain::Carried,
+        ledger::Account,
+    },
 };
 
 /// Bytes of rows in one commit.
 const COMMIT_BYTES: usize = 16 << 20;
+/// How far two machines' clocks may differ, in milliseconds.
+const CLOCKS_DIFFER_MS: i64 = 60_000;
 
 /// What is restored, from what, and what its operator knows.
 pub struct Plan<'a> {
@@ -32,6 +38,8 @@ pub struct Plan<'a> {
     pub until: Option<u32>,
     /// An escrow that was taken after the backup.
     pub escrow: &'a [u8],
+    /// The ledger of what was erased and revoked; the copy beside the backup without it.
+    pub ledger: Option<&'a Path>,
     /// Whoever can open it.
     pub unlock: &'a dyn Unlock,
     /// The data directory to make; new or empty.
@@ -40,6 +48,8 @@ pub struct Plan<'a> {
     pub now: Instant,
     /// Nothing was erased or revoked since the escrow was taken.
     pub accept_old_escrow: bool,
+    /// Nothing was erased or revoked after the escrow but what a ledger that is missing or cut short still says.
+    pub accept_missing_ledger: bool,
     /// Permissions of an earlier time are set right before anybody asks.
     pub accept_older_permissions: bool,
 }
@@ -63,23 +73,52 @@ pub struct Restored {
     pub lost: u64,
     /// Entries of the audit log.
     pub entries: u64,
+    /// What was done after the escrow, as the ledger says.
+    pub ledger: Replayed,
+}
+
+/// What a restore took from the ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct Replayed {
+    /// Whether it reaches from what the escrow knows to a sound end.
+    pub complete: bool,
+    /// Its entries.
+    pub entries: u64,
+    /// Those after the escrow.
+    pub after_escrow: u64,
+    /// When the last of these was entered.
+    pub until: Option<Instant>,
+    /// Objects of the backup that were erased or revoked after the escrow: they did not come back.
+    pub withdrawn: u64,
+    /// Permissions that were changed after the escrow.
+    pub permissions: u64,
 }
 
 /// Makes a store in `plan.to`. If it cannot be made whole, nothing is left there.
 ///
 /// # Errors
-/// The backup or the escrow is damaged, of another store, or older than what permissions and erasures need.
+/// The backup, the escrow or the ledger is damaged, of another store, or older than what permissions and erasures need.
 pub fn restore(plan: &Plan<'_>, options: &StoreOptions, progress: &dyn Fn(u64)) -> Result<Restored, BackupError> {
-    let escrow = Escrow::open(plan.escrow, plan.unlock).map_err(StoreError::from)?;
-    let deposit = Deposit::read(&escrow.body).ok_or(StoreError::DamagedPart("the escrow"))?;
+    let escrow = Escrow::open(plan.escrow, plan.unlock).map_err(|error| match error {
+        KeyError::Damaged => BackupError::DamagedEscrow,
+        other => StoreError::from(other).into(),
+    })?;
+    let deposit = Deposit::read(&escrow.body).ok_or(BackupError::DamagedEscrow)?;
     let escrow_at = deposit.at.unwrap_or(plan.now);
-    let age = plan.now.millis().saturating_sub(escrow_at.millis());
-    if age > i64::try_from(limits::ESCROW_DAYS * 86_400_000).unwrap_or(i64::MAX) && !plan.accept_old_escrow {
-        return Err(BackupError::OldEscrow);
-    }
+    check_age(plan, escrow_at)?;
     let files = room::set(plan.from, plan.until)?;
-    let store = Store::create_around(plan.to, |keyring| escrow.revive(keyring, &*options.entropy), options)?;
-    let restoring = Restoring { plan, store: &store, sealer: store.ring().sealer("backup"), deposit, files };
+    let keys = escrow.keys(&*options.entropy).map_err(StoreError::from)?;
+    let sealer = keys.sealer("backup");
+    let engine = options.engine.or(made_with(&files, &escrow, &sealer)?);
+    let beside = plan.from.join(LEDGER);
+    let replay = Replay::read(plan.ledger.unwrap_or(&beside), &keys, deposit.ledger)?;
+    if !replay.is_complete && !plan.accept_missing_ledger {
+        return Err(BackupError::NoLedger);
+    }
+    let options = StoreOptions { engine, ..options.clone() };
+    let store = Store::create_around(plan.to, |keyring| escrow.revive(keyring, &*options.entropy), &options)?;
+    let withdrawn = Withdrawn::of(&replay.deeds);
+    let restoring = Restoring { plan, store: &store, sealer, deposit, files, replay, withdrawn };
     let restored = restoring.run(escrow.store_id, escrow_at, progress);
     if restored.is_err() {
         drop(restoring);
@@ -89,12 +128,83 @@ pub fn restore(plan: &Plan<'_>, options: &StoreOptions, progress: &dyn Fn(u64)) 
     restored
 }
 
+/// The engine of the store that was backed up, where the last file says it.
+fn made_with(
+    files: &[(u32, PathBuf)],
+    escrow: &Escrow,
+    sealer: &Arc<dyn Sealer>,
+) -> Result<Option<EngineKind>, BackupError> {
+    let (number, path) = files.last().ok_or(BackupError::Missing)?;
+    let last = room::open(*number, path, sealer)?;
+    if last.header.store_id != escrow.store_id {
+        return Err(BackupError::Foreign);
+    }
+    let items = last.first()?;
+    Ok(items.iter().find_map(|item| match item {
+        Item::Engine(name) => name.parse().ok(),
+        Item::Put { .. }
+        | Item::Gone { .. }
+        | Item::Log { .. }
+        | Item::LogEnd { .. }
+        | Item::Head { .. }
+        | Item::Account { .. }
+        | Item::Index(_)
+        | Item::Ledger(_) => None,
+    }))
+}
+
+/// The escrow's age is as good as the clock; one from the future tells that this is wrong.
+fn check_age(plan: &Plan<'_>, escrow_at: Instant) -> Result<(), BackupError> {
+    let age_ms = plan.now.millis().saturating_sub(escrow_at.millis());
+    if age_ms < -CLOCKS_DIFFER_MS {
+        return Err(BackupError::FutureEscrow(age_ms.saturating_neg() / 1_000));
+    }
+    if age_ms > i64::try_from(limits::ESCROW_DAYS * 86_400_000).unwrap_or(i64::MAX) && !plan.accept_old_escrow {
+        return Err(BackupError::OldEscrow);
+    }
+    Ok(())
+}
+
+/// What the ledger says of rows.
+#[derive(Default)]
+struct Withdrawn {
+    gone: HashSet<Vec<u8>>,
+    /// Beginnings of names of which all are gone.
+    all_gone: Vec<Vec<u8>>,
+    /// Those written, and not gone since.
+    changed: HashSet<Vec<u8>>,
+}
+
+impl Withdrawn {
+    fn of(deeds: &[Deed]) -> Self {
+        let mut all = Self::default();
+        for deed in deeds {
+            match deed {
+                Deed::Gone { key } => {
+                    all.changed.remove(&*key.0);
+                    all.gone.insert(key.0.to_vec());
+                }
+                Deed::AllGone { prefix } => all.all_gone.push(prefix.0.to_vec()),
+                Deed::Changed { key } => drop(all.changed.insert(key.0.to_vec())),
+                Deed::Escrow | Deed::Restored => {}
+            }
+        }
+        all
+    }
+
+    fn took(&self, key: &[u8]) -> bool {
+        self.gone.contains(key) || self.all_gone.iter().any(|prefix| key.starts_with(prefix))
+    }
+}
+
 struct Restoring<'a> {
     plan: &'a Plan<'a>,
     store: &'a Store,
     sealer: Arc<dyn Sealer>,
     deposit: Deposit,
     files: Vec<(u32, PathBuf)>,
+    replay: Replay,
+    withdrawn: Withdrawn,
 }
 
 /// What a first reading of the files says of all of them.
@@ -115,6 +225,8 @@ impl Restoring<'_> {
             return Err(BackupError::OlderEscrow);
         }
         let (size, root, group) = overview.head.ok_or(BackupError::DoesNotAddUp)?;
+        // counts on from the lost store, so that no escrow or backup of before is taken for a later one
+        self.store.ledger.lock().account.sequence = self.deposit.sequence;
         let mut filling = Filling::new(self, progress);
         self.each(|number, place, item| match item {
             Item::Put { key, value } if overview.last.get(&*key.0) == Some(&(number, place)) => {
@@ -123,11 +235,13 @@ impl Restoring<'_> {
             _ => Ok(()),
         })?;
         let missing = self.missing(&overview);
-        let older_permissions = filling.older_permissions + missing.permissions;
+        let changed_since = self.permissions_since(&overview);
+        let older_permissions = filling.older_permissions + missing.permissions + changed_since;
         if older_permissions > 0 && !self.plan.accept_older_permissions {
             return Err(BackupError::OlderPermissions(older_permissions));
         }
         filling.end(&account)?;
+        self.store.withdrawals.take_over(&self.replay, self.plan.now, self.store.sequence())?;
         self.store.write_manifest(size, root, group)?;
         Ok(Restored {
             files: u32::try_from(self.files.len()).unwrap_or(u32::MAX),
@@ -138,7 +252,35 @@ impl Restoring<'_> {
             older: filling.older,
             lost: missing.all + filling.unreadable,
             entries: size,
+            ledger: Replayed {
+                complete: self.replay.is_complete,
+                entries: self.replay.entries,
+                after_escrow: self.replay.later,
+                until: self.replay.until,
+                withdrawn: filling.withdrawn,
+                permissions: changed_since,
+            },
         })
+    }
+
+    /// Permissions that were written after the escrow. An entity that is missing denies; a bundle or a hold that is missing may have
+    /// forbidden what comes back.
+    fn permissions_since(&self, overview: &Overview) -> u64 {
+        let known = |key: &[u8]| overview.last.contains_key(key) && !self.withdrawn.took(key);
+        let counts = |key: &&Vec<u8>| match Kind::of(key) {
+            Some(Kind::Bundle | Kind::Hold) => true,
+            Some(
+                Kind::Collection
+                | Kind::Record
+                | Kind::Entity
+                | Kind::ApiKey
+                | Kind::DataKey
+                | Kind::KeyBucket
+                | Kind::Outbox,
+            )
+            | None => known(key),
+        };
+        self.withdrawn.changed.iter().filter(counts).count() as u64
     }
 
     /// Reads every file once: whether they follow one another, where the last word on each row stands; and puts the log in its place.
@@ -196,7 +338,7 @@ impl Overview {
             Item::Log { file, offset, bytes } => write_log(audit, &file, offset, &bytes.0)?,
             Item::Head { size, root, group } => self.head = Some((size, root, group)),
             Item::Account { sealed, at } => self.account = Some((sealed.0.to_vec(), at)),
-            Item::LogEnd { .. } | Item::Index(_) => {}
+            Item::LogEnd { .. } | Item::Index(_) | Item::Engine(_) | Item::Ledger(_) => {}
         }
         Ok(())
     }
@@ -214,6 +356,8 @@ struct Filling<'a> {
     outbox: Vec<(u64, Vec<u8>)>,
     objects: u64,
     gone_since: u64,
+    /// Erased or revoked after the escrow.
+    withdrawn: u64,
     /// Sealed anew since, because a neighbour under the same key was erased or keys were rotated: the key of this copy is destroyed.
     unreadable: u64,
     older: u64,
@@ -232,6 +376,7 @@ impl<'a> Filling<'a> {
             outbox: Vec::new(),
             objects: 0,
             gone_since: 0,
+            withdrawn: 0,
             unreadable: 0,
             older: 0,
             older_permissions: 0,
@@ -247,6 +392,10 @@ impl<'a> Filling<'a> {
             return Ok(());
         }
         let deposit = &self.restoring.deposit;
+        if self.restoring.withdrawn.took(key) {
+            self.withdrawn += 1;
+            return Ok(());
+        }
         let under = crypto::key_of(value).ok_or(BackupError::DoesNotAddUp)?;
         let Some(is) = deposit.rows.get(&digest(key)) else {
             self.gone_since += 1;
@@ -258,7 +407,8 @@ impl<'a> Filling<'a> {
         };
         if is.value != digest(value) {
             self.older += 1;
-            self.older_permissions += u64::from(is_permission(kind));
+            let counted_already = self.restoring.withdrawn.changed.contains(key);
+            self.older_permissions += u64::from(is_permission(kind) && !counted_already);
         }
         self.objects += 1;
         self.keys.entry(under).or_insert_with(|| carried.clone());

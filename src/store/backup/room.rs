@@ -3,7 +3,7 @@
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
-    io::{BufReader, ErrorKind, Read},
+    io::{self, BufReader, ErrorKind, Read, Write},
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::Arc,
@@ -15,7 +15,7 @@ use super::{
     BackupError, Item, file_name,
     stream::{Header, Inlet},
 };
-use crate::model::Sealer;
+use crate::{model::Sealer, store::Store};
 
 /// Links of a whole file: it follows none.
 pub(super) const WHOLE: [u8; 32] = [0; 32];
@@ -43,11 +43,7 @@ pub(super) struct Next {
 impl Room {
     /// Makes the directory where there is none, and takes its lock.
     pub(super) fn enter(dir: &Path) -> Result<Self, BackupError> {
-        match DirBuilder::new().recursive(true).mode(0o700).create(dir) {
-            Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(BackupError::io(error)),
-            Ok(()) | Err(_) => {}
-        }
-        refuse_exposed(dir)?;
+        make(dir)?;
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(false).mode(0o600).custom_flags(NO_FOLLOW);
         let lock = options.open(dir.join("LOCK")).map_err(BackupError::io)?;
@@ -126,6 +122,11 @@ impl Room {
         File::open(&self.dir).and_then(|dir| dir.sync_all()).map_err(BackupError::io)
     }
 
+    /// Puts a copy of the store's ledger beside the backup.
+    pub(super) fn take_ledger(&self, store: &Store) -> Result<(), BackupError> {
+        store.withdrawals.copy_to(&self.dir)
+    }
+
     /// Takes away what has no name yet.
     pub(super) fn abandon(&self, number: u32) {
         let _ = fs::remove_file(self.part(number));
@@ -150,11 +151,33 @@ impl Header {
 }
 
 /// A file that there was none of, for its owner alone.
-pub(super) fn write_new(path: &Path) -> std::io::Result<File> {
+fn write_new(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
 }
 
-const NO_FOLLOW: i32 = rustix::fs::OFlags::NOFOLLOW.bits() as i32;
+pub(super) const NO_FOLLOW: i32 = rustix::fs::OFlags::NOFOLLOW.bits() as i32;
+
+/// Makes the directory of a backup where there is none; one that others may write is refused.
+pub(super) fn make(dir: &Path) -> Result<(), BackupError> {
+    match DirBuilder::new().recursive(true).mode(0o700).create(dir) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(BackupError::io(error)),
+        Ok(()) | Err(_) => {}
+    }
+    refuse_exposed(dir)
+}
+
+/// Puts `bytes` in the place of `path` by way of `fresh` beside it. Durable when it returns; nothing is left of it where it fails.
+pub(super) fn put_in_place(fresh: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let _ = fs::remove_file(fresh);
+    let written = write_new(fresh).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(fresh, path)
+    });
+    written.inspect_err(|_| drop(fs::remove_file(fresh)))?;
+    let room = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(room)?.sync_all()
+}
 
 /// Whoever can write the directory can put a link or a file of theirs in a backup's place.
 fn refuse_exposed(dir: &Path) -> Result<(), BackupError> {

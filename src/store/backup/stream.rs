@@ -153,6 +153,11 @@ impl<R: Read> Inlet<R> {
         }
     }
 
+    /// What the first chunk holds.
+    pub(super) fn first(mut self) -> Result<Vec<Item>, BackupError> {
+        self.chunk().map(|(items, _)| items)
+    }
+
     fn chunk(&mut self) -> Result<(Vec<Item>, bool), BackupError> {
         let number = self.header.number;
         let damaged = || BackupError::Damaged(number);

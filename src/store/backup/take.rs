@@ -13,6 +13,7 @@ use super::{
     BackupError, Index, Item, digest,
     room::{Room, WHOLE},
     stream::{Header, Outlet},
+    withdrawn::Point,
 };
 use crate::{
     clock::Instant,
@@ -86,9 +87,13 @@ impl Store {
         let store_id = self.ring().store_id();
         let mut before = Before::default();
         let next = room.next(store_id, &sealer, &mut |item| before.note(item))?;
+        room.take_ledger(self)?;
         let header = match next.after {
-            Some((header, link)) => Header { number: next.number, link, ..header },
-            None => {
+            // a store that was restored has a past of its own from then on
+            Some((header, link)) if self.withdrawals.continues(before.ledger)? => {
+                Header { number: next.number, link, ..header }
+            }
+            Some(_) | None => {
                 before = Before::default();
                 let mut set = [0; 16];
                 self.entropy.fill(&mut set).map_err(StoreError::from)?;
@@ -97,7 +102,7 @@ impl Store {
         };
         let file = room.begin(header.number)?;
         let out = Outlet::begin(BufWriter::with_capacity(1 << 20, file), sealer, header)?;
-        Ok(Copying {
+        let mut copying = Copying {
             store: self,
             watch: Some(watch),
             out: Some(out),
@@ -110,7 +115,10 @@ impl Store {
             cut: LogCut::default(),
             changed: 0,
             gone: 0,
-        })
+        };
+        // first, so that a restore knows it before it makes anything
+        copying.add(Item::Engine(self.engine_kind()?.to_string().into()), 16)?;
+        Ok(copying)
     }
 
     /// Remembers from here on which rows commits touch.
@@ -202,13 +210,12 @@ impl Copying<'_> {
     pub fn settle(&mut self, cut: LogCut, at: Instant) -> Result<(), BackupError> {
         let store = self.store;
         let watch = self.watch.take().ok_or(BackupError::Busy)?;
-        let sealed = watch.settle(&mut |key, value| self.row(key, value), |_| {
-            Ok(store
-                .engine
-                .get(META)
-                .map_err(StoreError::from)?
-                .ok_or(StoreError::DamagedPart("the store's account of its objects"))?)
+        let (sealed, ledger) = watch.settle(&mut |key, value| self.row(key, value), |_| {
+            let account = store.engine.get(META).map_err(StoreError::from)?;
+            let account = account.ok_or(StoreError::DamagedPart("the store's account of its objects"))?;
+            Ok((account, store.withdrawals.head()))
         })?;
+        self.add(Item::Ledger(ledger), 48)?;
         self.add(Item::Account { sealed: Bytes(Zeroizing::new(sealed)), at }, 1_024)?;
         self.add(Item::Head { size: cut.size, root: cut.root, group: cut.group }, 64)?;
         self.cut = cut;
@@ -224,6 +231,7 @@ impl Copying<'_> {
         let file = file.into_inner().map_err(|error| BackupError::io(error.into_error()))?;
         file.sync_all().map_err(BackupError::io)?;
         self.room.keep(self.header.number)?;
+        self.room.take_ledger(self.store)?;
         let (objects, entries) = (self.now.len() as u64, self.cut.size);
         let (number, whole, broken) = (self.header.number, self.header.link == WHOLE, self.broken);
         Ok(Taken { number, whole, broken, objects, changed: self.changed, gone: self.gone, entries, bytes })
@@ -298,6 +306,7 @@ fn bytes(bytes: &[u8]) -> Bytes {
 struct Before {
     rows: Index,
     logs: BTreeMap<Box<str>, u64>,
+    ledger: Option<Point>,
 }
 
 impl Before {
@@ -305,7 +314,13 @@ impl Before {
         match item {
             Item::Index(rows) => self.rows.extend(rows.into_iter().map(|(key, digest)| (key.0.to_vec(), digest))),
             Item::LogEnd { file, length } => drop(self.logs.insert(file, length)),
-            Item::Put { .. } | Item::Gone { .. } | Item::Log { .. } | Item::Head { .. } | Item::Account { .. } => {}
+            Item::Ledger(point) => self.ledger = Some(point),
+            Item::Put { .. }
+            | Item::Gone { .. }
+            | Item::Log { .. }
+            | Item::Head { .. }
+            | Item::Account { .. }
+            | Item::Engine(_) => {}
         }
     }
 }

@@ -26,6 +26,7 @@ impl Scene {
         let store = fixture::create(&room.path().join("data"));
         fill(&store);
         fs::write(store.audit_dir().join("00000001.log"), b"the first four entries").unwrap();
+        store.keep_ledger_beside(&room.path().join("backup"));
         Self { room, store }
     }
 
@@ -223,7 +224,7 @@ fn an_escrow_that_is_older_than_the_backup_or_than_a_week_or_of_another_store_or
     assert!(matches!(scene.restore(&other.escrow(), "d"), Err(BackupError::Damaged(0) | BackupError::Foreign)));
     let mut damaged = escrow.clone();
     *damaged.last_mut().unwrap() ^= 1;
-    assert!(matches!(scene.restore(&damaged, "e"), Err(BackupError::Store(StoreError::Key(_)))));
+    assert!(matches!(scene.restore(&damaged, "e"), Err(BackupError::DamagedEscrow)));
     let nowhere = scene.path("nowhere");
     let missing = [
         Plan { from: &nowhere, ..plan_of(&scene, &escrow, "g") },
@@ -242,6 +243,8 @@ fn plan_of<'a>(scene: &Scene, escrow: &'a [u8], to: &str) -> Plan<'a> {
         from: leak(&scene.path("backup")),
         until: None,
         escrow,
+        ledger: None,
+        accept_missing_ledger: false,
         unlock: Box::leak(Box::new(phrase())),
         to: leak(&scene.path(to)),
         now: at(),
@@ -330,7 +333,7 @@ fn one_backup_at_a_time_and_one_that_is_broken_off_leaves_nothing_and_bars_no_ot
     assert!(matches!(scene.store.back_up_to(&scene.path("elsewhere")), Err(BackupError::Busy)));
     assert!(matches!(scene.store.escrow(at()), Err(BackupError::Busy)));
     drop(first);
-    assert_eq!(names(&scene.path("backup")), ["LOCK"]);
+    assert_eq!(names(&scene.path("backup")), ["LOCK", "ledger"]);
     scene.back_up();
     let other = Scene::new();
     assert!(matches!(
@@ -408,7 +411,6 @@ fn a_backup_goes_into_no_directory_that_others_may_write_and_through_no_link() {
     use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
     let scene = Scene::new();
     let backup = scene.path("backup");
-    fs::create_dir(&backup).unwrap();
     for (mode, taken) in [(0o777, false), (0o770, false), (0o720, false), (0o755, true)] {
         fs::set_permissions(&backup, fs::Permissions::from_mode(mode)).unwrap();
         match scene.store.back_up_to(&backup) {
@@ -438,4 +440,239 @@ fn a_full_disk_under_a_backup_is_named_as_such_and_the_store_is_well() {
     assert!(told.to_string().contains("the store itself is well"), "{told}");
     assert!(!scene.store.is_halted());
     scene.commit(scene.store.put_records(&collection(), &[record(3, 2)], at()));
+}
+
+/// Everything of patient 1 and an API key go, a bundle comes.
+fn withdraw(scene: &Scene) {
+    let of_patient: Vec<_> = (0..40).filter(|n| n % 10 == 1).map(|n| record(n, 1).record.id).collect();
+    scene.commit(Ok(scene.store.erase_records(&collection().name, &of_patient, at())));
+    scene.commit(Ok(scene.store.remove_entities(&[patient(1)], at())));
+    scene.commit(Ok(scene.store.remove_api_key(&api_key(7).key_id, at())));
+}
+
+#[test]
+fn what_was_erased_and_revoked_after_the_escrow_does_not_come_back_either() {
+    let scene = Scene::new();
+    scene.back_up();
+    let escrow = scene.escrow();
+    withdraw(&scene);
+    let restored = scene.restore(&escrow, "restored").unwrap();
+    assert_eq!((restored.gone_since, restored.ledger.withdrawn), (0, 4 + 2));
+    assert!(restored.ledger.complete && restored.ledger.after_escrow == 3, "{restored:?}");
+    let again = fixture::open(&scene.path("restored"));
+    assert_eq!(everything(&again).unwrap(), everything(&scene.store).unwrap());
+    // nor does it from a restore of the restored store, with the escrow and the backup of before
+    fs::write(again.audit_dir().join("00000001.log"), b"the first four entries").unwrap();
+    again.keep_ledger_beside(&scene.path("backup"));
+    assert_eq!(again.ledger_state().copy, LedgerCopy::Current);
+    let twice = scene.restore(&escrow, "twice").unwrap();
+    assert_eq!(twice.ledger.withdrawn, 6);
+}
+
+#[test]
+fn a_dropped_collection_stays_dropped_and_permissions_that_were_changed_after_the_escrow_must_be_accepted() {
+    let scene = Scene::new();
+    scene.back_up();
+    let escrow = scene.escrow();
+    scene.commit(Ok(scene.store.drop_collection(&collection().name, at())));
+    scene.back_up();
+    let until_0 = |plan| Plan { until: Some(0), ..plan };
+    let restored = scene.restore_with(&escrow, "dropped", until_0).unwrap();
+    assert!(restored.ledger.withdrawn > 40, "{restored:?}");
+    assert_eq!(everything(&fixture::open(&scene.path("dropped"))).unwrap(), everything(&scene.store).unwrap());
+    let mut changed = entity(1);
+    changed.attrs.clear();
+    scene.commit(scene.store.put_entities(&[changed, entity(77)], at()));
+    scene.commit(scene.store.put_bundle(3, &bundle("third"), at()));
+    scene.back_up();
+    // the entity that came is missing, and that denies; the bundle that came may forbid
+    assert!(matches!(scene.restore_with(&escrow, "b", until_0), Err(BackupError::OlderPermissions(2))));
+    let accepted = |plan| Plan { until: Some(0), accept_older_permissions: true, ..plan };
+    assert_eq!(scene.restore_with(&escrow, "b", accepted).unwrap().ledger.permissions, 2);
+}
+
+#[test]
+fn without_its_ledger_with_another_or_with_one_that_ends_before_the_escrow_nothing_is_restored_unless_that_is_accepted()
+{
+    let scene = Scene::new();
+    scene.store.keep_ledger_beside(&scene.path("backup"));
+    let ledger = scene.path("backup").join("ledger");
+    let lengths = || fs::read(&ledger).unwrap();
+    scene.back_up();
+    let before = lengths();
+    withdraw(&scene);
+    let escrow = scene.escrow();
+    scene.commit(Ok(scene.store.remove_entities(&[patient(2)], at())));
+    let whole = lengths();
+    let mut middle = whole.clone();
+    middle[before.len() + 30] ^= 1;
+    let mut head = whole.clone();
+    head[before.len() + 2] ^= 1;
+    let other = Scene::new();
+    other.back_up();
+    let foreign = fs::read(other.path("backup").join("ledger")).unwrap();
+    let bad: [(&str, Option<Vec<u8>>); 7] = [
+        ("missing", None),
+        ("before the escrow", Some(before.clone())),
+        ("begun anew", Some(whole[..64].to_vec())),
+        ("another store's", Some(foreign)),
+        ("a byte of an entry", Some(middle)),
+        ("a byte of a length", Some(head)),
+        ("nothing", Some(Vec::new())),
+    ];
+    for (what, bytes) in bad {
+        match &bytes {
+            Some(bytes) => fs::write(&ledger, bytes).unwrap(),
+            None => fs::remove_file(&ledger).unwrap(),
+        }
+        assert!(matches!(scene.restore(&escrow, "restored"), Err(BackupError::NoLedger)), "{what}");
+        assert!(!scene.path("restored").exists(), "{what}");
+        let accepted = |plan| Plan { accept_missing_ledger: true, ..plan };
+        let restored = scene.restore_with(&escrow, &format!("despite {what}"), accepted).unwrap();
+        assert!(!restored.ledger.complete);
+    }
+    // what a crash tore off was entered for a commit that was never made
+    fs::write(&ledger, &whole[..whole.len() - 1]).unwrap();
+    assert_eq!(scene.restore(&escrow, "torn").unwrap().ledger.after_escrow, 0);
+    // one from the lost directory will do
+    let own = scene.path("data").join("ledger");
+    assert_eq!(fs::read(&own).unwrap(), whole);
+    let restored = scene.restore_with(&escrow, "own", |plan| Plan { ledger: Some(leak(&own)), ..plan }).unwrap();
+    assert_eq!((restored.ledger.after_escrow, restored.ledger.withdrawn), (1, 1));
+}
+
+#[test]
+fn a_ledger_whose_copy_cannot_be_written_says_so_and_brings_it_up_as_soon_as_it_can() {
+    let scene = Scene::new();
+    let backup = scene.path("elsewhere");
+    fs::write(&backup, b"no directory").unwrap();
+    scene.store.keep_ledger_beside(&backup);
+    withdraw(&scene);
+    assert_eq!((scene.store.ledger_state().copy, scene.store.is_halted()), (LedgerCopy::Behind, false));
+    fs::remove_file(&backup).unwrap();
+    scene.commit(Ok(scene.store.remove_entities(&[patient(2)], at())));
+    assert_eq!(scene.store.ledger_state().copy, LedgerCopy::Current);
+    let own = || fs::read(scene.path("data").join("ledger")).unwrap();
+    assert_eq!(fs::read(backup.join("ledger")).unwrap(), own());
+    // a copy that somebody cut is made whole, one that knows more tells the store, one of another past stays as it is
+    let whole = own();
+    fs::write(backup.join("ledger"), &whole[..whole.len() - 9]).unwrap();
+    scene.commit(Ok(scene.store.remove_entities(&[patient(3)], at())));
+    assert_eq!(fs::read(backup.join("ledger")).unwrap(), own());
+    let (longer, data) = (own(), scene.path("data"));
+    drop(scene.store);
+    fs::write(data.join("ledger"), &whole).unwrap();
+    let store = fixture::open(&data);
+    store.keep_ledger_beside(&backup);
+    assert_eq!((store.ledger_state().copy, fs::read(data.join("ledger")).unwrap()), (LedgerCopy::Current, longer));
+    store.commit(&[store.remove_entities(&[patient(4)], at())], &[], 0).unwrap();
+    assert_eq!(fs::read(backup.join("ledger")).unwrap(), fs::read(data.join("ledger")).unwrap());
+    let other = Scene::new();
+    let foreign = fs::read(other.path("data").join("ledger")).unwrap();
+    fs::write(backup.join("ledger"), &foreign).unwrap();
+    store.commit(&[store.remove_entities(&[patient(5)], at())], &[], 0).unwrap();
+    assert_eq!(store.ledger_state().copy, LedgerCopy::Behind);
+    assert_eq!(fs::read(backup.join("ledger")).unwrap(), foreign);
+    assert!(matches!(store.back_up_to(&backup), Err(BackupError::ForeignLedger)));
+}
+
+#[test]
+fn a_ledger_that_a_crash_tore_opens_and_one_that_was_changed_or_cut_in_what_was_committed_does_not() {
+    let scene = Scene::new();
+    withdraw(&scene);
+    let path = scene.path("data");
+    let ledger = path.join("ledger");
+    drop(scene.store);
+    let good = fs::read(&ledger).unwrap();
+    let opens = || Store::open(&path, &phrase(), &options());
+    for at in (0..good.len()).step_by(5) {
+        let mut bad = good.clone();
+        bad[at] ^= 4;
+        fs::write(&ledger, bad).unwrap();
+        assert!(matches!(opens(), Err(StoreError::DamagedLedger)), "byte {at}");
+    }
+    fs::write(&ledger, &good[..good.len() - 1]).unwrap();
+    assert!(matches!(opens(), Err(StoreError::DamagedLedger)), "the commit was made");
+    // an entry for a commit that never was: torn off, zeroed, or a head of it alone
+    fs::write(&ledger, &good).unwrap();
+    let store = fixture::open(&path);
+    store.withdrawals.enter_escrow(at(), store.sequence()).unwrap();
+    drop(store);
+    let longer = fs::read(&ledger).unwrap();
+    for end in [good.len() + 1, good.len() + 15, good.len() + 16, longer.len() - 1] {
+        fs::write(&ledger, &longer[..end]).unwrap();
+        drop(opens().unwrap_or_else(|error| panic!("cut to {end}: {error}")));
+    }
+    fs::write(&ledger, [good.as_slice(), &[0; 200]].concat()).unwrap();
+    let store = opens().unwrap();
+    store.commit(&[store.remove_entities(&[patient(4)], at())], &[], 0).unwrap();
+    drop(store);
+    drop(opens().unwrap());
+    // where there is none one is begun
+    fs::remove_file(&ledger).unwrap();
+    assert_eq!(opens().unwrap().ledger_state().entries, 0);
+}
+
+#[test]
+fn an_escrow_from_the_future_is_refused() {
+    let scene = Scene::new();
+    scene.back_up();
+    let escrow = scene.escrow();
+    let at_age = |seconds: i64, to| {
+        let now = crate::clock::Instant::from_millis(at().millis() + seconds * 1_000);
+        let plan = Plan { now, accept_old_escrow: true, ..plan_of(&scene, &escrow, to) };
+        restore(&plan, &options(), &|_| ())
+    };
+    assert!(matches!(at_age(-61, "a"), Err(BackupError::FutureEscrow(61))));
+    at_age(-60, "b").unwrap();
+}
+
+#[test]
+fn a_restored_store_begins_its_own_backup_and_the_escrow_of_the_lost_one_does_not_fit_it() {
+    for later in ["a later file of the lost store", "none"] {
+        let scene = Scene::new();
+        scene.back_up();
+        let escrow = scene.escrow();
+        if later != "none" {
+            scene.commit(scene.store.put_records(&collection(), &[record(3, 2)], at()));
+            scene.back_up();
+        }
+        let until = Some(0);
+        scene.restore_with(&escrow, "restored", |plan| Plan { until, ..plan }).unwrap();
+        let again = fixture::open(&scene.path("restored"));
+        let scene = Scene { store: again, ..scene };
+        scene.commit(scene.store.put_records(&collection(), &[record(77, 1)], at()));
+        let taken = scene.back_up();
+        assert_eq!((taken.whole, taken.broken), (true, None), "{later}");
+        assert!(!scene.back_up().whole, "{later}");
+        assert!(matches!(scene.restore(&escrow, "a"), Err(BackupError::OlderEscrow)), "{later}");
+        scene.restore(&scene.escrow(), "b").unwrap();
+    }
+}
+
+#[test]
+fn a_store_is_restored_onto_the_engine_it_was_on_or_onto_the_one_that_is_asked_for() {
+    use crate::store::{EngineKind, OpenOptions};
+    let room = tempfile::tempdir().unwrap();
+    let redb = OpenOptions { engine: Some(EngineKind::Redb), ..options() };
+    let store = Store::create(&room.path().join("data"), &phrase(), crate::crypto::KdfCost::FLOOR, &redb).unwrap();
+    fill(&store);
+    let scene = Scene { store, room };
+    let mut copying = scene.store.back_up_to(&scene.path("backup")).unwrap();
+    copying.rows(&|_| ()).unwrap();
+    copying.settle(LogCut::default(), at()).unwrap();
+    copying.finish().unwrap();
+    let escrow = scene.escrow();
+    let asked = [
+        (None, EngineKind::Redb),
+        (Some(EngineKind::Sled), EngineKind::Sled),
+        (Some(EngineKind::Redb), EngineKind::Redb),
+    ];
+    for (n, (engine, made)) in asked.into_iter().enumerate() {
+        let to = format!("restored {n}");
+        restore(&plan_of(&scene, &escrow, &to), &OpenOptions { engine, ..options() }, &|_| ()).unwrap();
+        let again = Store::open(&scene.path(&to), &phrase(), &options()).unwrap();
+        assert_eq!(again.engine_kind().unwrap(), made);
+        assert_eq!(everything(&again).unwrap(), everything(&scene.store).unwrap());
+    }
 }
