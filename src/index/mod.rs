@@ -17,7 +17,7 @@
 //! used again; growing moves nothing. Slots are given in turn, so rows that come together lie together, and whoever brings
 //! many brings them by patient. Rows that do not cost a scope of whole charts 1.2 to 1.7 times the time (`cargo bench --bench search --
 //! --scattered`: 24 us instead of 20 for 900 rows, 115 instead of 90 for 9,500, 450 instead of 280 for 40,000). To lay them together later
-//! would win that back, a few hundredths of what such a request takes in all, but move slots, which records, columns and all bitmaps of the
+//! would win that back, at most a tenth of what such a request takes in all, but move slots, which records, columns and all bitmaps of the
 //! policies are named by; or put a table between slot and row, which every row of every search would pay for.
 
 mod codec;
