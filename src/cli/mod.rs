@@ -9,6 +9,7 @@ mod caller;
 mod client;
 mod config;
 mod demo;
+mod holds;
 mod ingest;
 mod init;
 mod keys;
@@ -57,6 +58,9 @@ enum Verb {
     /// Make, list and revoke API keys
     #[command(subcommand)]
     Caller(caller::Caller),
+    /// List, place and lift legal holds
+    #[command(subcommand)]
+    Holds(holds::Holds),
     /// Look after the keys that seal what is stored
     #[command(subcommand)]
     Keys(keys::Keys),
@@ -118,6 +122,7 @@ pub fn main() -> ExitCode {
         Verb::Search(verb) => verb.run(),
         Verb::Policy(verb) => verb.run(),
         Verb::Caller(verb) => verb.run(),
+        Verb::Holds(verb) => verb.run(),
         Verb::Keys(verb) => verb.run(),
         Verb::Backup(verb) => verb.run(),
         Verb::Restore(verb) => verb.run(),
