@@ -1,4 +1,5 @@
-//! The command line: one verb, one file. Exit codes: 0 done, 1 failed, 2 usage, 3 a check found something.
+//! The command line: one verb, one file. Exit codes: 0 done, 1 failed, 2 usage, 3 a check found something, 4 a check found nothing
+//! and did not look at all that it was asked to look at.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the command line speaks to its user here")]
 
@@ -8,6 +9,7 @@ mod caller;
 mod client;
 mod config;
 mod demo;
+mod holds;
 mod ingest;
 mod init;
 mod keys;
@@ -56,6 +58,9 @@ enum Verb {
     /// Make, list and revoke API keys
     #[command(subcommand)]
     Caller(caller::Caller),
+    /// List, place and lift legal holds
+    #[command(subcommand)]
+    Holds(holds::Holds),
     /// Look after the keys that seal what is stored
     #[command(subcommand)]
     Keys(keys::Keys),
@@ -117,6 +122,7 @@ pub fn main() -> ExitCode {
         Verb::Search(verb) => verb.run(),
         Verb::Policy(verb) => verb.run(),
         Verb::Caller(verb) => verb.run(),
+        Verb::Holds(verb) => verb.run(),
         Verb::Keys(verb) => verb.run(),
         Verb::Backup(verb) => verb.run(),
         Verb::Restore(verb) => verb.run(),

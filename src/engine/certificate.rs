@@ -17,7 +17,8 @@ const KEPT: &str = "The audit log keeps, as the law requires, entries that name 
 /// What was done, in words.
 const DONE: &str = "The data keys of what was erased are destroyed, and the keys that wrapped them are renewed: no page of this store and no copy of it \
                     opens what was erased with any key that the store has. A copy of the key file from before, together with what opens it, still would; and so would an escrow from before, which \
-                    `last_escrow_at` tells the last of that this store knows, until it is destroyed. A restore that is given the ledger brings nothing of it back.";
+                    `last_escrow_at` tells the last of that this store knows, until it is destroyed. A restore that is given the ledger brings nothing of it back. All this is said of the named collection alone: records elsewhere are \
+                    counted as far as whoever erased may erase there.";
 
 /// What is certified, as it is signed: the bytes of its compact JSON form.
 pub(super) struct Statement(Json);
@@ -48,6 +49,8 @@ impl Statement {
             "holds": erased.holds,
             "records_sealed_anew": erased.resealed,
             "own_entity_stays": entities.map(|named| named.own_entity),
+            "records_elsewhere": erased.still_named.as_ref().map(|named| &named.elsewhere),
+            "records_that_refer": entities.map(|named| named.records),
             "key_file_generation": engine.store.ring().generation(),
             "audit_entry": audit_entry,
             "ledger_entries": ledger.entries,

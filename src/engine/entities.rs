@@ -8,6 +8,7 @@ use serde_json::Value as Json;
 use super::{
     Fault, Refusal, Wardkeep,
     grant::{Detail, Grant, ManageEntities, Operation},
+    holds::LEGAL_HOLD,
     journal::Intent,
     trail::Trail,
     world::World,
@@ -60,7 +61,9 @@ impl Wardkeep {
         let world = self.world.read();
         let entities = checked(&world, sent)?;
         let replaced = |entity: &Entity| world.written(&entity.uid).or_else(|| world.directory.get(&entity.uid));
-        let written = entities.iter().map(|entity| difference(replaced(entity).map(AsRef::as_ref), entity)).collect();
+        let written: Vec<_> =
+            entities.iter().map(|entity| difference(replaced(entity).map(AsRef::as_ref), entity)).collect();
+        self.refuse_stripping(&world, grant, &written)?;
         drop(world);
         let mut trail = grant.trail(self, What::PutEntities).asked(entities.len()).done(entities.len());
         if let [one] = entities.as_slice() {
@@ -74,6 +77,31 @@ impl Wardkeep {
         });
         self.journal.change(Intent { changes: vec![change], effect }, trail)?;
         Ok(written)
+    }
+
+    /// A held patient's entity keeps every attribute and tag that it has; what they say may change, and so may its parents: care goes on,
+    /// and permissions are taken away at once.
+    fn refuse_stripping(
+        &self,
+        world: &World,
+        grant: &Grant<ManageEntities>,
+        written: &[Written],
+    ) -> Result<(), Refusal> {
+        let stripped = |one: &&Written| !one.removed_attributes.is_empty() && world.holds.contains_key(&one.uid);
+        match (written.iter().filter(stripped).count(), self.hears_of_holds(world, grant)) {
+            (0, _) => Ok(()),
+            (held, true) => Err(Refusal::Conflict {
+                code: LEGAL_HOLD,
+                detail:
+                    "an entity that would lose attributes or tags is under a legal hold; send it with all that it has"
+                        .into(),
+                more: serde_json::json!({ "patients_held": held }),
+            }),
+            (_, false) => Err(Refusal::conflict(
+                "immutable",
+                "an entity keeps the attributes and tags that it has at present; send it with all of them, or ask an administrator",
+            )),
+        }
     }
 
     /// Deletes one entity; with `force` even if something refers to it (what does is then denied where policies look at it).

@@ -4,7 +4,7 @@
 //! Erasing is no way of reading. Whoever erases is told how much of what they named is gone; what else there is (holds, other records,
 //! entities, policies, keys) only where another right of theirs shows it anyway.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use roaring::RoaringBitmap;
 use serde::Serialize;
@@ -20,7 +20,7 @@ use super::{
     world::{Holding, World},
 };
 use crate::{
-    audit::What,
+    audit::{Outcome, What},
     model::{CollectionName, DocumentId, EntityUid, RecordId, Slot, limits},
     policy::PolicyName,
     store::Change,
@@ -99,9 +99,12 @@ pub struct StillNamed {
     /// Whether an API key speaks for the patient; for those who may manage callers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub api_keys: Option<bool>,
+    /// How many records of the patient there are in each other collection in which whoever asks may erase.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub elsewhere: BTreeMap<CollectionName, u64>,
 }
 
-/// Entities that still speak of a patient, of those that whoever asks may look at.
+/// Entities and records that still speak of a patient, of those that whoever asks may look at.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct NamingEntities {
     /// Whether the patient's own entity is stored.
@@ -110,6 +113,16 @@ pub struct NamingEntities {
     pub entities: Vec<EntityUid>,
     /// How many do.
     pub entities_count: usize,
+    /// How many records refer to the patient: their own in other collections, and others'.
+    pub records: u64,
+}
+
+/// What is asked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    Erasure,
+    /// The erasure, and a certificate of it.
+    Certificate,
 }
 
 /// What an erasure comes to, before anything is done.
@@ -136,6 +149,12 @@ impl Plan {
             .patients(self.patients.iter().chain(&self.whole))
     }
 
+    /// One that erases nothing, with others under its keys.
+    #[cfg(test)]
+    pub(super) fn with_others(others: Vec<RecordId>) -> Self {
+        Self { ids: Vec::new(), missing: 0, patients: Vec::new(), held: 0, others, whole: None }
+    }
+
     /// Refuses where too many others lie under the same keys, and says how many if that may be told.
     pub(super) fn refuse_crowd(&self, told: Option<usize>) -> Result<(), Refusal> {
         if self.others.len() <= limits::RESEALED_RECORDS {
@@ -160,17 +179,22 @@ impl Plan {
 impl Wardkeep {
     /// Erases what `erasure` names of the grant's collection.
     pub fn erase(&self, grant: &Grant<Erase>, erasure: &Erasure) -> Result<Erased, Refusal> {
-        self.carried_out(grant, erasure).map(|(erased, _)| erased)
+        self.carried_out(grant, erasure, Wanted::Erasure).map(|(erased, _)| erased)
     }
 
-    /// The same, with a signed certificate of it.
+    /// The same, with a signed certificate of it; where nothing is there to be erased it is refused, for there is nothing to certify.
     pub fn erase_certified(&self, grant: &Grant<Erase>, erasure: &Erasure) -> Result<Erased, Refusal> {
-        let (erased, receipt) = self.carried_out(grant, erasure)?;
+        let (erased, receipt) = self.carried_out(grant, erasure, Wanted::Certificate)?;
         let statement = Statement::of(self, grant.collection()?, erasure, &erased, receipt.sequence());
         Ok(Erased { certificate: Some(self.certify(statement)), ..erased })
     }
 
-    fn carried_out(&self, grant: &Grant<Erase>, erasure: &Erasure) -> Result<(Erased, Receipt), Refusal> {
+    fn carried_out(
+        &self,
+        grant: &Grant<Erase>,
+        erasure: &Erasure,
+        wanted: Wanted,
+    ) -> Result<(Erased, Receipt), Refusal> {
         let name = grant.collection()?.clone();
         let trail = grant.trail(self, What::Erase);
         let holds = if self.hears::<ManageEntities>(grant) { Holds::Told } else { Holds::NotTold };
@@ -179,6 +203,16 @@ impl Wardkeep {
         let others = self.hears::<ManageKeys>(grant).then_some(plan.others.len());
         self.told(trail.clone(), plan.refuse_crowd(others))?;
         let removed = self.own_entity(grant, &name, &plan, erasure)?;
+        if wanted == Wanted::Certificate && plan.ids.is_empty() && removed.is_none() {
+            let detail = "nothing of what is named is there to be erased, so there is nothing to certify";
+            let refusal = Refusal::conflict("nothing_to_certify", detail);
+            if plan.held > 0 {
+                // those who read the log see why
+                self.journal.note(plan.told_by(trail).outcome(Outcome::Invalid))?;
+                return Err(refusal);
+            }
+            return self.told(trail, Err(refusal));
+        }
         let changes = self.sealed_apart(&trail, &name, &plan)?;
         let trail = plan.told_by(trail);
         let receipt = self.carry_out(&name, &plan, changes, removed.as_ref(), trail)?;
@@ -216,8 +250,16 @@ impl Wardkeep {
             entities: entities.then(|| self.naming_entities(grant, &world, patient)),
             policies: policies.then(|| world.policy.bundle.naming(patient)),
             api_keys: callers.then(|| world.keys.read().speak_for(patient)),
+            elsewhere: self.elsewhere(grant, &world, patient),
         };
         (named != StillNamed::default()).then_some(named)
+    }
+
+    fn elsewhere(&self, grant: &Grant<Erase>, world: &World, patient: &EntityUid) -> BTreeMap<CollectionName, u64> {
+        let counts = world.collections.iter().map(|(name, holding)| (name, holding.of_patient(patient).len()));
+        let there = counts.filter(|(name, count)| *count > 0 && grant.circumstances.collection.as_ref() != Some(name));
+        let seen = |name: &&CollectionName| self.covers_in::<Erase>(world, &grant.caller, &grant.origin, name);
+        there.filter(|(name, _)| seen(name)).map(|(name, count)| (name.clone(), count)).collect()
     }
 
     fn naming_entities(&self, grant: &Grant<Erase>, world: &World, patient: &EntityUid) -> NamingEntities {
@@ -229,7 +271,12 @@ impl Wardkeep {
         entities.retain(seen);
         let entities_count = entities.len();
         entities.truncate(limits::STILL_NAMED);
-        NamingEntities { own_entity: world.written(patient).is_some() && seen(patient), entities, entities_count }
+        NamingEntities {
+            own_entity: world.written(patient).is_some() && seen(patient),
+            entities,
+            entities_count,
+            records: world.referred.get(patient).copied().unwrap_or_default(),
+        }
     }
 
     /// The patient's own entity, where it goes too: whoever asks must be allowed to delete it, and nothing may be left elsewhere that

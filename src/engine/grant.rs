@@ -96,6 +96,11 @@ impl<A: Asked> Grant<A> {
         &self.caller
     }
 
+    /// Where it is asked from.
+    pub(super) fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
     /// The collection that it is for.
     pub fn collection(&self) -> Result<&CollectionName, Refusal> {
         self.circumstances.collection.as_ref().ok_or(Refusal::Absent)
@@ -213,6 +218,18 @@ impl Wardkeep {
         self.allowed::<A>(world, caller, origin, &Circumstances::default(), std::iter::once(detail)).is_ok()
     }
 
+    /// The same in a collection.
+    pub(super) fn covers_in<A: Asked>(
+        &self,
+        world: &World,
+        caller: &Caller,
+        origin: &Origin,
+        name: &CollectionName,
+    ) -> bool {
+        let circumstances = Circumstances::of(name.clone());
+        self.allowed::<A>(world, caller, origin, &circumstances, std::iter::empty()).is_ok()
+    }
+
     /// Whether `caller` may do `A` whatever the item, as for a list of all. Not written down either.
     pub(super) fn covers_all<A: Asked>(&self, world: &World, caller: &Caller, origin: &Origin) -> bool {
         self.allowed::<A>(world, caller, origin, &Circumstances::default(), std::iter::empty()).is_ok()
@@ -326,6 +343,10 @@ pub enum Operation {
     Delete,
     /// It is looked at.
     Read,
+    /// A legal hold is put on it.
+    Hold,
+    /// Its legal hold is lifted.
+    Lift,
 }
 
 impl Operation {
@@ -335,6 +356,8 @@ impl Operation {
             Self::Replace => "replace",
             Self::Delete => "delete",
             Self::Read => "read",
+            Self::Hold => "hold",
+            Self::Lift => "lift",
         }
     }
 }

@@ -9,7 +9,9 @@ use serde_json::{Value as Json, json};
 
 use super::{
     Fault, Refusal, Wardkeep,
+    erase::Holds,
     grant::{Detail, Grant, Ingest},
+    holds::LEGAL_HOLD,
     journal::Intent,
     world::{Arrival, Holding, World},
 };
@@ -129,7 +131,7 @@ impl Wardkeep {
                 // Faults of form alone: together with them, what is there could be asked after without writing anything.
                 return Err(Refusal::Invalid(rejected));
             }
-            let (fitting, misplaced) = self.place_all(&rules, built, mode)?;
+            let (fitting, misplaced) = self.place_all(grant, &rules, built, mode)?;
             rejected.extend(misplaced);
             rejected.sort_by_key(|fault| fault.line);
             if whole && !rejected.is_empty() {
@@ -166,12 +168,19 @@ impl Wardkeep {
         distinct.into_iter().map(|(document, replaces)| detail(name, document, replaces)).collect()
     }
 
-    fn place_all(&self, rules: &Rules, built: Vec<Built>, mode: Mode) -> Result<(Vec<Built>, Vec<Fault>), Refusal> {
+    fn place_all(
+        &self,
+        grant: &Grant<Ingest>,
+        rules: &Rules,
+        built: Vec<Built>,
+        mode: Mode,
+    ) -> Result<(Vec<Built>, Vec<Fault>), Refusal> {
         let world = self.world.read();
+        let holds = if self.hears_of_holds(&world, grant) { Holds::Told } else { Holds::NotTold };
         let holding = world.holding(&rules.spec.name).ok_or(Refusal::Absent)?;
         let (mut fitting, mut faults) = (Vec::with_capacity(built.len()), Vec::new());
         for one in built {
-            match place(&world, holding, &one.record, one.patient.as_ref(), mode) {
+            match place(&world, holding, &one.record, one.patient.as_ref(), mode, holds) {
                 Ok(()) => fitting.push(one),
                 Err(fault) => faults.push(fault.at(one.number, Some(one.record.id.as_str()))),
             }
@@ -320,6 +329,7 @@ fn place(
     record: &Record,
     patient: Option<&EntityUid>,
     mode: Mode,
+    holds: Holds,
 ) -> Result<(), Fault> {
     own_parents(world, holding, record, patient)?;
     let Some((_, there)) = holding.find(&record.id) else { return Ok(()) };
@@ -330,7 +340,17 @@ fn place(
         let detail = "`patient` and `document` of a record never change; erase it, or use another id";
         return Err(Fault::new("immutable", detail));
     }
-    Ok(())
+    match (patient.is_some_and(|patient| world.holds.contains_key(patient)), holds) {
+        (false, _) => Ok(()),
+        (true, Holds::Told) => {
+            let detail = "the record's patient is under a legal hold: it stays as it is until that is lifted";
+            Err(Fault::new(LEGAL_HOLD, detail))
+        }
+        (true, Holds::NotTold) => {
+            let detail = "this record stays as it is at present; an administrator can say why";
+            Err(Fault::new("immutable", detail))
+        }
+    }
 }
 
 /// A record cannot be relabelled by its parents: not into another collection, document or patient, nor below one.

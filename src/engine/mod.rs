@@ -62,6 +62,7 @@ pub use grant::{
     ManagePolicies, Offline, Operation, Read, ReadAudit, Search,
 };
 pub use history::{Edition, History, Version};
+pub use holds::Held;
 pub use ingest::{Draft, Ingested, Line, Mode};
 pub use journal::Receipt;
 pub use keys::{KeyStatus, RotationState};
@@ -69,7 +70,7 @@ pub use log::{Page, Sieve};
 pub use policies::{Activated, Allow};
 pub use recover::{Environment, Founding, OpenError, Progress, origin_of};
 pub use refusal::{Fault, Refusal};
-pub use retention::Retention;
+pub use retention::{Expiry, Retention, Unfit};
 pub use retrieve::{Listing, Question, Reading, Which};
 pub use watch::{ClockBehind, WatchError};
 

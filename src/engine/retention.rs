@@ -10,6 +10,7 @@ use crate::{
     audit::What,
     clock::Instant,
     model::{CollectionName, Record, RecordId, Value, limits},
+    policy::AttributeType,
 };
 
 /// How long a collection's records live.
@@ -23,9 +24,33 @@ pub struct Retention {
     pub days: u32,
 }
 
-/// What is to expire, and when that is looked at next.
+/// What is to expire, when that is looked at next, and what came of it.
 #[derive(Default)]
-pub(super) struct Retaining(Mutex<(Vec<Retention>, Option<Instant>)>);
+pub(super) struct Retaining(Mutex<(Vec<Retention>, Option<Instant>)>, Mutex<Expiry>);
+
+/// What came of expiry since the server started.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Expiry {
+    /// Records that were erased.
+    pub expired: u64,
+    /// Times that a rule could not be carried out, or not whole.
+    pub failed: u64,
+    /// Rules that fit no collection or no attribute at the last look: by them nothing ever expires.
+    pub unfit: u64,
+    /// When everything was last carried out, in seconds since 1970; 0 where it never was.
+    pub last_whole: i64,
+}
+
+/// Why a rule lets nothing expire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unfit {
+    /// There is no such collection.
+    #[error("there is no collection of this name")]
+    Collection,
+    /// Records have no such moment.
+    #[error("the schema gives records no attribute of this name that is a datetime")]
+    Attribute,
+}
 
 impl Retention {
     fn is_over(&self, record: &Record, now: Instant) -> bool {
@@ -49,8 +74,9 @@ fn moment(text: &str) -> Option<Instant> {
 }
 
 impl Wardkeep {
-    /// From here on records of these collections expire.
+    /// From here on records of these collections expire. A rule that can do nothing as the store is now is told of at once.
     pub fn retain(&self, rules: Vec<Retention>) {
+        rules.iter().for_each(|rule| self.warn_unfit(rule));
         *self.retaining.0.lock() = (rules, None);
     }
 
@@ -65,24 +91,79 @@ impl Wardkeep {
             }
             *next = Some(now.plus_seconds(limits::EXPIRY_SECONDS));
         }
-        if let Err(refusal) = self.expire() {
-            tracing::error!(?refusal, "records that have outlived their time could not be erased");
-        }
+        // what failed has been told, rule by rule
+        let _ = self.expire();
     }
 
-    /// Erases what has outlived its time; how many records that were.
+    /// Erases what has outlived its time; how many records that were. What one rule meets is told, and the others are carried out; the first
+    /// refusal is handed back.
     pub fn expire(&self) -> Result<usize, Refusal> {
         let rules = self.retaining.0.lock().0.clone();
-        let mut expired = 0;
+        if !rules.is_empty() && !self.world.read().expires() {
+            tracing::warn!(
+                "nothing expires: there is a legal hold on the system, as after a restore until its holds are confirmed"
+            );
+            return Ok(0);
+        }
+        let (mut expired, mut failure, mut unfit) = (0, None, 0);
         for rule in &rules {
-            for some in self.over(rule).chunks(limits::COMMIT_LINES) {
-                expired += self.erase_expired(rule, some)?;
+            unfit += u64::from(self.unfit(rule).is_some());
+            self.warn_unfit(rule);
+            let (count, failed) = self.expire_by(rule);
+            expired += count;
+            if let Some(refusal) = failed {
+                tracing::error!(
+                    ?refusal,
+                    collection = rule.collection.as_str(),
+                    "not all that has outlived its time could be erased"
+                );
+                self.retaining.1.lock().failed += 1;
+                failure.get_or_insert(refusal);
             }
         }
-        Ok(expired)
+        let mut told = self.retaining.1.lock();
+        (told.expired, told.unfit) = (told.expired.saturating_add(expired as u64), unfit);
+        if failure.is_none() {
+            told.last_whole = self.clock.now().millis() / 1_000;
+        }
+        failure.map_or(Ok(expired), Err)
     }
 
-    /// What has outlived its time, as memory has it: no record is opened for it.
+    /// What came of expiry so far.
+    pub fn expiry(&self) -> Expiry {
+        *self.retaining.1.lock()
+    }
+
+    /// Why a rule can do nothing.
+    fn unfit(&self, rule: &Retention) -> Option<Unfit> {
+        let world = self.world.read();
+        if world.holding(&rule.collection).is_none() {
+            return Some(Unfit::Collection);
+        }
+        match world.policy.bundle.attribute_type("Record", &rule.attribute) {
+            Some(AttributeType::Datetime) => None,
+            Some(_) | None => Some(Unfit::Attribute),
+        }
+    }
+
+    fn warn_unfit(&self, rule: &Retention) {
+        if let Some(why) = self.unfit(rule) {
+            tracing::warn!(collection = rule.collection.as_str(), attribute = rule.attribute, %why, "by this rule of retention nothing expires");
+        }
+    }
+
+    /// All that a rule says; the first refusal, if any part of it was refused.
+    fn expire_by(&self, rule: &Retention) -> (usize, Option<Refusal>) {
+        let (mut expired, mut failure) = (0, None);
+        for some in self.over(rule).chunks(limits::COMMIT_LINES) {
+            match self.erase_expired(rule, some) {
+                Ok(count) => expired += count,
+                Err(refusal) => drop(failure.get_or_insert(refusal)),
+            }
+        }
+        (expired, failure)
+    }
+
     fn over(&self, rule: &Retention) -> Vec<RecordId> {
         let (now, world) = (self.clock.now(), self.world.read());
         let Some(holding) = world.holding(&rule.collection) else { return Vec::new() };
@@ -105,7 +186,7 @@ impl Wardkeep {
             return Ok(0);
         }
         let plan = self.planned(name, &Erasure::Records(over), Holds::Told)?;
-        plan.refuse_crowd(None)?;
+        // however many lie under the same keys: nobody waits for an answer, and what is due must not stay for ever
         let trail = self.own_trail(What::Expire).collection(name).detail(format!("{} days", rule.days));
         let changes = self.sealed_apart(&trail, name, &plan)?;
         let trail = plan.told_by(trail);

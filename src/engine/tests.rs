@@ -200,7 +200,7 @@ mod erasing {
     use super::*;
     use crate::{
         crypto::{Entropy, EntropyError, OsEntropy},
-        model::{Entity, EntityUid, RecordId},
+        model::{Entity, EntityUid, RecordId, limits},
         store::{StoredRecord, key_tests::Forensics},
     };
 
@@ -376,6 +376,54 @@ mod erasing {
             std::thread::yield_now();
         }
         assert!(!Forensics::of(bench.engine.store.ring(), &[&before]).reads_in(&notes(), &stays));
+    }
+
+    #[test]
+    fn what_lies_under_the_same_keys_is_sealed_anew_up_to_the_bound_and_not_one_past_it() {
+        let most = limits::RESEALED_RECORDS;
+        let fits = |others| super::super::erase::Plan::with_others(vec![id(0); others]).refuse_crowd(None);
+        assert_eq!(fits(most), Ok(()));
+        assert!(matches!(fits(most + 1), Err(Refusal::Conflict { code: "too_many_under_one_key", .. })));
+    }
+
+    #[test]
+    fn holds_are_placed_up_to_the_bound_and_not_one_past_it() {
+        let bench = Bench::with(Environment::default());
+        let patient = |n: usize| EntityUid::new("Patient", format!("p{n}"));
+        let hold =
+            |n| crate::model::Hold { patient: patient(n), by: patient(0), since: SystemClock.now(), reason: None };
+        {
+            let mut world = bench.engine.world.write();
+            (1..limits::HOLDS).for_each(|n| drop(world.holds.insert(patient(n), hold(n))));
+        }
+        let place = |n| bench.engine.hold(&bench.grant(), patient(n), None).map(drop);
+        assert_eq!(place(0), Ok(()));
+        assert!(matches!(place(limits::HOLDS), Err(Refusal::Invalid(faults)) if faults[0].code == "too_many_holds"));
+        assert_eq!(place(1), Ok(()), "one that is there stays");
+    }
+
+    #[test]
+    fn entities_that_speak_of_a_patient_are_named_up_to_the_bound_and_counted_beyond() {
+        let bench = Bench::with(Environment::default());
+        let mut source = BundleSource { schema: SCHEMA.into(), policies: POLICIES.into(), ..crate::policy::starter() };
+        source.schema.push_str("entity Team = { patient: Patient };");
+        let allow = Allow { widening: true, ..Allow::default() };
+        bench.engine.put_policies(&bench.engine.operator_grant(&bench.engine.operator()), source, None, allow).unwrap();
+        let team = |n: usize| {
+            let of = json!({"type": "Patient", "id": "p1"});
+            json!({"uid": {"type": "Team", "id": format!("{n}")}, "attrs": {"patient": of}, "parents": []})
+        };
+        bench.engine.put_entities(&bench.caller(), &NOWHERE, &[patient("p1")]).unwrap();
+        let named = || {
+            let erased = bench.erase(&Erasure::Patient("p1".into(), Own::Kept));
+            let named = erased.still_named.unwrap().entities.unwrap();
+            (named.entities.len(), named.entities_count)
+        };
+        let teams: Vec<_> = (0..limits::STILL_NAMED).map(team).collect();
+        bench.engine.put_entities(&bench.caller(), &NOWHERE, &teams).unwrap();
+        assert_eq!(named(), (limits::STILL_NAMED, limits::STILL_NAMED));
+        bench.engine.put_entities(&bench.caller(), &NOWHERE, &[team(limits::STILL_NAMED)]).unwrap();
+        assert_eq!(named(), (limits::STILL_NAMED, limits::STILL_NAMED + 1));
     }
 
     #[test]

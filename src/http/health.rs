@@ -16,7 +16,7 @@ use super::{
     session::{Session, answer, run},
 };
 use crate::{
-    engine::{Circumstances, ReadAudit, Refusal},
+    engine::{Circumstances, Expiry, ReadAudit, Refusal},
     store::{LedgerCopy, LedgerState},
 };
 
@@ -32,7 +32,7 @@ impl Metrics {
         *self.0.lock().entry((name.to_owned(), status.as_u16())).or_default() += 1;
     }
 
-    fn text(&self, graph_walks: u64, ledger: LedgerState) -> String {
+    fn text(&self, graph_walks: u64, ledger: LedgerState, expiry: Expiry) -> String {
         let mut text = String::from(
             "# HELP wardkeep_http_requests_total Requests answered, by method and status.\n# TYPE wardkeep_http_requests_total counter\n",
         );
@@ -55,6 +55,21 @@ impl Metrics {
                 "# HELP wardkeep_last_escrow_seconds When the last escrow was taken, in seconds since 1970.\n# TYPE wardkeep_last_escrow_seconds gauge\nwardkeep_last_escrow_seconds {}",
                 at.millis() / 1_000
             );
+        }
+        let Expiry { expired, failed, unfit, last_whole } = expiry;
+        for (name, kind, help, value) in [
+            ("expired_records_total", "counter", "Records erased because they had outlived their time.", expired),
+            ("expiry_failures_total", "counter", "Times a rule of retention could not be carried out whole.", failed),
+            ("expiry_unfit_rules", "gauge", "Rules of retention that fit no collection or no attribute.", unfit),
+            (
+                "expiry_last_success_seconds",
+                "gauge",
+                "When all rules were last carried out.",
+                last_whole.unsigned_abs(),
+            ),
+        ] {
+            let _ =
+                writeln!(text, "# HELP wardkeep_{name} {help}\n# TYPE wardkeep_{name} {kind}\nwardkeep_{name} {value}");
         }
         text
     }
@@ -81,6 +96,6 @@ pub(super) async fn metrics(State(app): State<Arc<App>>, session: Session) -> Re
     })
     .await?;
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-    Ok(([(header::CONTENT_TYPE, kind)], app.metrics.text(app.engine.graph_walks(), app.engine.ledger()))
-        .into_response())
+    let text = app.metrics.text(app.engine.graph_walks(), app.engine.ledger(), app.engine.expiry());
+    Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
 }

@@ -17,8 +17,8 @@ use super::{
     session::{Session, answer, run},
 };
 use crate::{
-    engine::{Circumstances, ManageEntities, Operation},
-    model::{EntityUid, Hold, limits},
+    engine::{Circumstances, Held, ManageEntities, Operation},
+    model::{EntityUid, limits},
 };
 
 /// Why a patient's records are held.
@@ -37,7 +37,7 @@ pub(super) async fn put(
     let patient = EntityUid::new(ty, id);
     let asked = patient.clone();
     let grant =
-        run(&app, move |engine| engine.authorise_entity(&session.caller, &session.origin, asked, Operation::Replace))
+        run(&app, move |engine| engine.authorise_entity(&session.caller, &session.origin, asked, Operation::Hold))
             .await?;
     let form: HoldForm = body::json(&intake, limits::BODY_BYTES).await?;
     let patient = EntityUid::new(label("type", patient.ty.to_string())?, label("id", patient.id.to_string())?);
@@ -53,7 +53,7 @@ pub(super) async fn lift(
 ) -> Result<Response, Problem> {
     run(&app, move |engine| {
         let patient = EntityUid::new(ty, id);
-        let grant = engine.authorise_entity(&session.caller, &session.origin, patient.clone(), Operation::Replace)?;
+        let grant = engine.authorise_entity(&session.caller, &session.origin, patient.clone(), Operation::Lift)?;
         engine.lift_hold(&grant, &patient)
     })
     .await?;
@@ -69,6 +69,9 @@ pub(super) async fn list(State(app): State<Arc<App>>, session: Session) -> Resul
     Ok(answer(&json!({ "holds": holds.iter().map(shown).collect::<Vec<_>>() })))
 }
 
-fn shown(hold: &Hold) -> Json {
-    json!({"patient": hold.patient, "by": hold.by, "since": hold.since.rfc3339(), "reason": hold.reason})
+fn shown(held: &Held) -> Json {
+    let Held { hold, records } = held;
+    json!({
+        "patient": hold.patient, "by": hold.by, "since": hold.since.rfc3339(), "reason": hold.reason, "records": records
+    })
 }

@@ -99,6 +99,8 @@ pub(super) enum Owner<'a> {
     Document(&'a CollectionName, &'a DocumentId),
     /// One entity: a patient's own entity can be destroyed like their records.
     Entity(&'a EntityUid),
+    /// One legal hold: once it is lifted nothing tells any more that it was.
+    Hold(&'a EntityUid),
     /// Everything of one kind.
     Class(Kind),
 }
@@ -113,6 +115,7 @@ impl Names {
             Owner::Patient(c, uid) => [b"patient", c.as_str().as_bytes(), uid.ty.as_bytes(), uid.id.as_bytes()],
             Owner::Document(c, document) => [b"document", c.as_str().as_bytes(), document.as_str().as_bytes(), b""],
             Owner::Entity(uid) => [b"entity", uid.ty.as_bytes(), uid.id.as_bytes(), b""],
+            Owner::Hold(uid) => [b"hold", uid.ty.as_bytes(), uid.id.as_bytes(), b""],
             Owner::Class(kind) => [b"class", kind.label().as_bytes(), b"", b""],
         };
         self.0.name("owner", &parts)

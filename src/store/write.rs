@@ -159,13 +159,14 @@ impl Store {
         Ok(Change::PutApiKey { at, keys, row })
     }
 
-    /// Keeps a legal hold.
+    /// Keeps a legal hold, under a key of its own.
     pub fn put_hold(&self, hold: &Hold, at: Instant) -> Result<Change, StoreError> {
-        let (keys, row) = self.seal_one(Kind::Hold, self.names.hold(&hold.patient), codec::encode(hold, 256)?)?;
+        let (owner, name) = (Owner::Hold(&hold.patient), self.names.hold(&hold.patient));
+        let (keys, row) = self.seal_for(&owner, Kind::Hold, name, codec::encode(hold, 256)?)?;
         Ok(Change::PutHold { at, keys, row })
     }
 
-    /// Lifts a legal hold.
+    /// Lifts a legal hold, and destroys its key.
     pub fn remove_hold(&self, patient: &EntityUid, at: Instant) -> Change {
         Change::RemoveHold { at, row: self.names.hold(patient) }
     }
@@ -176,7 +177,17 @@ impl Store {
     }
 
     fn seal_one(&self, kind: Kind, key: Vec<u8>, plain: Zeroizing<Vec<u8>>) -> Result<(Keys, Row), StoreError> {
-        let owner = self.names.scope(&Owner::Class(kind));
+        self.seal_for(&Owner::Class(kind), kind, key, plain)
+    }
+
+    fn seal_for(
+        &self,
+        owner: &Owner<'_>,
+        kind: Kind,
+        key: Vec<u8>,
+        plain: Zeroizing<Vec<u8>>,
+    ) -> Result<(Keys, Row), StoreError> {
+        let owner = self.names.scope(owner);
         let (keys, rows) = self.seal(kind, 1, std::iter::once(Ok((owner, key, plain))))?;
         Ok((keys, rows.into_iter().next().ok_or(StoreError::Seal)?))
     }

@@ -26,9 +26,11 @@ fn a_hold_beats_every_erasure_until_it_is_lifted_also_after_a_restart() {
     root.put("/v1/entities", &json!([{"uid": {"type": "Patient", "id": "patient-of-d"}, "attrs": {}, "parents": []}]))
         .ok();
     let put = root.put(HOLD, &json!({"reason": "case 12 of 2026"})).ok();
-    assert_eq!(put["by"], json!({"type": "Administrator", "id": "root"}));
+    assert_eq!((&put["by"], &put["records"]), (&json!({"type": "Administrator", "id": "root"}), &json!(1)));
     assert_eq!(root.put(HOLD, &json!({"reason": "another"})).ok(), put, "one that is there stays as it is");
-    root.put("/v1/holds/Nobody/x", &json!({})).expect(422);
+    for nobody in ["Nobody/x", "Administrator/root", "System/another"] {
+        assert_eq!(root.put(&format!("/v1/holds/{nobody}"), &json!({})).expect(422).code(), "type");
+    }
 
     let server = server.restart();
     let root = server.root();
@@ -56,6 +58,93 @@ fn a_hold_beats_every_erasure_until_it_is_lifted_also_after_a_restart() {
     }
     let refused = log.iter().filter(|entry| entry["detail"] == "legal_hold").count();
     assert_eq!(refused, 6, "each refusal is in the log");
+}
+
+#[test]
+fn what_is_held_is_not_written_over_or_stripped_and_only_those_who_may_know_are_told_why() {
+    let server = Server::with(Settings::default(), Environment::default);
+    let root = server.root();
+    let schema = SCHEMA
+        .replace("entity Patient;", "entity Patient = { name?: String, vip?: Bool }; entity Feeder;")
+        .replace(
+            "action Search, Ingest, Erase, Export, BreakGlass appliesTo { principal: [Administrator]",
+            "action Search, Ingest, Erase, Export, BreakGlass appliesTo { principal: [Administrator, Feeder]",
+        )
+        .replace(
+            "ReviewBreakGlass, Explain\n    appliesTo { principal: [Administrator], resource: [System], context: {} }",
+            "ReviewBreakGlass, Explain\n    appliesTo { principal: [Administrator, Feeder], resource: [System], context: { operation?: String } }",
+        );
+    let policies = r#"
+        @id("all") permit(principal is Administrator, action, resource);
+        @id("feed") permit(principal is Feeder, action == Action::"Ingest", resource);
+        @id("register") permit(principal is Feeder, action == Action::"ManageEntities", resource)
+        when { context has operation && context.operation == "replace" };
+    "#;
+    root.put("/v1/policies?allow_widening=true", &json!({"schema": schema, "policies": policies})).ok();
+    root.put("/v1/collections/notes", &json!({"dimension": 2, "metric": "dot"})).ok();
+    let patient = |id: &str, attrs: Json| json!({"uid": {"type": "Patient", "id": id}, "attrs": attrs, "parents": []});
+    let feeder = json!({"uid": {"type": "Feeder", "id": "f"}, "attrs": {}, "parents": []});
+    root.put(
+        "/v1/entities",
+        &json!([patient("h", json!({"name": "one", "vip": true})), patient("p", json!({})), feeder]),
+    )
+    .ok();
+    let record = |id: &str, patient: &str, text: &str| {
+        let attributes = json!({"patient": {"type": "Patient", "id": patient}});
+        json!({"id": id, "document": format!("of-{patient}"), "vector": [1, 2], "text": text, "attributes": attributes})
+    };
+    let path = "/v1/collections/notes/records";
+    root.put(path, &json!({"records": [record("a", "h", "evidence"), record("b", "p", "text")]})).ok();
+    let key = root.post("/v1/callers", &json!({"type": "Feeder", "id": "f"})).ok();
+    let feed = server.client(key["api_key"].as_str().unwrap());
+    root.put("/v1/holds/Patient/h", &json!({})).ok();
+
+    let over = json!({"records": [record("a", "h", ""), record("b", "p", "newer")]});
+    for (client, code) in [(&root, "legal_hold"), (&feed, "immutable")] {
+        assert_eq!(client.put(path, &over).expect(422).json()["errors"][0]["code"], code);
+        let stripped =
+            client.put("/v1/entities", &json!([patient("h", json!({"name": "one"})), patient("p", json!({}))]));
+        let stripped = stripped.expect(409);
+        assert_eq!(stripped.code(), code);
+        assert_eq!(stripped.text().contains("hold"), code == "legal_hold", "{}", stripped.text());
+    }
+    feed.delete("/v1/holds/Patient/h").expect(403);
+    feed.get("/v1/holds").expect(403);
+    let told = |id: &str| root.get(&format!("{path}/{id}?purpose=operations")).ok()["text"].clone();
+    assert_eq!((told("a"), told("b")), (json!("evidence"), json!("text")), "all or nothing");
+    // more of the patient may come, and what the entity says may change
+    feed.put(path, &json!({"records": [record("c", "h", "later"), record("b", "p", "newer")]})).ok();
+    feed.put("/v1/entities", &json!([patient("h", json!({"name": "another", "vip": false}))])).ok();
+    root.delete("/v1/holds/Patient/h").ok();
+    feed.put(path, &over).ok();
+    root.put("/v1/entities", &json!([patient("h", json!({}))])).ok();
+}
+
+#[test]
+fn holds_are_placed_listed_and_lifted_at_the_command_line() {
+    let home = tempfile::TempDir::new().unwrap();
+    let dir = home.path().join("data");
+    let key = plain::found(&dir);
+    let process = plain::Process::serve(&dir);
+    plain::furnish(&Client::new(&process.url, &key));
+    put_records(&Client::new(&process.url, &key), &[plain::record("a", "d", 1)]).ok();
+    let verb = |words: &[&str]| {
+        let mut command = plain::bare_command(&[&["holds"], words].concat());
+        plain::said(command.args(["--url", &process.url]).env("WARDKEEP_API_KEY", &key).output().unwrap())
+    };
+    let on = |id| ["--type", "Patient", "--id", id];
+    let (code, out, err) = verb(&[&["place"][..], &on("patient-of-d"), &["--reason", "case 12"]].concat());
+    assert!(code == 0 && out.contains("Patient::\"patient-of-d\" with 1 records") && err.is_empty(), "{out}{err}");
+    let (code, _, err) = verb(&[&["place"][..], &on("patient-of-e")].concat());
+    assert!(code == 0 && err.contains("no record is theirs"), "{err}");
+    let (code, out, _) = verb(&["list", "--json"]);
+    let told: Json = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, &told["holds"][0]["reason"], &told["holds"][1]["records"]), (0, &json!("case 12"), &json!(0)));
+    assert!(verb(&["list"]).1.contains("case 12"));
+    assert_eq!(verb(&[&["lift"][..], &on("patient-of-d")].concat()).1, "lifted\n");
+    let (code, _, err) = verb(&[&["lift"][..], &on("patient-of-d")].concat());
+    assert!(code == 1 && !err.is_empty(), "{err}");
+    assert_eq!(verb(&["place", "--type", "Nobody", "--id", "x"]).0, 1);
 }
 
 /// A clock that is set.
@@ -134,6 +223,61 @@ fn records_expire_on_their_day_but_for_those_under_a_hold_and_those_without_a_da
     assert_eq!((&expired[0]["detail"], &expired[0]["counts"]["returned"]), (&json!("365 days"), &json!(2)));
 }
 
+#[test]
+fn one_rule_that_fits_nothing_ends_no_other_and_a_hold_on_the_system_ends_all() {
+    let server = Server::with(Settings::default(), Environment::default);
+    let root = server.root();
+    let bundle = json!({"schema": SCHEMA, "policies": "@id(\"all\") permit(principal, action, resource);"});
+    root.put("/v1/policies?allow_widening=true", &bundle).ok();
+    root.put("/v1/collections/notes", &json!({"dimension": 2, "metric": "dot"})).ok();
+    let old = json!({"__extn": {"fn": "datetime", "arg": "2020-01-01"}});
+    let record = json!({"id": "old", "document": "d", "vector": [1, 2], "text": "old", "attributes": {"written": old}});
+    root.put("/v1/collections/notes/records", &json!({"records": [record]})).ok();
+    let rule = |collection: &str, attribute: &str| Retention {
+        collection: collection.parse().unwrap(),
+        attribute: attribute.into(),
+        days: 30,
+    };
+    server.engine.retain(vec![rule("mistyped", "written"), rule("notes", "mistyped"), rule("notes", "written")]);
+    root.put("/v1/holds/System/wardkeep", &json!({"reason": "restored"})).ok();
+    assert_eq!(server.engine.expire().unwrap(), 0, "nothing expires while the whole store is held");
+    root.delete("/v1/holds/System/wardkeep").ok();
+    assert_eq!(server.engine.expire().unwrap(), 1);
+    let expiry = server.engine.expiry();
+    assert_eq!((expiry.expired, expiry.unfit, expiry.failed), (1, 2, 0));
+    let metrics = root.get("/metrics").expect(200).text().to_owned();
+    for line in
+        ["wardkeep_expired_records_total 1", "wardkeep_expiry_unfit_rules 2", "wardkeep_expiry_failures_total 0"]
+    {
+        assert!(metrics.contains(line), "{line} in {metrics}");
+    }
+}
+
+#[test]
+fn records_of_the_same_patient_elsewhere_are_counted_and_nothing_is_certified_where_nothing_is_there() {
+    let (server, eraser) = with_an_eraser(&[]);
+    let root = server.root();
+    root.put("/v1/collections/other", &json!({"dimension": 2, "metric": "dot"})).ok();
+    let attributes = json!({"patient": {"type": "Patient", "id": "p"}});
+    let record = json!({"id": "x", "document": "d", "vector": [1, 2], "text": "x", "attributes": attributes});
+    root.put("/v1/collections/other/records", &json!({"records": [record]})).ok();
+    let body = |patient: &str| json!({"patient": patient, "certificate": true});
+    let erase = |client: &Client, patient| client.post("/v1/collections/notes/erase", &body(patient));
+    for nobody in ["ghost", "s"] {
+        for client in [&root, &eraser] {
+            assert_eq!(erase(client, nobody).expect(409).code(), "nothing_to_certify");
+        }
+    }
+    let told = erase(&eraser, "p").ok();
+    assert_eq!((&told["erased"], &told["still_named"]), (&json!(2), &json!({"elsewhere": {"other": 1}})));
+    assert_eq!(told["certificate"]["statement"]["records_elsewhere"], json!({"other": 1}));
+    let told = erase(&root, "q").ok();
+    assert_eq!(told["still_named"]["elsewhere"], Json::Null, "none of theirs is there");
+    let named = root.post("/v1/collections/notes/erase", &json!({"patient": "p"})).ok()["still_named"].clone();
+    assert_eq!((&named["elsewhere"], &named["records"]), (&json!({"other": 1}), &json!(1)));
+    assert_eq!(erase(&root, "p").expect(409).code(), "nothing_to_certify");
+}
+
 const ERASERS: &str = r#"
     @id("all") permit(principal is Administrator, action, resource);
     @id("erasers") permit(principal is Eraser, action == Action::"Erase", resource);
@@ -183,9 +327,13 @@ fn whoever_may_only_erase_cannot_tell_what_a_hold_keeps_from_what_is_not_there()
     assert_eq!(mixed, json!({"erased": 1, "missing": 2, "holds": "not_told"}), "what is not held goes");
     let listed = server.root().post("/v1/collections/notes/records/list", &json!({"purpose": "operations"}));
     assert_eq!(listed.expect(200).ids(), ["a", "b"], "and what is held stays");
-    let certified = erase(json!({"patient": "p", "certificate": true}));
-    let statement = &certified["certificate"]["statement"];
-    assert_eq!((&statement["records_erased"], &statement["holds"]), (&json!(0), &json!("not_told")));
+    let certify = |patient| {
+        let body = json!({"patient": patient, "certificate": true});
+        let refused = eraser.post("/v1/collections/notes/erase", &body).expect(409);
+        assert_eq!(refused.code(), "nothing_to_certify");
+        refused.comparable()
+    };
+    assert_eq!(certify("p"), certify("nobody"));
     let log = plain::all_entries(&server.root(), 0);
     assert_eq!(log.iter().filter(|entry| entry["detail"] == "legal_hold").count(), 5, "those who read the log see it");
 }

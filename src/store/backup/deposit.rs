@@ -1,7 +1,7 @@
-//! What an escrow holds beside the root secret: the data keys, and what every row is, so that a restore knows what went or changed
-//! since a backup.
+//! What an escrow holds beside the root secret: the data keys; what every row is, so that a restore knows what went or changed since a
+//! backup; and the legal holds themselves, which a restore must not lose.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -11,7 +11,7 @@ use crate::{
     clock::Instant,
     crypto::KeyTag,
     store::{
-        Store, StoreError,
+        Kind, Store, StoreError,
         codec::{self, Bytes},
     },
 };
@@ -22,10 +22,15 @@ const PART: usize = 50_000;
 /// The parts follow one another, each behind its length.
 #[derive(Serialize, Deserialize)]
 enum Part {
-    Head { at: Instant, sequence: u64 },
+    Head {
+        at: Instant,
+        sequence: u64,
+    },
     Keys(Vec<(KeyTag, Bytes)>),
     Rows(Vec<(Digest, RowDeposit)>),
     Ledger(Point),
+    /// The rows of legal holds, as they are sealed in the engine.
+    Holds(Vec<(Bytes, Bytes)>),
 }
 
 /// What an escrow knows of a row.
@@ -47,14 +52,22 @@ pub(super) struct Deposit {
     pub(super) keys: HashMap<KeyTag, Vec<u8>>,
     /// Rows, by the digests of their keys.
     pub(super) rows: HashMap<Digest, RowDeposit>,
+    /// Legal holds, each with its row's name; `None` in an escrow from before these were put in.
+    pub(super) holds: Option<Vec<(Vec<u8>, Vec<u8>)>>,
 }
 
 impl Store {
     /// All that a restore needs of the keys, for its holder alone: without the key provider (the passphrase) it is noise. It opens
     /// every backup of this store as far as things were there when it was taken, so it must not outlive the next erasure by much.
     pub fn escrow(&self, at: Instant) -> Result<Vec<u8>, BackupError> {
-        let mut rows = Index::new();
+        let (mut rows, mut holds) = (Index::new(), BTreeMap::new());
         let mut note = |key: &[u8], value: Option<&[u8]>| {
+            if Kind::of(key) == Some(Kind::Hold) {
+                match value {
+                    Some(value) => holds.insert(key.to_vec(), value.to_vec()),
+                    None => holds.remove(key),
+                };
+            }
             match value {
                 Some(value) => rows.insert(key.to_vec(), digest(value)),
                 None => rows.remove(key),
@@ -81,6 +94,13 @@ impl Store {
         for part in rows.chunks(PART) {
             write(&mut body, &Part::Rows(part.to_vec()))?;
         }
+        let holds: Vec<_> = holds.into_iter().map(|(key, value)| (Bytes(key.into()), Bytes(value.into()))).collect();
+        for part in holds.chunks(PART) {
+            write(&mut body, &Part::Holds(part.to_vec()))?;
+        }
+        if holds.is_empty() {
+            write(&mut body, &Part::Holds(Vec::new()))?;
+        }
         Ok(self.ring().escrow(&body, &*self.entropy).map_err(StoreError::from)?)
     }
 }
@@ -95,6 +115,10 @@ impl Deposit {
                 Part::Keys(keys) => deposit.keys.extend(keys.into_iter().map(|(id, carried)| (id, carried.0.to_vec()))),
                 Part::Rows(rows) => deposit.rows.extend(rows),
                 Part::Ledger(point) => deposit.ledger = Some(point),
+                Part::Holds(holds) => {
+                    let rows = holds.into_iter().map(|(key, value)| (key.0.to_vec(), value.0.to_vec()));
+                    deposit.holds.get_or_insert_default().extend(rows);
+                }
             }
             body = rest;
         }

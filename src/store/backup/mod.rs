@@ -137,7 +137,7 @@ pub enum BackupError {
     NoLedger,
     /// Permissions would be those of an earlier time.
     #[error(
-        "since this backup {0} entities, policies or keys were changed or came that it does not know, so permissions that were revoked would come back; use a later backup, or pass `--accept-older-permissions` and set them right before anybody asks"
+        "since this backup {0} entities, policies, keys or legal holds were changed or came that it does not know, so permissions that were revoked would come back; use a later backup, or pass `--accept-older-permissions` and set them right before anybody asks"
     )]
     OlderPermissions(u64),
 }

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     clock::Instant,
     crypto::{self, Escrow, KeyError, KeyTag, Unlock},
-    model::{Sealer, limits},
+    model::{Hold, Sealer, limits},
     store::{
         Change, EngineKind, Kind, OpenOptions as StoreOptions, Row, Store, StoreError, keychain::Carried,
         ledger::Account,
@@ -234,6 +234,7 @@ impl Restoring<'_> {
             }
             _ => Ok(()),
         })?;
+        filling.holds()?;
         let missing = self.missing(&overview);
         let changed_since = self.permissions_since(&overview);
         let older_permissions = filling.older_permissions + missing.permissions + changed_since;
@@ -241,6 +242,8 @@ impl Restoring<'_> {
             return Err(BackupError::OlderPermissions(older_permissions));
         }
         filling.end(&account)?;
+        // a hold that was put after the escrow was taken is not known: nothing expires until somebody has said that all are there
+        self.store.commit(&[self.store.put_hold(&Hold::until_confirmed(self.plan.now), self.plan.now)?], &[], 0)?;
         self.store.withdrawals.take_over(&self.replay, self.plan.now, self.store.sequence())?;
         self.store.write_manifest(size, root, group)?;
         Ok(Restored {
@@ -312,14 +315,17 @@ impl Restoring<'_> {
     }
 
     /// What the escrow knows of and the backup does not. An entity that is missing denies; a bundle that is missing may have forbidden
-    /// what the restored one permits.
+    /// what the restored one permits, and a hold kept what would be erased.
     fn missing(&self, overview: &Overview) -> Missing {
         let known: HashSet<_> = overview.last.keys().map(|key| digest(key)).collect();
         let rows = self.deposit.rows.iter().filter(|(row, _)| !known.contains(*row));
         let mut missing = Missing { all: 0, permissions: 0 };
-        for (_, row) in rows.filter(|(_, row)| Kind::of(&[row.kind]) != Some(Kind::Outbox)) {
+        for kind in rows.filter_map(|(_, row)| Kind::of(&[row.kind])).filter(|kind| *kind != Kind::Outbox) {
+            if kind == Kind::Hold && self.deposit.holds.is_some() {
+                continue;
+            }
             missing.all += 1;
-            missing.permissions += u64::from(Kind::of(&[row.kind]) == Some(Kind::Bundle));
+            missing.permissions += u64::from(matches!(kind, Kind::Bundle | Kind::Hold));
         }
         missing
     }
@@ -396,6 +402,10 @@ impl<'a> Filling<'a> {
             self.withdrawn += 1;
             return Ok(());
         }
+        if kind == Kind::Hold && deposit.holds.is_some() {
+            self.gone_since += u64::from(!deposit.rows.contains_key(&digest(key)));
+            return Ok(());
+        }
         let under = crypto::key_of(value).ok_or(BackupError::DoesNotAddUp)?;
         let Some(is) = deposit.rows.get(&digest(key)) else {
             self.gone_since += 1;
@@ -410,8 +420,27 @@ impl<'a> Filling<'a> {
             let counted_already = self.restoring.withdrawn.changed.contains(key);
             self.older_permissions += u64::from(is_permission(kind) && !counted_already);
         }
+        self.put(key, value, under, carried)
+    }
+
+    /// Legal holds as the escrow has them: also those that were put after the backup.
+    fn holds(&mut self) -> Result<(), BackupError> {
+        let deposit = &self.restoring.deposit;
+        for (key, value) in deposit.holds.iter().flatten() {
+            if self.restoring.withdrawn.took(key) {
+                self.withdrawn += 1;
+                continue;
+            }
+            let under = crypto::key_of(value).ok_or(BackupError::DoesNotAddUp)?;
+            let carried = deposit.keys.get(&under).ok_or(BackupError::DoesNotAddUp)?;
+            self.put(key, value, under, carried)?;
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, key: &[u8], value: &[u8], under: KeyTag, carried: &[u8]) -> Result<(), BackupError> {
         self.objects += 1;
-        self.keys.entry(under).or_insert_with(|| carried.clone());
+        self.keys.entry(under).or_insert_with(|| carried.to_vec());
         self.bytes += key.len() + value.len();
         self.rows.push(Row::new(key.to_vec(), value.to_vec()));
         if self.rows.len() >= limits::COMMIT_LINES || self.bytes >= COMMIT_BYTES { self.commit() } else { Ok(()) }
@@ -435,11 +464,11 @@ impl<'a> Filling<'a> {
     }
 }
 
-/// Whether who may see what hangs on rows of this kind.
+/// Whether who may see what, or what must stay, hangs on rows of this kind.
 fn is_permission(kind: Kind) -> bool {
     match kind {
-        Kind::Entity | Kind::Bundle | Kind::ApiKey => true,
-        Kind::Collection | Kind::Record | Kind::DataKey | Kind::KeyBucket | Kind::Hold | Kind::Outbox => false,
+        Kind::Entity | Kind::Bundle | Kind::ApiKey | Kind::Hold => true,
+        Kind::Collection | Kind::Record | Kind::DataKey | Kind::KeyBucket | Kind::Outbox => false,
     }
 }
 

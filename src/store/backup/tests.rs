@@ -5,6 +5,7 @@ use std::{
 };
 
 use super::*;
+use crate::model::Hold;
 use crate::store::{
     Change, Store,
     fixture::{
@@ -440,6 +441,23 @@ fn a_full_disk_under_a_backup_is_named_as_such_and_the_store_is_well() {
     assert!(told.to_string().contains("the store itself is well"), "{told}");
     assert!(!scene.store.is_halted());
     scene.commit(scene.store.put_records(&collection(), &[record(3, 2)], at()));
+}
+
+#[test]
+fn legal_holds_come_back_as_the_escrow_has_them_and_nothing_expires_until_they_are_confirmed() {
+    let scene = Scene::new();
+    let hold = |n| Hold { patient: patient(n), by: patient(9), since: at(), reason: Some("a case".into()) };
+    scene.commit(scene.store.put_hold(&hold(1), at()));
+    scene.back_up();
+    scene.commit(Ok(scene.store.remove_hold(&patient(1), at())));
+    scene.commit(scene.store.put_hold(&hold(2), at()));
+    let restored = scene.restore(&scene.escrow(), "restored").unwrap();
+    assert_eq!((restored.gone_since, restored.lost), (1, 0), "the one that was lifted");
+    let again = fixture::open(&scene.path("restored"));
+    let mut holds = again.holds().unwrap();
+    holds.sort_by(|a, b| a.patient.cmp(&b.patient));
+    assert_eq!(holds, [hold(2), Hold::until_confirmed(at().plus_seconds(LATER))]);
+    assert!(again.verify().unwrap().is_sound());
 }
 
 /// Everything of patient 1 and an API key go, a bundle comes.
