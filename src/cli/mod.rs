@@ -1,4 +1,5 @@
-//! The command line: one verb, one file. Exit codes: 0 done, 1 failed, 2 usage, 3 a check found something.
+//! The command line: one verb, one file. Exit codes: 0 done, 1 failed, 2 usage, 3 a check found something, 4 a check found nothing
+//! and did not look at all that it was asked to look at.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the command line speaks to its user here")]
 

@@ -46,10 +46,10 @@ const LEVEL_MAX: f32 = 3.0;
 /// What one level is worth, of a component's usual size: what levels from -3 to 3 round least of components that are spread as
 /// those of a turned vector are (normally). What lies beyond the largest level is cut off.
 const LEVEL_SIZE: f64 = 0.65;
-/// Spreads of a bit code's error that a row is believed to be better than it seems. Beyond so many lies less than one row in 4,000: even
-/// where all hits of an answer are copies, which err together, fewer than one answer in 1,000 is lost. Measured against four, in
-/// `benches/search.rs`: a fifth fewer bytes are read, and a quarter fewer where no record is near to the question.
-const BITS_DOUBT: f32 = 3.5;
+/// Spreads of a bit code's error that a row is believed to be better than it seems. Measured (`benches/search.rs`): with four no hit is
+/// missed in any class; with three and a half one in 3,000, for a quarter fewer bytes where no record is near to the question, and no
+/// time that could be seen elsewhere.
+const BITS_DOUBT: f32 = 4.0;
 /// What one operation on f32 may be wrong by, as a share of what comes out.
 const ROUNDING: f32 = f32::EPSILON / 2.0;
 /// Operations on f32 that a score and its bound take beyond one for each component, and some to spare.

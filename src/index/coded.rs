@@ -9,7 +9,6 @@ use super::{
     codec::Scale,
     columns::Codes,
     kernel::{LINE_BYTES, Line},
-    planner,
     rows::Rows,
 };
 use crate::model::{Embedding, Slot};
@@ -85,7 +84,7 @@ impl VectorIndex {
             };
             if *there {
                 self.live.insert(slot);
-            } else if planner::never(self.isolation, self.metric).is_some() {
+            } else {
                 self.free.push(slot);
             }
         }

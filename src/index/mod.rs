@@ -5,16 +5,20 @@
 //!
 //! *One moment.* Whoever owns an index keeps it under one lock. A search borrows it from its first row to its last, so that
 //! permitted set, live set and rows are of one moment; a write waits for it, and the next search sees the write. Nothing is
-//! handed over between threads but a [`GraphJob`]: it shares rows that are copied when they are written to, and comes back
-//! through [`VectorIndex::install`], which takes the index for itself and first leaves out what was removed meanwhile. The
-//! borrow checker holds all of this, and the one atomic there is counts threads and orders nothing; so there is no
-//! interleaving to model. Tests mix it all on several threads instead, and stop searches in their midst.
+//! handed over between threads but a [`GraphJob`] and [`Coded`]: they share rows that are copied when they are written to, so that whoever
+//! has one reads one moment for as long as they like. A graph comes back through [`VectorIndex::install`], which takes the index for itself
+//! and first leaves out what was removed meanwhile; codes do not come back. The borrow checker holds all of this, and of the atomics one
+//! counts threads and one the holders of a graph's lineage: neither orders anything. So there is no interleaving to model in here. (That
+//! codes and names of rows are of one writing when they are kept on disk is the part of `engine::kept` and the store.) Tests mix it all on
+//! several threads instead, and stop searches in their midst.
 //!
 //! *No segments.* Segments and their merge would be there to wipe erased rows, to keep rows of a patient together, and to
 //! let nobody wait. Erased rows are overwritten where they lie, in every column, before the lock is let go; their slots are
 //! used again; growing moves nothing. Slots are given in turn, so rows that come together lie together, and whoever brings
-//! many brings them by patient. Rows that do not: a scope of whole charts reads them in 1.1 to 2.2 times the time
-//! (`cargo bench --bench search -- --scattered`), which is what a merge could win back.
+//! many brings them by patient. Rows that do not cost a scope of whole charts 1.2 to 1.7 times the time (`cargo bench --bench search --
+//! --scattered`: 24 us instead of 20 for 900 rows, 115 instead of 90 for 9,500, 450 instead of 280 for 40,000). To lay them together later
+//! would win that back, at most a tenth of what such a request takes in all, but move slots, which records, columns and all bitmaps of the
+//! policies are named by; or put a table between slot and row, which every row of every search would pay for.
 
 mod codec;
 mod coded;
@@ -95,7 +99,7 @@ pub struct VectorIndex {
     kernels: Kernels,
     columns: Columns,
     live: RoaringBitmap,
-    /// Wiped slots to be used again, so that rewriting records takes no more memory. Only where no graph will ever name a slot.
+    /// Wiped slots to be used again, so that rewriting records takes no more memory; as long as no graph names slots, see `reuses`.
     free: Vec<u32>,
     graph: Option<Graph>,
     /// Tells a graph of these rows from that of others.
@@ -139,10 +143,11 @@ impl VectorIndex {
         }
     }
 
-    /// Takes a row in: into a slot that was wiped, where the collection never has a graph, else into the next one. A vector of another
-    /// length than the collection's takes a slot that is never live.
+    /// Takes a row in: into a slot that was wiped, where no graph may name it, else into the next one. A vector of another length than
+    /// the collection's takes a slot that is never live.
     pub fn push(&mut self, embedding: &Embedding) -> Slot {
         if embedding.components().len() == self.columns.exact.width()
+            && self.reuses()
             && let Some(slot) = self.free.pop()
         {
             self.columns.replace(slot, embedding.components());
@@ -156,13 +161,17 @@ impl VectorIndex {
         Slot(slot)
     }
 
+    /// Whether a wiped slot may be used again: not while there is a graph, or one is being built, which may name it or have passed it
+    /// over. Such slots wait for the next start.
+    fn reuses(&self) -> bool {
+        self.graph.is_none() && Arc::strong_count(&self.lineage) == 1
+    }
+
     /// Takes a row out of every later answer and wipes its vector.
     pub fn remove(&mut self, slot: Slot) {
         if self.live.remove(slot.0) {
             self.columns.wipe(slot.0);
-            if planner::never(self.isolation, self.metric).is_some() {
-                self.free.push(slot.0);
-            }
+            self.free.push(slot.0);
             if let Some(graph) = &mut self.graph {
                 graph.remove(slot.0, &self.live);
             }

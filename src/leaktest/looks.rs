@@ -122,9 +122,8 @@ impl Looks {
 
     /// `left in right`. What a record lies in is seen of it; anything else that it may be in is said by whoever looks.
     fn within(&mut self, left: &Json, right: &Json) {
-        let constant = right.get("Value").is_some() && !names_a_record(right);
         if is_resource(left) {
-            self.itself |= !constant;
+            self.itself |= !is_constant(right) || names_a_record(right);
         } else {
             self.look_behind(left);
         }
@@ -156,6 +155,11 @@ impl Looks {
 
 fn is_resource(json: &Json) -> bool {
     json.get("Var").and_then(Json::as_str) == Some("resource")
+}
+
+fn is_constant(json: &Json) -> bool {
+    let members = || json.get("Set").and_then(Json::as_array);
+    json.get("Value").is_some() || members().is_some_and(|all| all.iter().all(is_constant))
 }
 
 /// Whether a record or document is named anywhere in it.

@@ -7,6 +7,7 @@ use std::{
 
 use super::{
     Manifest, OpenOptions, Report, Store, StoreError,
+    backup::Withdrawals,
     layout::Layout,
     manifest::Slots,
     vault::{open_engine, open_slots},
@@ -51,6 +52,10 @@ impl Evidence {
 
     /// Walks a store that may be damaged, and says what is. Changes nothing, but what the engine mends by itself when it is opened.
     pub fn examine(&self, options: &OpenOptions) -> Report {
-        verify::examine(&self.ring, &self.slots, open_engine(&self.layout, options), options.entropy.clone())
+        let engine = open_engine(&self.layout, options);
+        let mut report = verify::examine(&self.ring, &self.slots, engine, options.entropy.clone());
+        let ledger = Withdrawals::examine(&self.layout.ledger(), &self.ring, report.sequence);
+        report.parts.extend(ledger.err().map(|error| error.to_string()));
+        report
     }
 }

@@ -99,13 +99,31 @@ fn rewriting_rows_takes_no_more_memory_where_there_is_no_graph() {
 #[test]
 fn a_removed_row_is_wiped_and_a_graph_never_sees_its_slot_used_again() {
     let mut index = VectorIndex::new(3, Metric::Cosine, Isolation::Fast);
-    let one = index.push(&embed(vec![1.0, 2.0, 3.0], Metric::Cosine));
-    index.remove(one);
-    index.remove(one);
-    index.remove(Slot(99));
-    assert_eq!(index.columns.exact.row(one.0).unwrap(), [0.0; 3]);
-    assert!(index.live().is_empty());
-    assert_eq!(index.push(&embed(vec![1.0, 0.0, 0.0], Metric::Cosine)), Slot(1));
+    let row = embed(vec![1.0, 2.0, 3.0], Metric::Cosine);
+    let slots: Vec<Slot> = (0..GRAPH_ROWS_MIN).map(|_| index.push(&row)).collect();
+    let next = |index: &mut VectorIndex| {
+        index.remove(slots[0]);
+        index.remove(slots[0]);
+        index.remove(Slot(99_999));
+        assert_eq!(index.columns.exact.row(0).unwrap(), [0.0; 3]);
+        index.push(&row)
+    };
+    // no graph was ever begun
+    assert_eq!(next(&mut index), slots[0]);
+    // one is being built, or lies there still to be installed
+    let job = index.graph_job().unwrap();
+    assert_eq!(next(&mut index), Slot(GRAPH_ROWS_MIN as u32));
+    let graph = job.build();
+    index.remove(slots[1]);
+    assert_eq!(index.push(&row), Slot(GRAPH_ROWS_MIN as u32 + 1));
+    // it was given up
+    drop(graph);
+    assert!([slots[0], slots[1]].contains(&index.push(&row)));
+    // it is there
+    index.install(index.graph_job().unwrap().build());
+    index.remove(slots[2]);
+    assert_eq!(index.push(&row), Slot(GRAPH_ROWS_MIN as u32 + 2));
+    assert_eq!(index.search(&row, index.live(), 10, &by_slot).hits, index.scan(&row, index.live(), 10, &by_slot).hits);
 }
 
 #[test]

@@ -31,7 +31,7 @@ fn plan(seed: u64, only: &[&str]) -> Plan {
         seed,
         effort: Effort::Quick,
         only: only.iter().map(|p| (*p).to_owned()).collect(),
-        restarts: Some(3),
+        restarts: Some(24),
         live: false,
         command: format!("control --seed {seed}"),
         connections: 2,

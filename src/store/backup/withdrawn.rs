@@ -142,6 +142,20 @@ impl Withdrawals {
         State::begin(path, Seal::of(ring), disk, sequence).map(|state| Self(Mutex::new(state)))
     }
 
+    /// Looks at a ledger that may be damaged, and changes nothing.
+    pub(in crate::store) fn examine(path: &Path, ring: &KeyRing, sequence: u64) -> Result<(), StoreError> {
+        let bytes = match fs::read(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            bytes => bytes.map_err(StoreError::io)?,
+        };
+        let seal = Seal::of(ring);
+        let frames = Frames::parse(&bytes, &seal.store_id).ok_or(StoreError::DamagedLedger)?;
+        match frames.ends_well(sequence) && frames.open(&seal, 0, &mut |_| ()).is_some() {
+            true => Ok(()),
+            false => Err(StoreError::DamagedLedger),
+        }
+    }
+
     /// Enters what `changes` will do, if an older backup must not undo it. Durable when it returns.
     pub(in crate::store) fn enter(&self, changes: &[Change], audit: u64, sequence: u64) -> Result<(), StoreError> {
         let deeds: Vec<_> = changes.iter().flat_map(Change::lasting).collect();
@@ -226,12 +240,6 @@ impl State {
         }
         let bytes = fs::read(path).map_err(StoreError::io)?;
         let frames = Frames::parse(&bytes, &seal.store_id).ok_or(StoreError::DamagedLedger)?;
-        let whole = match frames.end {
-            End::Whole => true,
-            // entered for a commit that was then never made
-            End::Torn { sequence: torn } => torn.is_none_or(|torn| torn > sequence),
-            End::Damaged => false,
-        };
         let (mut last_escrow, mut restored, mut number) = (None, 0, frames.first.entries);
         let opened = frames.open(&seal, 0, &mut |entry| {
             number += 1;
@@ -243,7 +251,7 @@ impl State {
                 }
             }
         });
-        if !whole || opened.is_none() {
+        if !frames.ends_well(sequence) || opened.is_none() {
             return Err(StoreError::DamagedLedger);
         }
         if frames.bytes() as u64 > limits::LEDGER_KEPT_BYTES
@@ -461,6 +469,16 @@ impl<'a> Frames<'a> {
     /// Bytes up to the end of the last whole entry.
     fn bytes(&self) -> usize {
         HEADER + self.frames.iter().map(|frame| frame.bytes.len()).sum::<usize>()
+    }
+
+    /// Whether nothing is missing at the end, in a store whose last change has this sequence.
+    fn ends_well(&self, sequence: u64) -> bool {
+        match self.end {
+            End::Whole => true,
+            // entered for a commit that was then never made
+            End::Torn { sequence: torn } => torn.is_none_or(|torn| torn > sequence),
+            End::Damaged => false,
+        }
     }
 
     /// Whether the ledger was at this point once.
