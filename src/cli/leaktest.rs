@@ -155,9 +155,20 @@ impl Leaktest {
             (Conclusion::Broken, broken) => Err(Failure::Failed(
                 broken.map(|o| format!("{} could not be finished: {}", o.probe, why(o))).unwrap_or_default(),
             )),
-            (Conclusion::Gaps | Conclusion::NotTested, _) => Err(Failure::Unsure),
+            (Conclusion::NotTested, _) => Err(Failure::Failed("nothing was tested".into())),
+            (Conclusion::Gaps, _) => self.gaps(run),
             (Conclusion::Clean | Conclusion::Part, _) => Ok(()),
         }
+    }
+
+    /// What the target and the keys do not allow is left out and said so; what was asked for by name, or ran and saw nothing, was not done.
+    fn gaps(&self, run: &Run) -> Outcome {
+        let undone = |o: &&crate::leaktest::Outcome| o.trials > 0 || self.only.iter().any(|name| name == o.probe);
+        let names: Vec<&str> = run.untested().filter(undone).map(|o| o.probe).collect();
+        if names.is_empty() {
+            return Ok(());
+        }
+        Err(Failure::Failed(format!("not tested: {}; the report says why", names.join(", "))))
     }
 
     fn known_probes(&self) -> Result<(), Failure> {

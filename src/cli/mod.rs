@@ -1,5 +1,4 @@
-//! The command line: one verb, one file. Exit codes: 0 done, 1 failed, 2 usage, 3 a check found something, 4 a check found nothing
-//! and did not look at all that it was asked to look at.
+//! The command line: one verb, one file. Exit codes: 0 done, 1 failed, 2 usage, 3 a check found something.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the command line speaks to its user here")]
 
@@ -86,8 +85,6 @@ pub(crate) enum Failure {
     Usage(String),
     /// A check found something; it has been told already.
     Found,
-    /// A check found nothing, and did not look at all that it was asked to look at; it has been told already.
-    Unsure,
 }
 
 impl<E: std::error::Error> From<E> for Failure {
@@ -141,7 +138,6 @@ pub fn main() -> ExitCode {
             ExitCode::from(2)
         }
         Err(Failure::Found) => ExitCode::from(3),
-        Err(Failure::Unsure) => ExitCode::from(4),
     }
 }
 
