@@ -120,6 +120,9 @@ impl Restore {
         println!("  {older:>8} came back as they were before they were last changed");
         println!("  {lost:>8} are lost: they came after the backup, or were sealed under a new key since");
         tell_ledger(ledger);
+        println!(
+            "holds      nothing expires until they are confirmed: wardkeep holds lift --type System --id wardkeep"
+        );
         if let Some((finding, took)) = verified {
             finding.print();
             println!("verified in {:.1} s", took.as_secs_f64());
