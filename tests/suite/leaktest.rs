@@ -176,10 +176,12 @@ impl Firm {
         state(&self.server.root())
     }
 
-    /// What is written down as planted; none: nothing is.
+    /// What is written down as planted; none: nothing is. What is still being written does not count.
     fn ledger(&self) -> Option<String> {
-        let mut files = std::fs::read_dir(self.folder.path().join("state")).ok()?;
-        files.find_map(|entry| std::fs::read_to_string(entry.ok()?.path()).ok())
+        let files = std::fs::read_dir(self.folder.path().join("state")).ok()?;
+        let mut paths = files.filter_map(|entry| Some(entry.ok()?.path()));
+        let whole = paths.find(|path| path.extension().is_some_and(|end| end == "json"))?;
+        std::fs::read_to_string(whole).ok()
     }
 }
 
