@@ -5,6 +5,8 @@
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod generated;
+
 use std::{
     fmt::Write as _,
     fs,
@@ -14,44 +16,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use comfy_table::Table;
+use generated::{DIMENSION, Rng, base64};
 use serde_json::{Value as Json, json};
 
-const DIMENSION: usize = 384;
 const RECORDS_PER_PATIENT: usize = 20;
 const SEARCHES: usize = 2_000;
 /// Clients at a time in the second measurement: one disk sync then serves several.
 const CLIENTS: usize = 8;
 
-/// xorshift64*: the same hospital every time.
-struct Rng(u64);
-
-impl Rng {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    /// Roughly normal: the sum of four uniforms.
-    fn normal(&mut self) -> f32 {
-        (0..4).map(|_| (self.next() >> 40) as f32 / (1_u64 << 24) as f32 - 0.5).sum()
-    }
-
-    fn vector(&mut self) -> Vec<f32> {
-        (0..DIMENSION).map(|_| self.normal()).collect()
-    }
-}
-
 /// A patient's records lie near a centre of the patient's own.
 fn near(rng: &mut Rng, centre: &[f32]) -> Vec<f32> {
     centre.iter().map(|x| x + 0.7 * rng.normal()).collect()
-}
-
-fn base64(vector: &[f32]) -> String {
-    STANDARD.encode(vector.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>())
 }
 
 fn main() {

@@ -7,6 +7,8 @@
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod generated;
+
 use std::{
     collections::BTreeMap,
     fs,
@@ -20,15 +22,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
+use generated::{DIMENSION, Rng, base64};
 use serde_json::{Value as Json, json};
 use wardkeep::{
     crypto::Passphrase,
     store::{OpenOptions, Report, Store},
 };
 
-const DIMENSION: usize = 384;
 /// With an entity of each patient there are as many data keys as records.
 const RECORDS_PER_PATIENT: usize = 2;
 /// Patients of the clinician who sees few.
@@ -334,31 +335,6 @@ fn print_keys(data: &Path, old: &Path) {
 /// What lies under a key that a rotation renews: all but entries on their way to the log, which lie under the audit's own.
 fn sealed_objects(report: &Report) -> u64 {
     report.counts.iter().filter(|(kind, _)| *kind != wardkeep::store::Kind::Outbox).map(|(_, n)| n).sum()
-}
-
-/// xorshift64*: the same hospital every time.
-struct Rng(u64);
-
-impl Rng {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    /// Roughly normal: the sum of four uniforms.
-    fn normal(&mut self) -> f32 {
-        (0..4).map(|_| (self.next() >> 40) as f32 / (1_u64 << 24) as f32 - 0.5).sum()
-    }
-
-    fn vector(&mut self) -> Vec<f32> {
-        (0..DIMENSION).map(|_| self.normal()).collect()
-    }
-}
-
-fn base64(vector: &[f32]) -> String {
-    STANDARD.encode(vector.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>())
 }
 
 fn id(n: usize) -> String {

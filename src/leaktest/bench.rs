@@ -1,5 +1,7 @@
 //! Where a probe works: a target in a world, the oracle's view of each caller, and a tally of what was asked and found.
 
+mod judging;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     rc::Rc,
@@ -15,10 +17,11 @@ use super::{
     lanes::{self, Asked},
     limits,
     oracle::{Oracle, Verdict},
+    outcome::{Figure, Finding, Outcome, Plot, Seeing},
     probe::{PROBES, Probe},
-    register::{Register, SURE_SCORES, Told},
+    register::Register,
     sight::Sight,
-    target::{About, Answer, Ask, Caller, Request, Target, Trouble},
+    target::{About, Answer, Caller, Request, Target, Trouble},
     world::{Record, World},
 };
 
@@ -66,95 +69,6 @@ impl Plan {
     pub(super) fn wants(&self, probe: &str) -> bool {
         self.only.is_empty() || self.only.iter().any(|name| name == probe)
     }
-}
-
-/// One leak, in ids and kinds alone.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Finding {
-    /// What leaked: `id`, `text`, `status` ….
-    pub kind: String,
-    /// To whom.
-    pub caller: String,
-    /// Where and how, without content.
-    pub detail: String,
-    /// What shows it again.
-    pub reproduction: String,
-}
-
-/// A measured value with its name.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Figure {
-    /// What was measured.
-    pub name: String,
-    /// The value in words.
-    pub value: String,
-}
-
-/// A picture of a probe's result.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Plot {
-    /// What it shows, in a sentence.
-    pub title: String,
-    /// Name and unit of the value.
-    pub unit: String,
-    /// Rows, in order.
-    pub rows: Vec<Series>,
-    /// A value to hold the rows against.
-    pub mark: Option<f64>,
-}
-
-/// One row: a value, and the interval it may lie in.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Series {
-    /// Its label.
-    pub label: String,
-    /// The value.
-    pub value: f64,
-    /// Its interval.
-    pub interval: Option<(f64, f64)>,
-}
-
-/// What a probe came to.
-#[derive(Debug, Clone, Default)]
-pub struct Outcome {
-    /// The probe.
-    pub probe: &'static str,
-    /// Its heading.
-    pub title: &'static str,
-    /// What it asks, for people.
-    pub about: &'static str,
-    /// Requests sent.
-    pub asked: u64,
-    /// Attempts to make it leak.
-    pub trials: u64,
-    /// Attempts that did.
-    pub violations: u64,
-    /// Whether any record came back at all: where none did, silence says nothing.
-    pub seeing: Seeing,
-    /// The first of these, by kind and caller.
-    pub findings: Vec<Finding>,
-    /// What was measured besides.
-    pub figures: Vec<Figure>,
-    /// The verdict in figures, where it is no rate.
-    pub measured: Option<String>,
-    /// Pictures.
-    pub plots: Vec<Plot>,
-    /// Parts left out, and why.
-    pub skipped: Vec<String>,
-    /// Why it could not be finished.
-    pub broken: Option<String>,
-    /// Seconds.
-    pub took_s: f64,
-}
-
-/// Whether a probe saw anything that it could have seen: its positive control.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Seeing {
-    /// No record in any answer.
-    #[default]
-    Nothing,
-    /// Some record in some answer.
-    Something,
 }
 
 /// Findings that are named one by one.
@@ -383,122 +297,9 @@ impl<'a> Bench<'a> {
         }
     }
 
-    /// Kinds of what an answer tells of records that are hidden from a caller.
-    pub fn told(
-        &mut self,
-        caller: &Caller,
-        sight: &Sight,
-        answer: &Answer,
-        request: &Request,
-    ) -> Result<Vec<&'static str>, Trouble> {
-        self.settled(caller, answer, request, &|bench, answer, request| Ok(sight.told(bench.world, answer, request)))
-    }
-
-    /// The same of records that are hidden by an action for a purpose: decided for what is in the answer alone.
-    pub fn told_of(
-        &mut self,
-        caller: &Caller,
-        action: &str,
-        purpose: &str,
-        answer: &Answer,
-        request: &Request,
-    ) -> Result<Vec<&'static str>, Trouble> {
-        self.settled(caller, answer, request, &|bench, answer, request| {
-            let trouble = std::cell::RefCell::new(None);
-            let hidden = |at| {
-                bench.hidden(caller, action, purpose, at).unwrap_or_else(|why| {
-                    *trouble.borrow_mut() = Some(why);
-                    true
-                })
-            };
-            let told = bench.register.told(bench.world, answer, request, &hidden);
-            trouble.into_inner().map_or(Ok(told), Err)
-        })
-    }
-
-    /// What an answer tells, with doubts settled: words that may be the store's own by asking about something else, numbers that may be scores by
-    /// asking near by.
-    fn settled(
-        &mut self,
-        caller: &Caller,
-        answer: &Answer,
-        request: &Request,
-        hear: Hear<'_>,
-    ) -> Result<Vec<&'static str>, Trouble> {
-        let told = hear(self, answer, request)?;
-        let room = limits::FIELDS.saturating_sub(self.unread.len());
-        self.unread.extend(told.unread.into_iter().take(room));
-        let mut kinds = told.kinds;
-        if !told.words.is_empty()
-            && let Some(other) = self.about_something_else(request)
-            && let Some(answer) = self.doubting(caller, &other)?
-        {
-            let said = String::from_utf8_lossy(&answer.body).into_owned();
-            kinds.extend(told.words.iter().filter(|(_, word)| !said.contains(word)).map(|(kind, _)| *kind));
-        }
-        let mut bits = told.scores;
-        for _ in 0..NEAR_BY {
-            let Some(other) = self.near_by(request).filter(|_| bits > 0.0 && bits < SURE_SCORES) else { break };
-            let Some(answer) = self.doubting(caller, &other)? else { break };
-            let more = hear(self, &answer, &other)?.scores;
-            bits = if more > 0.0 { bits + more } else { 0.0 };
-        }
-        if bits >= SURE_SCORES {
-            kinds.insert("score");
-        }
-        Ok(kinds.into_iter().collect())
-    }
-
-    fn doubting(&mut self, caller: &Caller, request: &Request) -> Result<Option<Answer>, Trouble> {
-        let answer = self.ask(caller, request).map(Some);
-        answer.or_else(|trouble| match trouble {
-            Trouble::Unable(_) => Ok(None),
-            Trouble::Broken(why) => Err(Trouble::Broken(why)),
-        })
-    }
-
-    /// A request of the same shape about what does not exist; none where it would change the store.
-    fn about_something_else(&mut self, request: &Request) -> Option<Request> {
-        let mut other = request.clone();
-        match &mut other.ask {
-            Ask::Search(search) => {
-                search.vector = self.dice.direction(search.vector.len());
-                search.patient = search.patient.as_ref().map(|id| self.absent_id(id));
-            }
-            Ask::Read(id) => *id = self.absent_id(id),
-            Ask::List(list) => {
-                list.ids = list.ids.as_ref().map(|ids| ids.iter().map(|id| self.absent_id(id)).collect());
-                list.patient = list.patient.as_ref().map(|id| self.absent_id(id));
-            }
-            Ask::Put(_) | Ask::Erase(_) => return None,
-        }
-        Some(other)
-    }
-
-    /// The same question, moved a little.
-    fn near_by(&mut self, request: &Request) -> Option<Request> {
-        let mut other = request.clone();
-        match &mut other.ask {
-            Ask::Search(search) => search.vector = self.dice.near(&search.vector, 0.1),
-            Ask::Read(_) | Ask::List(_) | Ask::Put(_) | Ask::Erase(_) => return None,
-        }
-        Some(other)
-    }
-
     /// At most `most` records that a caller may see by an action for their own purpose, in an order of chance.
     pub fn some_permitted(&mut self, caller: &Caller, action: &str, most: usize) -> Result<Vec<usize>, Trouble> {
-        let mut places: Vec<usize> = (0..self.world.records.len()).collect();
-        self.dice.shuffle(&mut places);
-        let mut chosen = Vec::new();
-        for at in places {
-            if chosen.len() >= most {
-                break;
-            }
-            if self.permitted(caller, action, at)? {
-                chosen.push(at);
-            }
-        }
-        Ok(chosen)
+        self.some(most, |bench, at| bench.permitted(caller, action, at))
     }
 
     fn permitted(&self, caller: &Caller, action: &str, at: usize) -> Result<bool, Trouble> {
@@ -513,6 +314,14 @@ impl<'a> Bench<'a> {
 
     /// At most `most` records that are hidden from a caller by an action for their own purpose, in an order of chance.
     pub fn some_hidden(&mut self, caller: &Caller, action: &str, most: usize) -> Result<Vec<usize>, Trouble> {
+        self.some(most, |bench, at| bench.hidden(caller, action, &caller.purpose, at))
+    }
+
+    fn some(
+        &mut self,
+        most: usize,
+        wanted: impl Fn(&Self, usize) -> Result<bool, Trouble>,
+    ) -> Result<Vec<usize>, Trouble> {
         let mut places: Vec<usize> = (0..self.world.records.len()).collect();
         self.dice.shuffle(&mut places);
         let mut chosen = Vec::new();
@@ -520,7 +329,7 @@ impl<'a> Bench<'a> {
             if chosen.len() >= most {
                 break;
             }
-            if self.hidden(caller, action, &caller.purpose, at)? {
+            if wanted(self, at)? {
                 chosen.push(at);
             }
         }
@@ -726,12 +535,6 @@ impl<'a> Bench<'a> {
         self.world.records.get(at)
     }
 }
-
-/// Hears what an answer tells.
-type Hear<'h> = &'h dyn Fn(&Bench<'_>, &Answer, &Request) -> Result<Told, Trouble>;
-
-/// Questions near by that are asked to tell scores from other numbers.
-const NEAR_BY: usize = 4;
 
 /// A store with some of the world's records, and their places.
 pub(super) type Twin = (Vec<usize>, Box<dyn Target>);

@@ -8,6 +8,7 @@ pub mod limits;
 mod looks;
 pub mod measure;
 mod oracle;
+mod outcome;
 mod preflight;
 mod probe;
 mod register;
@@ -19,9 +20,10 @@ pub mod world;
 #[cfg(test)]
 mod control;
 
-pub use bench::{Bench, Effort, Figure, Finding, Outcome, Plan, Plot, Seeing, Series};
+pub use bench::{Bench, Effort, Plan};
 pub use dice::Dice;
 pub use oracle::{Oracle, Verdict, View};
+pub use outcome::{Figure, Finding, Outcome, Plot, Seeing, Series};
 pub use probe::{PROBES, Probe};
 pub use sight::Sight;
 

@@ -6,7 +6,7 @@ use serde_json::Value as Json;
 
 use super::{Bench, Caller, Probe, Trouble, listing, search};
 use crate::leaktest::{
-    bench::{Plot, Series},
+    outcome::{Plot, Series},
     sight::Sight,
     target::{Answer, List, Request},
     world::reference,

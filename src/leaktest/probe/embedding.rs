@@ -4,8 +4,8 @@ use serde_json::Value as Json;
 
 use super::{Bench, Caller, LIMIT, Probe, Trouble, listing, read, search};
 use crate::leaktest::{
-    bench::{Plot, Series},
     measure,
+    outcome::{Plot, Series},
     target::{Answer, Ask, List, Request},
     world::Record,
 };

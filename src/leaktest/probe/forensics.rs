@@ -2,7 +2,7 @@
 
 use super::{Bench, Caller, LIMIT, Probe, Trouble, canaries, listing, read, search};
 use crate::leaktest::{
-    bench::{Plot, Series},
+    outcome::{Plot, Series},
     target::{Ask, List},
     world::Record,
 };

@@ -2,8 +2,8 @@
 
 use super::{Bench, Caller, LIMIT, Probe, Trouble, search};
 use crate::leaktest::{
-    bench::{Plot, Series},
     measure,
+    outcome::{Plot, Series},
     sight::Sight,
     target::Answer,
     world::Record,

@@ -4,8 +4,8 @@ use std::{rc::Rc, time::Duration};
 
 use super::{Bench, Caller, LIMIT, Probe, Trouble, read, search};
 use crate::leaktest::{
-    bench::{Plot, Series},
     measure::{self, Mean},
+    outcome::{Plot, Series},
     sight::Sight,
     target::Target,
 };

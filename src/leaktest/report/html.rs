@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::{Mark, SAW_NOTHING, rate, unseen, verdict};
 use crate::leaktest::{
     Conclusion, Effort, PROBES, Run,
-    bench::{Finding, Outcome, Plot, Series},
+    outcome::{Finding, Outcome, Plot, Series},
 };
 
 const STYLE: &str = include_str!("style.css");

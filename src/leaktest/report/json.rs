@@ -4,9 +4,8 @@ use serde_json::{Value as Json, json};
 
 use super::{Mark, unseen, verdict, word};
 use crate::leaktest::{
-    Effort, PROBES, Run,
-    bench::{Outcome, Seeing},
-    measure,
+    Effort, PROBES, Run, measure,
+    outcome::{Outcome, Seeing},
 };
 
 /// The whole run.

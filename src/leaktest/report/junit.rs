@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{Mark, SAW_NOTHING, unseen, verdict, word};
-use crate::leaktest::{Conclusion, Run, bench::Outcome};
+use crate::leaktest::{Conclusion, Run, outcome::Outcome};
 
 /// The whole run.
 pub fn junit(run: &Run) -> String {

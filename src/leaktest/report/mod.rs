@@ -11,9 +11,8 @@ pub use junit::junit;
 pub use terminal::terminal;
 
 use super::{
-    Conclusion, PROBES, Run,
-    bench::{Outcome, Seeing},
-    measure,
+    Conclusion, PROBES, Run, measure,
+    outcome::{Outcome, Seeing},
 };
 
 /// What a probe's result is called.

@@ -1,0 +1,201 @@
+//! Graphs: when the planner takes one, what it finds, and which collections never have one.
+
+use super::*;
+
+/// Rows in clusters, a third of them copies or near copies as in charts; 24 dims keep the build short.
+fn ward(rows: usize, metric: Metric, isolation: Isolation, seed: u64) -> (VectorIndex, Vec<Vec<f32>>, Dice) {
+    let mut dice = Dice(seed);
+    let dimension = 24;
+    let centres: Vec<Vec<f32>> = (0..200).map(|_| dice.vector(dimension)).collect();
+    let mut index = VectorIndex::new(dimension, metric, isolation);
+    let mut last = centres[0].clone();
+    for i in 0..rows {
+        let vector = match dice.below(12) {
+            0 => last.clone(),
+            1..4 => dice.near(&last, 0.01),
+            _ => dice.near(&centres[i * 200 / rows], 0.4),
+        };
+        last.clone_from(&vector);
+        index.push(&embed(vector, metric));
+    }
+    (index, centres, dice)
+}
+
+/// Mean recall of 10 by score, over questions near the data; also that nothing but the permitted came back, in order.
+fn recall(index: &VectorIndex, centres: &[Vec<f32>], permitted: &RoaringBitmap, dice: &mut Dice, path: Path) -> f64 {
+    let questions = 100;
+    let (mut hits, mut scored, mut fell_back) = (0, 0, 0);
+    for _ in 0..questions {
+        let centre = &centres[dice.below(centres.len())];
+        let query = embed(dice.near(centre, 0.4), index.metric);
+        let found = index.search(&query, permitted, 10, &by_slot);
+        let truth = index.scan(&query, permitted, 10, &by_slot);
+        fell_back += u32::from(matches!(found.path, Path::GraphThenScan(_)));
+        assert!(found.path == path || (path == Path::Graph && fell_back <= 5), "{:?} for {path:?}", found.path);
+        scored += found.scored;
+        assert_eq!(found.hits.len(), truth.hits.len());
+        assert!(found.hits.iter().all(|h| permitted.contains(h.slot.0) && index.live().contains(h.slot.0)));
+        assert!(found.hits.is_sorted_by(|a, b| a.score > b.score || (a.score == b.score && a.slot < b.slot)));
+        let last = truth.hits.last().unwrap().score;
+        hits += found.hits.iter().filter(|h| h.score >= last).count();
+    }
+    let recall = hits as f64 / (questions * 10) as f64;
+    println!(
+        "{path:?}: {} permitted, recall {recall}, {} scored, {fell_back} fell back",
+        permitted.len(),
+        scored / 100
+    );
+    recall
+}
+
+#[test]
+fn every_branch_of_the_planner_answers_from_permitted_rows_with_recall_above_99_percent() {
+    let seed = 0x5EED;
+    println!("seed {seed}");
+    let (mut index, centres, mut dice) = ward(20_000, Metric::Cosine, Isolation::Fast, seed);
+    let all: RoaringBitmap = (0..20_000).collect();
+    let patients = |dice: &mut Dice, percent: usize| -> RoaringBitmap {
+        (0..1_000).filter(|_| dice.below(100) < percent).flat_map(|p| p * 20..(p + 1) * 20).collect()
+    };
+
+    assert_eq!(recall(&index, &centres, &all, &mut dice, Path::Scan(Why::NoGraph)), 1.0);
+    let job = index.graph_job().unwrap();
+    assert_eq!(job.rows(), 20_000);
+    // what happens while the graph is built: rows come and go
+    for slot in (0..20_000).step_by(37) {
+        index.remove(Slot(slot));
+    }
+    index.push(&embed(centres[3].clone(), Metric::Cosine));
+    index.install(job.build());
+    assert!(index.graph_job().is_none());
+    let tail = index.search(&embed(centres[3].clone(), Metric::Cosine), &(0..20_001).collect(), 1, &by_slot);
+    assert_eq!((tail.path, tail.hits[0].slot), (Path::Graph, Slot(20_000)));
+
+    for percent in [100, 90, 70, 50] {
+        let permitted = patients(&mut dice, percent);
+        let recall = recall(&index, &centres, &permitted, &mut dice, Path::Graph);
+        assert!(recall >= 0.99, "{percent} % permitted: recall {recall}, seed {seed}");
+    }
+    let some = patients(&mut dice, 30);
+    assert_eq!(recall(&index, &centres, &some, &mut dice, Path::Scan(Why::SmallShare)), 1.0);
+    let few = patients(&mut dice, 5);
+    assert_eq!(recall(&index, &centres, &few, &mut dice, Path::Scan(Why::FewPermitted)), 1.0);
+
+    // a permitted set far from the question: the walk gives up in time and the scan answers
+    let query = embed(centres[0].clone(), Metric::Cosine);
+    let mut far: Vec<Hit> = index.scan(&query, &all, 20_000, &by_slot).hits;
+    let far: RoaringBitmap = far.split_off(far.len() - 12_000).iter().map(|h| h.slot.0).collect();
+    let found = index.search(&query, &far, 10, &by_slot);
+    assert_eq!(found.path, Path::GraphThenScan(Shortfall::Budget));
+    assert_eq!(found.hits, index.scan(&query, &far, 10, &by_slot).hits);
+    assert!(found.scored <= far.len() * 2);
+
+    let many = index.search(&query, &all, WALK_WANTED_MAX + 1, &by_slot);
+    assert_eq!(many.path, Path::Scan(Why::ManyWanted));
+
+    // worn: what is left is still found, by way of what was removed, until the planner prefers the scan
+    for slot in (0..20_000).filter(|s| s % 5 == 0) {
+        index.remove(Slot(slot));
+    }
+    assert!(index.graph_job().is_some());
+    let left = recall(&index, &centres, &all, &mut dice, Path::Graph);
+    assert!(left >= 0.99, "recall {left} with a fifth removed, seed {seed}");
+    for slot in (0..20_000).filter(|s| s % 5 == 1) {
+        index.remove(Slot(slot));
+    }
+    assert_eq!(recall(&index, &centres, &all, &mut dice, Path::Scan(Why::Worn)), 1.0);
+}
+
+#[test]
+fn a_euclidean_graph_keeps_recall_and_rows_that_come_later() {
+    let seed = 0xBEEF;
+    let (mut index, centres, mut dice) = ward(10_000, Metric::Euclidean, Isolation::Fast, seed);
+    let job = index.graph_job().unwrap();
+    index.install(job.build());
+    for i in 0..500 {
+        let vector = dice.near(&centres[i % 200], 0.3);
+        index.push(&embed(vector, Metric::Euclidean));
+    }
+    let permitted: RoaringBitmap = (0..10_500).filter(|_| dice.below(10) < 9).collect();
+    let recall = recall(&index, &centres, &permitted, &mut dice, Path::Graph);
+    assert!(recall >= 0.99, "recall {recall}, seed {seed}");
+}
+
+#[test]
+fn nothing_but_copies_still_makes_a_graph() {
+    let mut index = VectorIndex::new(3, Metric::Cosine, Isolation::Fast);
+    let kinds = [vec![1.0, 0.0, 0.0], vec![0.0, 1.0, 0.0], vec![-1.0, 0.0, 0.0]];
+    for i in 0..12_000 {
+        index.push(&embed(kinds[i % 3].clone(), Metric::Cosine));
+    }
+    let job = index.graph_job().unwrap();
+    index.install(job.build());
+    let all: RoaringBitmap = (0..12_000).collect();
+    let query = embed(vec![1.0, 0.1, 0.0], Metric::Cosine);
+    for k in [1, 10, 100] {
+        let found = index.search(&query, &all, k, &|a, b| b.cmp(&a));
+        assert_eq!(found.path, Path::Graph);
+        assert_eq!(found.hits, index.scan(&query, &all, k, &|a, b| b.cmp(&a)).hits);
+    }
+    for slot in (0..12_000).step_by(3) {
+        index.remove(Slot(slot));
+    }
+    let found = index.search(&query, &all, 10, &by_slot);
+    assert_eq!(found.hits, index.scan(&query, &all, 10, &by_slot).hits);
+    assert!(found.hits.iter().all(|h| h.slot.0 % 3 == 1));
+}
+
+#[test]
+fn collections_that_must_not_have_a_graph_are_offered_none() {
+    let fill = |metric, isolation, rows: usize| {
+        let mut index = VectorIndex::new(2, metric, isolation);
+        for i in 0..rows {
+            index.push(&embed(vec![1.0, i as f32], metric));
+        }
+        index
+    };
+    let enough = GRAPH_ROWS_MIN as usize;
+    assert!(fill(Metric::Cosine, Isolation::Strict, enough).graph_job().is_none());
+    assert!(fill(Metric::Dot, Isolation::Fast, enough).graph_job().is_none());
+    assert!(fill(Metric::Cosine, Isolation::Fast, enough - 1).graph_job().is_none());
+    assert!(fill(Metric::Cosine, Isolation::Fast, enough).graph_job().is_some());
+}
+
+#[test]
+fn a_build_that_is_stopped_or_belongs_elsewhere_changes_nothing() {
+    let (mut index, ..) = ward(10_000, Metric::Cosine, Isolation::Fast, 7);
+    let left = RefCell::new(100);
+    let go_on = || {
+        *left.borrow_mut() -= 1;
+        *left.borrow() > 0
+    };
+    assert!(index.graph_job().unwrap().build_while(&go_on).is_none());
+
+    let mut other = VectorIndex::new(2, Metric::Cosine, Isolation::Fast);
+    for i in 0..GRAPH_ROWS_MIN {
+        other.push(&embed(vec![1.0, (i % 50) as f32], Metric::Cosine));
+    }
+    index.install(other.graph_job().unwrap().build());
+    assert!(index.graph.is_none());
+    assert!(index.graph_job().is_some());
+}
+
+#[test]
+fn where_walks_keep_failing_the_planner_turns_to_the_scan() {
+    let seed = 11;
+    let mut dice = Dice(seed);
+    let noise = |dice: &mut Dice| embed(dice.near(&[0.0; 64], 1.0), Metric::Cosine);
+    let mut index = VectorIndex::new(64, Metric::Cosine, Isolation::Fast);
+    for _ in 0..GRAPH_ROWS_MIN {
+        index.push(&noise(&mut dice));
+    }
+    index.install(index.graph_job().unwrap().build());
+    let all: RoaringBitmap = (0..GRAPH_ROWS_MIN as u32).collect();
+    let mut failed = 0;
+    for _ in 0..50 {
+        let query = noise(&mut dice);
+        let found = index.search(&query, &all, 10, &by_slot);
+        failed += u32::from(matches!(found.path, Path::GraphThenScan(_)));
+    }
+    assert!(failed <= 10, "{failed} of 50 walks were in vain, seed {seed}");
+}
