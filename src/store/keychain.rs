@@ -299,9 +299,11 @@ impl Bucket {
         self.keys.iter().filter(|(_, held)| held.pending.is_none()).map(|(id, _)| *id)
     }
 
-    /// The earliest epoch of the keys that are there once some are gone: until those are renewed too, so is the bucket's.
+    /// The earliest epoch of the keys that the engine holds once some are gone: until those are renewed too, so is the bucket's. A key
+    /// that no commit holds yet, and perhaps never one will, does not count: should it come late, its bucket goes when it is replaced.
     fn epoch_without(&self, gone: &HashSet<KeyTag>) -> Option<u32> {
-        self.keys.iter().filter(|(id, _)| !gone.contains(*id)).map(|(_, held)| held.data.epoch).min()
+        let held = self.keys.iter().filter(|(id, held)| held.pending.is_none() && !gone.contains(*id));
+        held.map(|(_, held)| held.data.epoch).min()
     }
 
     fn direct(&self) -> impl Iterator<Item = KeyTag> {
