@@ -320,9 +320,10 @@ fn index_once(memory: &str, records: usize) {
         Memory::Fast => VectorIndex::new(DIMENSION, Metric::Cosine, Isolation::Strict),
         Memory::Lean => VectorIndex::lean(DIMENSION, Metric::Cosine, Isolation::Strict),
     };
+    let encoder = index.encoder();
     for _ in 0..records {
         let vector = (0..DIMENSION).map(|_| rng.normal()).collect();
-        index.push(&Embedding::new(vector, DIMENSION, Metric::Cosine).unwrap());
+        index.push(&encoder.encode(Embedding::new(vector, DIMENSION, Metric::Cosine).unwrap()));
     }
     println!("{} {}", resident() - before, index.memory_bytes());
 }

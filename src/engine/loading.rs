@@ -18,6 +18,7 @@ use super::{
 use crate::{
     authn::Keys,
     crypto::Stamp,
+    index::Encoder,
     model::{Collection, CollectionName, Embedding, RecordId, Slot},
     policy::Directory,
     store::{Intake, SealedRecord, Store, StoreError, StoredName, StoredRecord},
@@ -40,11 +41,27 @@ pub(super) struct Loading<'a> {
 /// One collection and what was kept of it.
 struct Taking {
     spec: Collection,
+    encoder: Encoder,
     kept: HashMap<StoredName, (u32, Stamp)>,
     /// Whether memory holds vectors, which are not kept: they are opened anyway with their records.
     holds_vectors: bool,
     /// Slots whose rows are those of records that are stored.
     vouched: Mutex<RoaringBitmap>,
+}
+
+impl Taking {
+    fn arrival(&self, stored: StoredRecord, stamp: Stamp) -> Arrival {
+        let record = stored.record;
+        Arrival {
+            patient: record.patient(&self.spec.subject_attribute).cloned(),
+            entity: record.entity(&self.spec.name),
+            id: record.id,
+            document: record.document,
+            row: self.encoder.encode(record.embedding),
+            stamp,
+            valid: true,
+        }
+    }
 }
 
 enum Pending {
@@ -74,8 +91,9 @@ impl<'a> Loading<'a> {
                 }
             };
             let vouched = Mutex::new(RoaringBitmap::new());
-            let holds_vectors = world.holding(&spec.name).is_none_or(|holding| holding.index.holds_vectors());
-            collections.insert(store.name_of(&spec.name), Taking { spec, kept, holds_vectors, vouched });
+            let Some(index) = world.holding(&spec.name).map(|holding| &holding.index) else { continue };
+            let (encoder, holds_vectors) = (index.encoder(), index.holds_vectors());
+            collections.insert(store.name_of(&spec.name), Taking { spec, encoder, kept, holds_vectors, vouched });
         }
         Ok(Self {
             world: Mutex::new(world),
@@ -133,7 +151,7 @@ impl Intake for Loading<'_> {
                 vector.into_iter().for_each(|v| self.pend(Pending::Kept(taking.spec.name.clone(), Slot(*slot), v)));
             }
             Some(_) | None => {
-                let arrival = arrival(&taking.spec, record.open()?, stamp);
+                let arrival = taking.arrival(record.open()?, stamp);
                 self.pend(Pending::New(taking.spec.name.clone(), Box::new(arrival)));
             }
         }
@@ -147,7 +165,7 @@ fn place(world: &mut World, collections: &HashMap<StoredName, Taking>, batch: Ve
         match one {
             Pending::Kept(name, slot, vector) => {
                 if let Some(holding) = world.collections.get_mut(&name) {
-                    holding.index.fill(slot, &vector);
+                    holding.index.fill(&[slot.0], vector.components());
                 }
             }
             Pending::New(name, arrival) => arrivals.entry(name).or_default().push(*arrival),
@@ -177,17 +195,4 @@ fn restored(store: &Store, memory: Memory) -> BTreeMap<CollectionName, Restored>
         tracing::warn!(%error, "and it cannot be removed either");
     }
     BTreeMap::new()
-}
-
-fn arrival(spec: &Collection, stored: StoredRecord, stamp: Stamp) -> Arrival {
-    let record = stored.record;
-    Arrival {
-        patient: record.patient(&spec.subject_attribute).cloned(),
-        entity: record.entity(&spec.name),
-        id: record.id,
-        document: record.document,
-        embedding: record.embedding,
-        stamp,
-        valid: true,
-    }
 }
