@@ -368,6 +368,13 @@ impl Holding {
         }
     }
 
+    /// Makes room for so many rows at once: what grows by doubling is moved again and again, and has too much in the end.
+    pub(super) fn reserve(&mut self, rows: usize) {
+        self.slots.reserve(rows);
+        self.rows.reserve_exact(rows);
+        self.columns.reserve(rows);
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.slots.is_empty()
     }

@@ -285,6 +285,27 @@ mod tests {
     }
 
     #[test]
+    fn rows_appended_together_are_those_appended_one_by_one() {
+        for width in [1, 3, 1000] {
+            let row = |n: usize| vec![n as f32 + 0.5; width];
+            let all = Rows::<f32>::new(width).per_chunk() + 10;
+            for apart in [0, 1, 7, all - 3] {
+                let (mut together, mut alone) = (Rows::<f32>::new(width), Rows::<f32>::new(width));
+                (0..apart).for_each(|n| _ = together.push(&row(n)));
+                together.append(&(apart..all).flat_map(row).collect::<Vec<_>>());
+                assert_eq!(together.append_blank(all), all as u32);
+                (0..all).for_each(|n| _ = alone.push(&row(n)));
+                (0..all).for_each(|_| _ = alone.push(&[]));
+                assert_eq!((together.len(), together.chunks.len()), (alone.len(), alone.chunks.len()));
+                assert!((0..=2 * all as u32).all(|n| together.row(n) == alone.row(n)));
+                let after = together.push(&row(1));
+                assert_eq!(together.row(after).unwrap(), row(1));
+                assert_eq!(together.row(0).unwrap().as_ptr().align_offset(LINE_BYTES), 0);
+            }
+        }
+    }
+
+    #[test]
     fn a_snapshot_keeps_its_rows_while_the_original_is_wiped_and_grows() {
         let mut rows = Rows::<f32>::new(2);
         rows.push(&[1.0, 2.0]);
