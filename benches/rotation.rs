@@ -5,7 +5,14 @@
 //!
 //! `cargo bench --bench rotation` (WARDKEEP_BENCH_RECORDS and WARDKEEP_BENCH_KILLS set other sizes, WARDKEEP_BENCH_BINARY another build)
 
-#![allow(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
 
 mod generated;
 
@@ -109,7 +116,12 @@ fn rotate(server: &mut Server, load: &Load, kills: usize) -> Vec<Stretch> {
             now = server.renewed();
         }
         let took = began.elapsed();
-        eprintln!("{} of {total} keys renewed, kill {} of {kills}: {:.0} s", now.0, kill.min(kills), took.as_secs_f64());
+        eprintln!(
+            "{} of {total} keys renewed, kill {} of {kills}: {:.0} s",
+            now.0,
+            kill.min(kills),
+            took.as_secs_f64()
+        );
         stretches.push(Stretch { started_in, found, reached: now.0, took });
         if kill <= kills {
             assert!(!now.1, "the rotation ended before it was killed as often as was wanted");
