@@ -27,7 +27,7 @@ use crate::{
         journal::Effect,
         world::{Arrival, InForce},
     },
-    index::VectorIndex,
+    index::{Encoder, VectorIndex},
     model::{Embedding, Entity, Isolation, Metric, Value},
     policy::{Bundle, Directory, starter},
     store::{Begun, Handover, Turns, pieces},
@@ -343,7 +343,8 @@ fn codes_of() -> &'static [Block] {
     static CODES: OnceLock<Vec<Block>> = OnceLock::new();
     CODES.get_or_init(|| {
         let mut index = VectorIndex::new(DIMENSION, Metric::Dot, Isolation::Strict);
-        (0..8).for_each(|number| _ = index.push(&vector(number)));
+        let encoder = index.encoder();
+        (0..8).for_each(|number| _ = index.push(&encoder.encode(vector(number))));
         let coded = index.coded().unwrap();
         (0..8).map(|slot| coded.block(slot..slot + 1)).collect()
     })
@@ -351,16 +352,19 @@ fn codes_of() -> &'static [Block] {
 
 fn effect(step: Step) -> Effect {
     Box::new(move |world| match step {
-        Step::Put(id, number) => world.arrive(&notes(), vec![arrival(id.parse().unwrap(), number)]),
+        Step::Put(id, number) => {
+            let encoder = world.holding(&notes()).unwrap().index.encoder();
+            world.arrive(&notes(), vec![arrival(&encoder, id.parse().unwrap(), number)]);
+        }
         Step::Erase(id) => world.depart(&notes(), &[id.parse().unwrap()]),
     })
 }
 
-fn arrival(id: RecordId, number: Number) -> Arrival {
+fn arrival(encoder: &Encoder, id: RecordId, number: Number) -> Arrival {
     let mut entity = Entity::bare(EntityUid::record(&notes(), &id));
     entity.attrs.insert("writing".into(), Value::Entity(mark(number)));
-    let (document, embedding) = ("d".parse().unwrap(), vector(number));
-    Arrival { id, document, patient: None, embedding, entity, stamp: [number; 16], valid: true }
+    let (document, row) = ("d".parse().unwrap(), encoder.encode(vector(number)));
+    Arrival { id, document, patient: None, row, entity, stamp: [number; 16], valid: true }
 }
 
 fn spawn(work: impl FnOnce() + Send + 'static) -> thread::JoinHandle<()> {
