@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Bytes of a body that may hold this many bundles.
-const fn body_bytes(bundles: usize) -> usize {
+pub(super) const fn body_bytes(bundles: usize) -> usize {
     2 * bundles * limits::BUNDLE_BYTES + limits::BODY_BYTES
 }
 
@@ -127,7 +127,7 @@ impl WhichForm {
 }
 
 /// Ids that a sample holds where the request does not say how many.
-const SAMPLES: usize = 5;
+pub(super) const SAMPLES: usize = 5;
 
 impl DiffForm {
     fn comparison(self) -> Result<Comparison, Problem> {

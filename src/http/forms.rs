@@ -104,7 +104,7 @@ pub(super) struct SearchForm {
 }
 
 /// Records answered where a search does not say how many.
-const DEFAULT_LIMIT: usize = 10;
+pub(super) const DEFAULT_LIMIT: usize = 10;
 
 impl SearchForm {
     pub(super) fn question(self) -> Result<crate::engine::Question, Problem> {
@@ -132,6 +132,9 @@ pub(super) struct ListForm {
     include: Option<Vec<IncludeForm>>,
 }
 
+/// Records answered where a list does not say how many.
+pub(super) const LIST_LIMIT: usize = 100;
+
 impl ListForm {
     pub(super) fn listing(self) -> Result<crate::engine::Listing, Problem> {
         let id = |text: String| text.parse().map_err(|e| Problem::invalid("id", format!("an id {e}")));
@@ -145,7 +148,7 @@ impl ListForm {
             }
             None => crate::engine::Which::Page {
                 after: self.after.map(id).transpose()?,
-                limit: bounded("limit", self.limit.unwrap_or(100), limits::LIST_PAGE)?,
+                limit: bounded("limit", self.limit.unwrap_or(LIST_LIMIT), limits::LIST_PAGE)?,
             },
         };
         let filter = self.filter.map(|filter| filter.0);
