@@ -51,7 +51,12 @@ impl AuditQuery {
             None => None,
             Some(text) => {
                 let named = Action::all().find(|a| a.name() == text);
-                Some(named.ok_or_else(|| Problem::invalid("action", "`action` is none of the contract's actions"))?)
+                Some(named.ok_or_else(|| {
+                    Problem::invalid(
+                        "action",
+                        "`action` is none of the actions that a schema declares, such as `Search`",
+                    )
+                })?)
             }
         };
         let record = self.record.map(|id| id.parse().map_err(|e| Problem::invalid("record", format!("`record` {e}"))));

@@ -43,6 +43,8 @@ pub(super) const FILTER: &[&str] = &[
     "filter_too_long",
     "filter_type",
     "filter_variable",
+    // several of them
+    "invalid",
 ];
 
 /// What may be wrong with a record, in `errors` of a JSON body and in `rejected` of a stream.

@@ -31,8 +31,8 @@ An access-controlled, encrypted vector store: Cedar policies are applied inside 
 credential is authorised by a Cedar action, which is named with it, before its body is looked at; a search and a list say in their body what \
 they are for, so that a body that names no purpose is told first.
 
-**Bodies and answers** are JSON in UTF-8, and never compressed. A name that is not known is refused, and so is one that occurs twice in an \
-object; JSON nests at most 32 deep. Answers may get more names with later versions: ignore what you do not know.
+**Bodies and answers** are JSON in UTF-8 without a byte order mark, whatever `charset` says, and answers are never compressed. A name that is not known is refused, and so is one that occurs twice in an \
+object, and a list of values where an object belongs; JSON nests at most 32 deep. Answers may get more names with later versions: ignore what you do not know.
 
 **Errors** are `application/problem+json` (RFC 9457) with a stable `code`. 401: no credential, or a bad one. 403: the action is not permitted. \
 404: it does not exist, or it is not yours; the two are the same bytes but for the request's id. 422: what was sent does not fit, and nothing \

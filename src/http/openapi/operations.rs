@@ -14,7 +14,10 @@ use crate::{
 };
 
 /// Method, path, and what is said.
-pub(super) const ALL: &[(&str, &str, fn() -> Operation)] = &[
+type Told = (&'static str, &'static str, fn() -> Operation);
+
+/// All of them.
+pub(super) const ALL: &[Told] = &[
     ("GET", "/healthz", alive),
     ("GET", "/readyz", ready),
     ("GET", "/openapi.json", description),

@@ -135,7 +135,7 @@ fn questions() -> Json {
         })),
         "Listed": joined(&[ends.clone(), object(&["records", "next", "count", "limit"], json!({
             "records": list(named("Record"), "In order of their ids, bytewise."),
-            "next": or_null(text("`after` of the next request; null where this answer is empty.")),
+            "next": or_null(text("`after` of the next request; null where this answer is empty. Says nothing where `ids` were asked for.")),
             "count": count("How many records the caller may read in all, within filter and patient."),
             "limit": named("Limit"),
         }))]),
