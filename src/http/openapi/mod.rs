@@ -17,35 +17,13 @@ use serde_json::{Map, Value as Json, json};
 
 use self::operation::Operation;
 use super::ROUTES;
+use crate::model::limits;
 
 static BYTES: LazyLock<Vec<u8>> = LazyLock::new(|| description().to_string().into_bytes());
 
 pub(super) async fn show() -> Response {
     ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], BYTES.as_slice()).into_response()
 }
-
-const TOLD: &str = "\
-An access-controlled, encrypted vector store: Cedar policies are applied inside the nearest-neighbour search.
-
-**Who asks** is told by the credential alone, `Authorization: Bearer wk_…`; two credentials are none. Every route but those that need no \
-credential is authorised by a Cedar action, which is named with it, before its body is looked at; a search and a list say in their body what \
-they are for, so that a body that names no purpose is told first.
-
-**Bodies and answers** are JSON in UTF-8 without a byte order mark, whatever `charset` says, and answers are never compressed. A name that is not known is refused, and so is one that occurs twice in an \
-object, and a list of values where an object belongs; JSON nests at most 32 deep. Answers may get more names with later versions: ignore what you do not know.
-
-**Errors** are `application/problem+json` (RFC 9457) with a stable `code`. 401: no credential, or a bad one. 403: the action is not permitted. \
-404: it does not exist, or it is not yours; the two are the same bytes but for the request's id. 422: what was sent does not fit, and nothing \
-was changed. A path that is not listed here is 404 `not_found`, a method that a path does not take is 405 `method_not_allowed`.
-
-**HEAD** is answered wherever GET is, with the same authorisation and audit entry, and without a body.
-
-**Ids in paths** are percent-encoded: `a/b` is `a%2Fb`.
-
-**The audit log** holds an entry of every answer that tells of a record, a count or a change before that answer leaves; where none can be \
-written, the answer is 503 `unavailable`. Every answer has `X-Request-Id`, which is `trace` in that entry.
-
-Not served: proofs and exports of the audit log, emergency access, tokens (JWT), TLS.";
 
 const TAGS: &[(&str, &str)] = &[
     ("Ask", "Search, list and read: what a RAG pipeline does."),
@@ -64,7 +42,7 @@ pub fn description() -> Json {
         "info": {
             "title": "Wardkeep",
             "version": env!("CARGO_PKG_VERSION"),
-            "description": TOLD,
+            "description": told(),
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "/"}],
@@ -81,6 +59,34 @@ pub fn description() -> Json {
             },
         },
     })
+}
+
+fn told() -> String {
+    format!(
+        "\
+An access-controlled, encrypted vector store: Cedar policies are applied inside the nearest-neighbour search.
+
+**Who asks** is told by the credential alone, `Authorization: Bearer wk_…`; two credentials are none. Every route but those that need no \
+credential is authorised by a Cedar action, which is named with it, before its body is looked at; a search and a list say in their body what \
+they are for, so that a body that names no purpose is told first.
+
+**Bodies and answers** are JSON in UTF-8 without a byte order mark, whatever `charset` says, and answers are never compressed. A name that is not known is refused, and so is one that occurs twice in an \
+object, and a list of values where an object belongs; JSON nests at most {} deep. Answers may get more names with later versions: ignore what you do not know.
+
+**Errors** are `application/problem+json` (RFC 9457) with a stable `code`. 401: no credential, or a bad one. 403: the action is not permitted. \
+404: it does not exist, or it is not yours; the two are the same bytes but for the request's id. 422: what was sent does not fit, and nothing \
+was changed. A path that is not listed here is 404 `not_found`, a method that a path does not take is 405 `method_not_allowed`.
+
+**HEAD** is answered wherever GET is, with the same authorisation and audit entry, and without a body.
+
+**Ids in paths** are percent-encoded: `a/b` is `a%2Fb`.
+
+**The audit log** holds an entry of every answer that tells of a record, a count or a change before that answer leaves; where none can be \
+written, the answer is 503 `unavailable`. Every answer has `X-Request-Id`, which is `trace` in that entry.
+
+Not served: proofs and exports of the audit log, emergency access, tokens (JWT), TLS.",
+        limits::JSON_DEPTH
+    )
 }
 
 fn paths() -> Map<String, Json> {
