@@ -5,7 +5,12 @@
 //! at slots that were free: what pieces say of those is left out. Nothing of it decides anything: a row that is read back counts once the stored record
 //! was seen to be the writing that it was made of (`loading`).
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    panic::resume_unwind,
+    sync::mpsc::{Receiver, SyncSender, sync_channel},
+    thread,
+};
 
 use parking_lot::RwLock;
 use roaring::RoaringBitmap;
@@ -27,6 +32,8 @@ use crate::{
 const FORM: u32 = 1;
 /// Slots of one piece of rows.
 const ROWS: u32 = 4_096;
+/// Pieces that are opened and wait to be taken in, most.
+const PIECES_WAITING: usize = 2;
 /// Slots of one piece of a column.
 const SHEET_SLOTS: u32 = 1 << 18;
 
@@ -199,26 +206,64 @@ pub(super) fn read(reading: &mut Reading, memory: Memory) -> Option<BTreeMap<Col
     reading.is_at_end().then_some(restored)
 }
 
+/// Pieces are read and opened on one thread and taken in on another.
 fn read_collection(reading: &mut Reading, memory: Memory) -> Option<Restored> {
     let Part { spec, slots, sheets } = reading.piece()?;
-    let mut restored = Restored { holding: Holding::new(spec, memory), rows: HashMap::new(), references: Vec::new() };
-    let mut patients = Vec::new();
+    let restored = Restored::empty(Holding::new(spec, memory), slots as usize);
+    thread::scope(|scope| {
+        let (pieces, inbox) = sync_channel(PIECES_WAITING);
+        let taking = thread::Builder::new().name("kept-rows".into());
+        let taking = taking.spawn_scoped(scope, move || restored.take_all(inbox)).ok()?;
+        let read = read_pieces(reading, slots, sheets, &pieces);
+        drop(pieces);
+        let restored = taking.join().unwrap_or_else(|panic| resume_unwind(panic));
+        read.and(restored)
+    })
+}
+
+fn read_pieces(reading: &mut Reading, slots: u32, sheets: u32, pieces: &SyncSender<Piece>) -> Option<()> {
     let mut read = 0;
     while read < slots {
         let rows: Rows = reading.piece()?;
         let count = u32::try_from(rows.rows.len()).ok().filter(|count| *count > 0)?;
-        restored.take_rows(rows, read, &mut patients)?;
+        pieces.send(Piece::Rows(read, rows)).ok()?;
         read = read.checked_add(count)?;
     }
     for _ in 0..sheets {
-        let sheet: Sheet = reading.piece()?;
-        restored.holding.columns.restore_sheet(&sheet);
-        restored.references.extend(sheet.references().map(|(uid, count)| (uid.clone(), count)));
+        pieces.send(Piece::Sheet(reading.piece()?)).ok()?;
     }
-    (read == slots).then_some(restored)
+    (read == slots).then_some(())
+}
+
+enum Piece {
+    /// Rows from a slot on.
+    Rows(u32, Rows),
+    Sheet(Sheet),
 }
 
 impl Restored {
+    /// With room for so many rows.
+    fn empty(mut holding: Holding, rows: usize) -> Self {
+        holding.reserve(rows);
+        Self { holding, rows: HashMap::with_capacity(rows), references: Vec::new() }
+    }
+
+    fn take_all(mut self, inbox: Receiver<Piece>) -> Option<Self> {
+        let mut patients = Vec::new();
+        for piece in inbox {
+            match piece {
+                Piece::Rows(from, rows) => self.take_rows(rows, from, &mut patients)?,
+                Piece::Sheet(sheet) => self.take_sheet(&sheet),
+            }
+        }
+        Some(self)
+    }
+
+    fn take_sheet(&mut self, sheet: &Sheet) {
+        self.holding.columns.restore_sheet(sheet);
+        self.references.extend(sheet.references().map(|(uid, count)| (uid.clone(), count)));
+    }
+
     fn take_rows(&mut self, piece: Rows, from: u32, patients: &mut Vec<EntityUid>) -> Option<()> {
         let Rows { patients: fresh, rows, mut bytes, mut scales, mut bits } = piece;
         patients.extend(fresh);

@@ -12,8 +12,8 @@ use super::{Memory, policies::Misfits};
 use crate::{
     authn::Keys,
     crypto::Stamp,
-    index::VectorIndex,
-    model::{Collection, CollectionName, DocumentId, Embedding, Entity, EntityUid, Hold, RecordId, Slot},
+    index::{Encoded, VectorIndex},
+    model::{Collection, CollectionName, DocumentId, Entity, EntityUid, Hold, RecordId, Slot},
     policy::{Bundle, Columns, Directory},
 };
 
@@ -78,7 +78,8 @@ pub(super) struct Arrival {
     pub(super) id: RecordId,
     pub(super) document: DocumentId,
     pub(super) patient: Option<EntityUid>,
-    pub(super) embedding: Embedding,
+    /// Its vector, coded before the world's lock is taken.
+    pub(super) row: Encoded,
     pub(super) entity: Entity,
     pub(super) stamp: Stamp,
     pub(super) valid: bool,
@@ -367,6 +368,13 @@ impl Holding {
         }
     }
 
+    /// Makes room for so many rows at once: what grows by doubling is moved again and again, and has too much in the end.
+    pub(super) fn reserve(&mut self, rows: usize) {
+        self.slots.reserve(rows);
+        self.rows.reserve_exact(rows);
+        self.columns.reserve(rows);
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.slots.is_empty()
     }
@@ -415,7 +423,7 @@ impl Holding {
     }
 
     fn place(&mut self, arrival: Arrival) {
-        let slot = self.index.push(&arrival.embedding);
+        let slot = self.index.push(&arrival.row);
         self.columns.insert(slot, &arrival.entity);
         if !arrival.valid {
             self.invalid.insert(slot.0);

@@ -105,7 +105,17 @@ impl Derived {
         let file = File::open(self.data()).ok()?;
         let left = file.metadata().ok()?.len();
         let store_id = self.ring.store_id();
-        Some(Reading { key, store_id, file, left, number: 0, plain: Zeroizing::new(Vec::new()), at: 0 })
+        Some(Reading {
+            key,
+            store_id,
+            file,
+            left,
+            number: 0,
+            sealed: Vec::new(),
+            plain: Zeroizing::default(),
+            at: 0,
+            piece: Zeroizing::default(),
+        })
     }
 
     /// Whether anything lies here.
@@ -233,8 +243,11 @@ pub struct Reading {
     /// Sealed bytes that are still to be read.
     left: u64,
     number: u64,
+    sealed: Vec<u8>,
     plain: Zeroizing<Vec<u8>>,
     at: usize,
+    /// The piece that was read last.
+    piece: Zeroizing<Vec<u8>>,
 }
 
 impl Reading {
@@ -242,14 +255,17 @@ impl Reading {
     pub fn piece<T: DeserializeOwned>(&mut self) -> Option<T> {
         let mut length = [0; 4];
         self.fill(&mut length)?;
-        let length = usize::try_from(u32::from_le_bytes(length)).ok()?;
-        let mut bytes = Zeroizing::new(Vec::new());
-        if length > codec::VALUE_BYTES {
-            return None;
+        let length = usize::try_from(u32::from_le_bytes(length)).ok().filter(|length| *length <= codec::VALUE_BYTES)?;
+        let mut piece = std::mem::take(&mut self.piece);
+        if piece.capacity() < length {
+            // of twice the length, so that pieces that grow find room
+            piece = Zeroizing::new(Vec::with_capacity(length.saturating_mul(2)));
         }
-        bytes.resize(length, 0);
-        self.fill(&mut bytes)?;
-        codec::decode(&bytes)
+        piece.resize(length, 0);
+        self.fill(&mut piece)?;
+        let decoded = codec::decode(&piece);
+        self.piece = piece;
+        decoded
     }
 
     /// Whether everything was read, and all of it was there.
@@ -278,9 +294,10 @@ impl Reading {
         if length == 0 {
             return None;
         }
-        let mut sealed = vec![0; usize::try_from(length).ok()?];
-        self.file.read_exact(&mut sealed).ok()?;
-        self.plain = self.key.open(&place(&self.store_id, &self.number.to_be_bytes(), chunk), &sealed).ok()?;
+        self.sealed.resize(usize::try_from(length).ok()?, 0);
+        self.file.read_exact(&mut self.sealed).ok()?;
+        let number = self.number.to_be_bytes();
+        self.key.open_into(&place(&self.store_id, &number, chunk), &self.sealed, &mut self.plain).ok()?;
         (self.left, self.number, self.at) = (self.left - length, self.number + 1, 0);
         Some(())
     }

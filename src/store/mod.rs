@@ -55,7 +55,7 @@ pub use disk::{Disk, RealDisk};
 pub use engine::{Batch, EachRow, Engine, EngineError, EngineKind};
 pub use error::StoreError;
 pub use evidence::Evidence;
-pub use load::{Intake, SealedRecord, StoredName};
+pub use load::{Hand, Intake, SealedRecord, StoredName};
 pub use manifest::Manifest;
 pub use names::Kind;
 pub use rebuild::{Rebuilt, RowsCopied, Stat};
