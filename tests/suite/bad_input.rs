@@ -140,7 +140,10 @@ impl Process {
         write!(head, "content-length: {}\r\n\r\n", request.body.len()).unwrap();
         // A server that has refused may close before it has read everything: what it said counts.
         let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&request.body));
-        receive(&mut stream)
+        let answer = receive(&mut stream)?;
+        let kind = request.headers.iter().find_map(|line| line.strip_prefix("content-type: ")).unwrap_or_default();
+        super::description::hold(request.method, &request.path, kind, &request.body, &answer);
+        Some(answer)
     }
 }
 
