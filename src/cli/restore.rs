@@ -12,7 +12,7 @@ use super::{Failure, Outcome, passphrase::PassphraseArgument, print_json, progre
 use crate::{
     clock::{Clock, SystemClock},
     engine::{Environment, Settings, restore},
-    store::{EngineKind, Plan, Replayed, Restored},
+    store::{EngineKind, HoldsOf, Plan, Replayed, Restored},
 };
 
 #[derive(Args)]
@@ -91,12 +91,12 @@ impl Restore {
     }
 
     fn tell(&self, restored: &Restored, took: Duration, verified: Option<(&Finding, Duration)>) {
-        let Restored { files, at, escrow_at, objects, gone_since, older, lost, entries, ledger } = restored;
+        let Restored { files, at, escrow_at, objects, gone_since, older, lost, entries, ledger, holds } = restored;
         if self.json {
             print_json(&json!({
                 "restored": {
                     "files": files, "at": at.rfc3339(), "escrow_at": escrow_at.rfc3339(), "objects": objects,
-                    "gone_since": gone_since, "older": older, "lost": lost, "entries": entries,
+                    "gone_since": gone_since, "older": older, "lost": lost, "entries": entries, "holds_of": holds,
                     "ledger": {
                         "complete": ledger.complete, "entries": ledger.entries, "after_escrow": ledger.after_escrow,
                         "until": ledger.until.map(|at| at.rfc3339()), "withdrawn": ledger.withdrawn, "permissions": ledger.permissions,
@@ -120,6 +120,11 @@ impl Restore {
         println!("  {older:>8} came back as they were before they were last changed");
         println!("  {lost:>8} are lost: they came after the backup, or were sealed under a new key since");
         tell_ledger(ledger);
+        if *holds == HoldsOf::Backup {
+            println!(
+                "holds      the escrow is of an older build, which put no legal holds in: they are those of the backup. Place what was placed since, lift what was lifted"
+            );
+        }
         println!(
             "holds      nothing expires until they are confirmed: wardkeep holds lift --type System --id wardkeep"
         );

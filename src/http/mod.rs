@@ -129,3 +129,6 @@ pub fn router(app: Arc<App>) -> Router {
         .layer(axum::middleware::from_fn_with_state(Arc::clone(&app), session::enter))
         .with_state(app)
 }
+
+#[cfg(test)]
+mod rotation_tests;

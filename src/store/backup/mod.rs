@@ -37,7 +37,7 @@ use serde::{Deserialize, Serialize};
 use super::{StoreError, codec::Bytes};
 use crate::{clock::Instant, model::limits};
 pub use inspect::{Inspected, inspect};
-pub use restore::{Plan, Replayed, Restored, restore};
+pub use restore::{HoldsOf, Plan, Replayed, Restored, restore};
 pub use rising::Rising;
 pub use take::{Copying, LogCut, Taken};
 use withdrawn::Point;

@@ -75,6 +75,19 @@ pub struct Restored {
     pub entries: u64,
     /// What was done after the escrow, as the ledger says.
     pub ledger: Replayed,
+    /// Where legal holds were taken from.
+    pub holds: HoldsOf,
+}
+
+/// Where a restore takes legal holds from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HoldsOf {
+    /// The escrow: those of its moment, and none that was lifted before.
+    Escrow,
+    /// The backup, for the escrow is of a build that put no holds in. One that was placed after the backup is not among them, and makes the
+    /// restore refuse unless older permissions are accepted.
+    Backup,
 }
 
 /// What a restore took from the ledger.
@@ -263,6 +276,7 @@ impl Restoring<'_> {
                 withdrawn: filling.withdrawn,
                 permissions: changed_since,
             },
+            holds: self.deposit.holds.as_ref().map_or(HoldsOf::Backup, |_| HoldsOf::Escrow),
         })
     }
 
