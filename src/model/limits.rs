@@ -38,7 +38,7 @@ pub const ROTATION_ROWS: usize = 512;
 pub const HOLDS: usize = 10_000;
 /// Seconds between two looks for records that have outlived their time.
 pub const EXPIRY_SECONDS: u64 = 3_600;
-/// Entities that an erasure names because they still speak of the patient; more are counted.
+/// Entities, and as many earlier versions of policies, that an erasure names because they still speak of the patient; more are counted.
 pub const STILL_NAMED: usize = 1_000;
 /// Parents of one entity or record.
 pub const PARENTS: usize = 1_000;
