@@ -24,9 +24,9 @@ use crate::{
 
 /// Failing is seen after so long at the latest; succeeding never waits.
 const PATIENCE: Duration = Duration::from_secs(60);
-const PATIENTS: usize = 30;
+const PATIENTS: usize = 12;
 /// Records of each: more in all than a first step renews.
-const RECORDS: usize = 5;
+const RECORDS: usize = 8;
 
 const SCHEMA: &str = r#"
 entity Administrator; entity System; entity Collection; entity Document; entity Patient;
@@ -212,12 +212,10 @@ fn patients_erased_over_http_while_keys_are_renewed_are_noise_to_every_key_on_di
         let server = Server::on(&dir, &key, environment);
         let all = server.texts();
         assert_eq!(all.len(), PATIENTS * RECORDS);
-        let found_by = |ring: &KeyRing, places: &[&Path], n: usize| {
-            let name = format!("r{n:03}");
-            Forensics::of(ring, places).reads_in(&"notes".parse().unwrap(), &records[&name])
-        };
-        let on_disk = || KeyRing::open(&dir.join("keyring"), &passphrase()).unwrap();
-        assert!(found_by(&on_disk(), &[&before], 0), "the control: until they are erased they are found");
+        let (notes, on_disk) =
+            ("notes".parse().unwrap(), || KeyRing::open(&dir.join("keyring"), &passphrase()).unwrap());
+        let control = Forensics::of(&on_disk(), &[&before]);
+        assert!(control.reads_in(&notes, &records["r000"]), "until they are erased they are found");
 
         halting.set(match done {
             Done::Nothing => BARREN,
@@ -228,7 +226,10 @@ fn patients_erased_over_http_while_keys_are_renewed_are_noise_to_every_key_on_di
         let keys = server.keys();
         let renewed = keys["renewed"].as_u64().unwrap();
         println!("{done:?}: {renewed} of {} data keys were renewed", keys["data_keys"]);
-        assert!(matches!(done, Done::Nothing) == (renewed == 0) && renewed < PATIENTS as u64, "{keys}");
+        assert!(
+            matches!(done, Done::Nothing) == (renewed == 0) && renewed < keys["data_keys"].as_u64().unwrap(),
+            "{keys}"
+        );
         // every third: whatever is renewed first, some of these are and some are not
         let erased: Vec<usize> = (0..PATIENTS).step_by(3).collect();
         for patient in &erased {
@@ -237,13 +238,12 @@ fn patients_erased_over_http_while_keys_are_renewed_are_noise_to_every_key_on_di
             assert_eq!(answer["erased"], RECORDS);
         }
         assert_eq!(server.keys()["state"], "renewing", "the rotation still goes on");
-        let ring = on_disk();
-        let digger = Forensics::of(&ring, &[&before, &dir]);
-        let reads = |n: usize| digger.reads_in(&"notes".parse().unwrap(), &records[&format!("r{n:03}")]);
-        let is_gone = |n: &usize| erased.contains(&(n / RECORDS));
-        let still_read: Vec<_> = (0..PATIENTS * RECORDS).step_by(RECORDS - 1).filter(|n| reads(*n)).collect();
-        assert!(!still_read.iter().any(is_gone), "{done:?}: {still_read:?}");
-        assert!(still_read.len() > PATIENTS / 2, "the others are still found: {still_read:?}");
+        let left = Forensics::of(&on_disk(), &[&before, &dir]);
+        let is_gone = |id: &str| erased.contains(&(id[1..].parse::<usize>().unwrap() / RECORDS));
+        // digging takes long: some of each
+        for (id, record) in records.iter().step_by(3) {
+            assert_eq!(left.reads_in(&notes, record), !is_gone(id), "{done:?}: {id}");
+        }
 
         halting.set(GIVES);
         let began = Instant::now();
@@ -251,18 +251,12 @@ fn patients_erased_over_http_while_keys_are_renewed_are_noise_to_every_key_on_di
             assert!(began.elapsed() < PATIENCE, "the rotation never ends");
             std::thread::yield_now();
         }
-        let others: BTreeMap<_, _> = all
-            .iter()
-            .filter(|(id, _)| !is_gone(&id[1..].parse().unwrap()))
-            .map(|(id, text)| (id.clone(), text.clone()))
-            .collect();
+        let others: BTreeMap<_, _> = all.into_iter().filter(|(id, _)| !is_gone(id)).collect();
         assert_eq!(server.texts(), others, "nobody else is lost");
         drop(server);
-        let now = on_disk();
-        for n in [0, RECORDS, 2 * RECORDS] {
-            assert!(!found_by(&now, &[&before], n), "after a rotation old copies are noise");
-            assert_eq!(found_by(&now, &[&dir], n), n > 0);
-        }
+        let old = Forensics::of(&on_disk(), &[&before]);
+        let mut some = records.values().step_by(20);
+        assert!(!some.any(|record| old.reads_in(&notes, record)), "after a rotation old copies are noise");
         let store = Store::open(&dir, &passphrase(), &OpenOptions::default()).unwrap();
         assert!(store.verify().unwrap().is_sound());
     }

@@ -50,6 +50,8 @@ pub const DRAINED_BYTES: usize = 256 << 20;
 pub const LEDGER_BYTES: u64 = 1 << 30;
 /// Bytes of it from which entries that are older than any escrow should be are left out when the store is opened.
 pub const LEDGER_KEPT_BYTES: u64 = 32 << 20;
+/// How long a commit waits for the ledger's copy beside the backup, in milliseconds; then it goes on without.
+pub const LEDGER_COPY_WAIT_MS: u64 = 1_000;
 /// Days after which an escrow is no longer taken for what the store was last like.
 pub const ESCROW_DAYS: u64 = 7;
 /// Nesting of JSON values in a body.

@@ -18,6 +18,7 @@
 //! ledger (`withdrawn`), of which a copy lies beside the backup: a restore replays it, and refuses without it. What derives from records (columns, snapshots of an
 //! index) is in no backup either.
 
+mod beside;
 mod deposit;
 mod inspect;
 mod restore;

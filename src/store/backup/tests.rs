@@ -644,6 +644,57 @@ fn a_ledger_whose_copy_cannot_be_written_says_so_and_brings_it_up_as_soon_as_it_
 }
 
 #[test]
+fn a_directory_that_does_not_answer_holds_up_no_commit_and_its_copy_is_brought_up_when_it_does() {
+    let scene = Scene::new();
+    let far = scene.path("far");
+    fs::create_dir(&far).unwrap();
+    // whoever opens it waits until somebody opens its other end
+    let silent = far.join("ledger");
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &silent,
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::from_raw_mode(0o600),
+        0,
+    )
+    .unwrap();
+    scene.store.keep_ledger_beside(&far);
+    let before = scene.store.ledger_state().entries;
+    withdraw(&scene);
+    let state = scene.store.ledger_state();
+    assert_eq!((state.copy, state.entries, scene.store.is_halted()), (LedgerCopy::Behind, before + 3, false));
+    scene.escrow();
+    assert!(matches!(scene.store.back_up_to(&far), Err(BackupError::Io(std::io::ErrorKind::TimedOut))));
+    // it answers again, with what is no ledger; and by then there is none
+    let aside = far.join("aside");
+    fs::rename(&silent, &aside).unwrap();
+    drop(fs::OpenOptions::new().write(true).open(&aside).unwrap());
+    let began = std::time::Instant::now();
+    while scene.store.ledger_state().copy != LedgerCopy::Current {
+        assert!(began.elapsed().as_secs() < 60, "the copy is never brought up");
+        std::thread::yield_now();
+    }
+    assert_eq!(fs::read(&silent).unwrap(), fs::read(scene.path("data").join("ledger")).unwrap());
+    scene.commit(Ok(scene.store.remove_entities(&[patient(2)], at())));
+    assert_eq!(scene.store.ledger_state().copy, LedgerCopy::Current);
+    assert_eq!(fs::read(&silent).unwrap(), fs::read(scene.path("data").join("ledger")).unwrap());
+}
+
+#[test]
+fn a_store_is_closed_while_the_directory_of_its_ledgers_copy_does_not_answer() {
+    let scene = Scene::new();
+    let far = scene.path("far");
+    fs::create_dir(&far).unwrap();
+    let fifo = rustix::fs::FileType::Fifo;
+    rustix::fs::mknodat(rustix::fs::CWD, far.join("ledger"), fifo, rustix::fs::Mode::from_raw_mode(0o600), 0).unwrap();
+    scene.store.keep_ledger_beside(&far);
+    withdraw(&scene);
+    let (data, entries) = (scene.path("data"), scene.store.ledger_state().entries);
+    drop(scene.store);
+    assert_eq!(fixture::open(&data).ledger_state().entries, entries);
+}
+
+#[test]
 fn a_ledger_that_a_crash_tore_opens_and_one_that_was_changed_or_cut_in_what_was_committed_does_not() {
     let scene = Scene::new();
     withdraw(&scene);
