@@ -24,9 +24,9 @@ use crate::{
 
 /// Failing is seen after so long at the latest; succeeding never waits.
 const PATIENCE: Duration = Duration::from_secs(60);
-const PATIENTS: usize = 12;
+const PATIENTS: usize = 6;
 /// Records of each: more in all than a first step renews.
-const RECORDS: usize = 8;
+const RECORDS: usize = 14;
 
 const SCHEMA: &str = r#"
 entity Administrator; entity System; entity Collection; entity Document; entity Patient;
