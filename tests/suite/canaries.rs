@@ -141,15 +141,18 @@ fn a_line_with_anything_that_tests_plant_is_found_and_told_by_file_and_line_alon
         plain::PHRASE.to_owned(),
         "patient-identifier-0001".to_owned(),
     ];
-    for secret in planted {
-        for (name, before) in [("server-1-0.log", innocent), ("output", "running 1 test\n")] {
-            say(name, &format!("{before}TRACE looked up id={secret} in 3 us\n"));
-            let (code, text) = heard(room.path());
-            let line = before.lines().count() + 1;
-            assert_eq!((code, text.contains(&format!("{name}:{line}\n"))), (3, true), "{secret}: {text}");
-            assert!(!text.contains(&secret) && !text.contains("looked up"), "{text}");
-            say(name, before);
-        }
+    let lines: Vec<_> = planted.iter().map(|secret| format!("TRACE looked up id={secret} in 3 us")).collect();
+    let first = innocent.lines().count() + 1;
+    for (name, innocent) in [("server-1-0.log", innocent), ("output", "running 1 test\nrunning 0 tests\n")] {
+        say(name, &format!("{innocent}{}\n", lines.join("\n")));
+        let (code, text) = heard(room.path());
+        let mut told: Vec<_> = text.lines().map(str::to_owned).collect();
+        told.sort();
+        let mut expected: Vec<_> =
+            (first..).zip(&planted).map(|(n, _)| format!("what must not be said stands in {name}:{n}")).collect();
+        expected.sort();
+        assert_eq!((code, told), (3, expected));
+        say(name, innocent);
     }
     assert_eq!(heard(room.path()).0, 0);
 }
