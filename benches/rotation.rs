@@ -5,7 +5,14 @@
 //!
 //! `cargo bench --bench rotation` (WARDKEEP_BENCH_RECORDS and WARDKEEP_BENCH_KILLS set other sizes, WARDKEEP_BENCH_BINARY another build)
 
-#![allow(clippy::print_stdout, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
 
 mod generated;
 
@@ -108,7 +115,14 @@ fn rotate(server: &mut Server, load: &Load, kills: usize) -> Vec<Stretch> {
             std::thread::sleep(STATUS_EVERY.min(Duration::from_millis(total / 100)));
             now = server.renewed();
         }
-        stretches.push(Stretch { started_in, found, reached: now.0, took: began.elapsed() });
+        let took = began.elapsed();
+        eprintln!(
+            "{} of {total} keys renewed, kill {} of {kills}: {:.0} s",
+            now.0,
+            kill.min(kills),
+            took.as_secs_f64()
+        );
+        stretches.push(Stretch { started_in, found, reached: now.0, took });
         if kill <= kills {
             assert!(!now.1, "the rotation ended before it was killed as often as was wanted");
             load.cut();

@@ -25,11 +25,11 @@ use crate::{
     store::{Change, RowKey, Store},
 };
 
-/// While others are served, a step is followed by so many times as long a pause.
-const PAUSES: u32 = 30;
+/// While others are served, a step is followed by so many times as long a pause: of a hundred requests not one meets a step.
+const PAUSES: u32 = 100;
 /// A step takes as many rows as are written in so many times what others' entries take alone (its own group, one more sync, and what it
-/// waits for): so much longer, whoever meets one waits for their own entry.
-const STEP_SHARE: u32 = 3;
+/// waits for): so much longer, whoever meets one waits for their own entry. Few long steps disturb fewer than many short ones.
+const STEP_SHARE: u32 = 6;
 /// Rows of a step, fewest, and those of the first: what the syncs of a commit cost does not grow with them.
 const STEP_MIN: usize = 64;
 /// So long after somebody was served they count as there.
@@ -269,9 +269,9 @@ mod tests {
 
     #[test]
     fn a_step_grows_while_it_is_quick_beside_what_others_write_and_shrinks_when_it_is_not() {
-        let (pace, slow) = (Duration::from_millis(10), Duration::from_millis(31));
+        let (pace, slow) = (Duration::from_millis(10), Duration::from_millis(61));
         let after = |steps: usize, from, took| (0..steps).fold(from, |rows, _| next_step(rows, took, pace));
-        assert_eq!(after(1, 128, Duration::from_millis(30)), 256);
+        assert_eq!(after(1, 128, Duration::from_millis(60)), 256);
         assert_eq!(after(1, 256, slow), 128);
         assert_eq!(after(20, STEP_MIN, pace), limits::ROTATION_ROWS);
         assert_eq!(after(20, limits::ROTATION_ROWS, slow), STEP_MIN);

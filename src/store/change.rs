@@ -198,7 +198,8 @@ pub(super) enum Demand<'a> {
     /// Where a key is destroyed, its bucket and the ring key are renewed, and with them every bucket that is behind: its key may open
     /// keys that the same owner had before.
     WhereLost,
-    /// Where a key is destroyed, its bucket is left to a later change if one is to come, because it is behind.
+    /// Where a key is destroyed, its bucket is left to a later change if one is to come, because it is behind. What takes nothing away
+    /// asks no more: while keys are renewed, writing a record or its like over may well destroy its owner's earlier key.
     Later,
     /// The ring key is renewed, and a new epoch begins.
     NewEpoch,
@@ -284,20 +285,20 @@ impl Change {
 
     pub(super) fn demand(&self) -> Demand<'_> {
         match self {
-            Self::PutCollection { .. }
-            | Self::DropCollection { .. }
-            | Self::PutRecords { .. }
+            Self::DropCollection { .. }
             | Self::EraseRecords { .. }
-            | Self::PutEntities { .. }
             | Self::RemoveEntities { .. }
-            | Self::PutBundle { .. }
-            | Self::PutApiKey { .. }
             | Self::RemoveApiKey { .. }
-            | Self::PutHold { .. }
             | Self::RemoveHold { .. }
             | Self::Restore { .. }
             | Self::Reseal { wraps: Wraps::Now, .. } => Demand::WhereLost,
-            Self::Reseal { wraps: Wraps::Later, .. } => Demand::Later,
+            Self::PutCollection { .. }
+            | Self::PutRecords { .. }
+            | Self::PutEntities { .. }
+            | Self::PutBundle { .. }
+            | Self::PutApiKey { .. }
+            | Self::PutHold { .. }
+            | Self::Reseal { wraps: Wraps::Later, .. } => Demand::Later,
             Self::Rotate { .. } => Demand::NewEpoch,
             Self::RenewWraps { buckets, ring, .. } => Demand::Renew(buckets, *ring),
         }

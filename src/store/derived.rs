@@ -58,7 +58,9 @@ pub enum Published {
 
 impl Derived {
     pub(super) fn new(dir: PathBuf, ring: KeyRing, options: &OpenOptions) -> Self {
-        let state = Mutex::new(State { epoch: 0, superseded: 0, present: dir.exists() });
+        // a draft alone is nothing: its key went with the server that was writing it, and the next writing begins another
+        let present = ["key", "data"].iter().any(|name| dir.join(name).exists());
+        let state = Mutex::new(State { epoch: 0, superseded: 0, present });
         Self { dir, ring, entropy: options.entropy.clone(), disk: options.disk.clone(), state }
     }
 

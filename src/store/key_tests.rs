@@ -15,7 +15,7 @@ use std::{
 use super::{Disk, Kind, OpenOptions, RealDisk, Store, StoredRecord, codec, fixture::*, load, names::Names};
 use crate::{
     crypto::{self, DataKey, KEY_ID_BYTES, KdfCost, KeyRing, KeyTag, OVERHEAD_BYTES},
-    model::{CollectionName, Entity, EntityUid, Value},
+    model::{CollectionName, Entity, EntityUid, Phi, Value},
 };
 
 const FIXTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/store/fixtures/sled-0.1");
@@ -110,6 +110,29 @@ fn what_is_erased_while_keys_are_renewed_is_gone_from_old_copies_and_old_pages_a
         drop(store);
         assert_eq!(open(&path).record(&collection().name, &record(2, 1).record.id).unwrap(), Some(record(2, 1)));
     }
+}
+
+#[test]
+fn what_is_written_over_while_keys_are_renewed_renews_nothing_by_itself_and_goes_with_the_next_erasure() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("data");
+    let store = create(&path);
+    fill(&store);
+    let (before, gone) = (dir.path().join("before"), record(1, 1));
+    copy(&path, &before);
+    store.commit(&[store.rotate(at())], &[], 0).unwrap();
+    let (generation, keys) = (store.ring().generation(), store.census().data_keys);
+    let mut later = all_of(&gone);
+    later.iter_mut().for_each(|stored| stored.record.text = Phi::new("written over".to_owned()));
+    store.commit(&[store.put_records(&collection(), &later, at()).unwrap()], &[], 0).unwrap();
+    assert_eq!(store.census().data_keys, keys, "the patient's earlier key went, as nothing lies under it any more");
+    assert_eq!(store.ring().generation(), generation, "no ring key was renewed for it, and no bucket's");
+    assert!(Forensics::of(store.ring(), &[&before, &path]).reads(&gone), "nobody has asked for it to be gone");
+    erase(&store, &later);
+    assert!(!Forensics::of(store.ring(), &[&before, &path]).reads(&gone));
+    finish_rotation(&store);
+    assert!(!Forensics::of(store.ring(), &[&before]).reads(&record(2, 1)));
+    assert!(store.verify().unwrap().is_sound());
 }
 
 #[test]
