@@ -52,6 +52,10 @@ pub const LEDGER_BYTES: u64 = 1 << 30;
 pub const LEDGER_KEPT_BYTES: u64 = 32 << 20;
 /// How long a commit waits for the ledger's copy beside the backup, in milliseconds; then it goes on without.
 pub const LEDGER_COPY_WAIT_MS: u64 = 1_000;
+/// Bytes of a streamed backup that are held back while commits are: what they touched since it was last looked at.
+pub const BACKUP_HELD_BYTES: usize = 64 << 20;
+/// How long a streamed backup waits for whoever reads it, in milliseconds.
+pub const BACKUP_STALL_MS: u64 = 30_000;
 /// Days after which an escrow is no longer taken for what the store was last like.
 pub const ESCROW_DAYS: u64 = 7;
 /// Nesting of JSON values in a body.

@@ -13,7 +13,7 @@ use super::{
     deposit::Deposit,
     digest,
     room::{self, WHOLE},
-    withdrawn::{Deed, LEDGER, Replay},
+    withdrawn::{Deed, Replay},
 };
 use crate::{
     clock::Instant,
@@ -32,7 +32,7 @@ const CLOCKS_DIFFER_MS: i64 = 60_000;
 
 /// What is restored, from what, and what its operator knows.
 pub struct Plan<'a> {
-    /// The directory of the backup.
+    /// The directory of the backup, or one whole file.
     pub from: &'a Path,
     /// The number of the last file to use; all of them without it.
     pub until: Option<u32>,
@@ -123,7 +123,7 @@ pub fn restore(plan: &Plan<'_>, options: &StoreOptions, progress: &dyn Fn(u64)) 
     let keys = escrow.keys(&*options.entropy).map_err(StoreError::from)?;
     let sealer = keys.sealer("backup");
     let engine = options.engine.or(made_with(&files, &escrow, &sealer)?);
-    let beside = plan.from.join(LEDGER);
+    let beside = room::ledger_beside(plan.from);
     let replay = Replay::read(plan.ledger.unwrap_or(&beside), &keys, deposit.ledger)?;
     if !replay.is_complete && !plan.accept_missing_ledger {
         return Err(BackupError::NoLedger);
