@@ -68,13 +68,24 @@ impl DataKey {
 
     /// Opens what `seal` made for the same `place`.
     pub fn open(&self, place: &[&[u8]], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, SealError> {
+        let mut plain = Zeroizing::new(Vec::new());
+        self.open_into(place, sealed, &mut plain)?;
+        Ok(plain)
+    }
+
+    /// The same into memory that serves again and again: what it held before is overwritten or, if it is too small, wiped.
+    pub fn open_into(&self, place: &[&[u8]], sealed: &[u8], plain: &mut Zeroizing<Vec<u8>>) -> Result<(), SealError> {
+        plain.clear();
         let Parts { key, nonce, body, tag } = parts(sealed).ok_or(SealError)?;
         if *key != self.id {
             return Err(SealError);
         }
-        let mut plain = Zeroizing::new(body.to_vec());
-        xaes::decrypt(&self.key, nonce, &self.associated(place), &mut plain, tag)?;
-        Ok(plain)
+        if plain.capacity() < body.len() {
+            *plain = Zeroizing::new(Vec::with_capacity(body.len()));
+        }
+        plain.extend_from_slice(body);
+        let opened = xaes::decrypt(&self.key, nonce, &self.associated(place), plain, tag);
+        opened.inspect_err(|_| plain.clear())
     }
 
     fn associated(&self, place: &[&[u8]]) -> Vec<u8> {
@@ -140,6 +151,19 @@ mod tests {
         assert!(key.open(&[b"record", b"b"], &sealed).is_err());
         assert!(key.open(&[b"recorda"], &sealed).is_err());
         assert!(DataKey::new(key.id(), Zeroizing::new([1; 32])).open(&[b"record", b"a"], &sealed).is_err());
+    }
+
+    #[test]
+    fn what_is_opened_into_memory_that_was_used_before_is_there_alone() {
+        let key = key();
+        let mut plain = Zeroizing::new(Vec::new());
+        for words in [&b"a few words"[..], b"one", b"", b"many more words than there were before"] {
+            let sealed = key.seal(&[5; 24], &[b"place"], words).unwrap();
+            key.open_into(&[b"place"], &sealed, &mut plain).unwrap();
+            assert_eq!(**plain, *words);
+            assert!(key.open_into(&[b"elsewhere"], &sealed, &mut plain).is_err());
+            assert!(plain.is_empty());
+        }
     }
 
     #[test]

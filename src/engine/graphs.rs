@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc::{Receiver, SyncSender, sync_channel},
     },
     thread::JoinHandle,
@@ -25,14 +25,19 @@ enum Message {
 pub(super) struct Graphs {
     calls: SyncSender<Message>,
     worker: Mutex<Option<JoinHandle<()>>>,
+    /// No more work is begun, and what is being built is given up.
+    stopping: Arc<AtomicBool>,
     walks: AtomicU64,
 }
 
 impl Graphs {
     pub(super) fn start(world: Arc<RwLock<World>>) -> std::io::Result<Self> {
         let (calls, inbox) = sync_channel(1);
-        let worker = std::thread::Builder::new().name("graphs".into()).spawn(move || run(&world, &inbox))?;
-        Ok(Self { calls, worker: Mutex::new(Some(worker)), walks: AtomicU64::new(0) })
+        let stopping = Arc::new(AtomicBool::new(false));
+        let stops = Arc::clone(&stopping);
+        let go_on = move || !stops.load(Ordering::Acquire);
+        let worker = std::thread::Builder::new().name("graphs".into()).spawn(move || run(&world, &inbox, &go_on))?;
+        Ok(Self { calls, worker: Mutex::new(Some(worker)), stopping, walks: AtomicU64::new(0) })
     }
 
     /// Says that a graph may be missing or stale. A call that is waiting already serves this one too.
@@ -48,8 +53,9 @@ impl Graphs {
         }
     }
 
-    /// Ends the thread after the graph that it is building.
+    /// Ends the thread. It gives up the graph that it is building, which can take minutes: the next start builds it anew in any case.
     pub(super) fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
         let _ = self.calls.send(Message::Stop);
         if let Some(worker) = self.worker.lock().take() {
             let _ = worker.join();
@@ -57,12 +63,12 @@ impl Graphs {
     }
 }
 
-fn run(world: &RwLock<World>, inbox: &Receiver<Message>) {
+fn run(world: &RwLock<World>, inbox: &Receiver<Message>, go_on: &dyn Fn() -> bool) {
     loop {
         match inbox.recv() {
-            Ok(Message::Tend) => build(world),
+            Ok(Message::Tend) => build(world, go_on),
             Ok(Message::Settle(done)) => {
-                build(world);
+                build(world, go_on);
                 let _ = done.send(());
             }
             Ok(Message::Stop) | Err(_) => return,
@@ -70,13 +76,13 @@ fn run(world: &RwLock<World>, inbox: &Receiver<Message>) {
     }
 }
 
-/// Every graph that is missing or stale.
-fn build(world: &RwLock<World>) {
+/// Every graph that is missing or stale, as long as it may go on.
+fn build(world: &RwLock<World>, go_on: &dyn Fn() -> bool) {
     let names: Vec<CollectionName> = world.read().collections.keys().cloned().collect();
-    for name in names {
+    for name in names.into_iter().take_while(|_| go_on()) {
         let job = world.read().holding(&name).and_then(|holding| holding.index.graph_job());
         let Some(job) = job else { continue };
-        let graph = job.build();
+        let Some(graph) = job.build_while(go_on) else { return };
         if let Some(holding) = world.write().collections.get_mut(&name) {
             holding.index.install(graph);
         }
@@ -95,5 +101,82 @@ impl Wardkeep {
     /// How many rounds of searches were answered by walking a graph since the store was opened.
     pub fn graph_walks(&self) -> u64 {
         self.graphs.walks.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+    use crate::{
+        authn::Keys,
+        engine::{
+            Memory,
+            world::{Holding, InForce},
+        },
+        index::planner::GRAPH_ROWS_MIN,
+        model::{Collection, Embedding, Isolation, Metric},
+        policy::{Bundle, Directory, starter},
+    };
+
+    /// One fast collection that wants a graph.
+    fn world() -> Arc<RwLock<World>> {
+        let policy = InForce { version: 1, bundle: Arc::new(Bundle::compile(&starter()).unwrap()) };
+        let mut world = World::new(policy, Directory::new(), Keys::default(), Memory::Fast);
+        let spec = Collection {
+            name: name(),
+            dimension: 2,
+            metric: Metric::Cosine,
+            subject_attribute: "patient".into(),
+            isolation: Isolation::Fast,
+            embedding_model: None,
+        };
+        let mut holding = Holding::new(spec, Memory::Fast);
+        let encoder = holding.index.encoder();
+        for n in 0..GRAPH_ROWS_MIN {
+            // copies are one node: a graph of few is built soon
+            let vector = Embedding::new(vec![1.0, (n % 200) as f32], 2, Metric::Cosine).unwrap();
+            holding.index.push(&encoder.encode(vector));
+        }
+        world.collections.insert(name(), holding);
+        Arc::new(RwLock::new(world))
+    }
+
+    fn name() -> CollectionName {
+        "notes".parse().unwrap()
+    }
+
+    fn wants_a_graph(world: &RwLock<World>) -> bool {
+        world.read().holding(&name()).unwrap().index.graph_job().is_some()
+    }
+
+    #[test]
+    fn a_graph_that_is_being_built_is_given_up_when_told_so() {
+        let (world, asked) = (world(), Cell::new(0));
+        let a_hundred_times = || asked.replace(asked.get() + 1) < 100;
+        build(&world, &a_hundred_times);
+        assert_eq!(asked.get(), 101, "in its midst, and never again");
+        assert!(wants_a_graph(&world));
+        build(&world, &|| true);
+        assert!(!wants_a_graph(&world));
+    }
+
+    #[test]
+    fn a_stop_gives_up_what_is_being_built() {
+        let world = world();
+        let graphs = Graphs::start(Arc::clone(&world)).unwrap();
+        // as long as this is held the thread cannot begin
+        let held = world.write();
+        graphs.tend();
+        std::thread::scope(|scope| {
+            let stop = scope.spawn(|| graphs.stop());
+            while !graphs.stopping.load(Ordering::Acquire) {
+                std::thread::yield_now();
+            }
+            drop(held);
+            stop.join().unwrap();
+        });
+        assert!(wants_a_graph(&world));
     }
 }

@@ -19,6 +19,7 @@ use crate::{
     audit::{Outcome, What},
     clock::Instant,
     crypto::Stamp,
+    index::{Encoded, Encoder},
     model::{Collection, CollectionName, DocumentId, Embedding, Entity, EntityUid, Phi, Record, RecordId, limits},
     policy::{AttributeType, Bundle},
     store::StoredRecord,
@@ -79,6 +80,7 @@ struct Built {
     number: usize,
     record: Record,
     patient: Option<EntityUid>,
+    row: Encoded,
 }
 
 /// The moment and the rules that a batch was checked under.
@@ -86,6 +88,7 @@ struct Rules {
     bundle: Arc<Bundle>,
     version: u64,
     spec: Collection,
+    encoder: Encoder,
     now: Instant,
 }
 
@@ -121,8 +124,8 @@ impl Wardkeep {
             };
             let (built, mut rejected) = build_all(&rules, grant, lines);
             let writing = early.unwrap_or_else(|| self.writing.lock());
-            // Built without the lock: another bundle meanwhile means to build again.
-            if self.world.read().policy.version != rules.version {
+            // Built without the lock: another bundle or collection meanwhile means to build again.
+            if !self.still_holds(&rules) {
                 continue;
             }
             // Asked before anything is said about what is there.
@@ -151,8 +154,15 @@ impl Wardkeep {
             bundle: Arc::clone(&world.policy.bundle),
             version: world.policy.version,
             spec: holding.spec.clone(),
+            encoder: holding.index.encoder(),
             now: self.clock.now(),
         }))
+    }
+
+    fn still_holds(&self, rules: &Rules) -> bool {
+        let world = self.world.read();
+        let spec = world.holding(&rules.spec.name).map(|holding| &holding.spec);
+        world.policy.version == rules.version && spec.is_none_or(|spec| *spec == rules.spec)
     }
 
     /// What Cedar is asked of each record. Where none could be read, of a nameless new one: an empty batch is refused like a full one.
@@ -209,9 +219,8 @@ impl Wardkeep {
             .records(fitting.iter().map(|c| &c.record.id))
             .patients(fitting.iter().filter_map(|c| c.patient.as_ref()));
         let name = rules.spec.name.clone();
-        let mut arrivals: Vec<Arrival> = fitting.iter().map(|c| arrival(&rules.spec, c)).collect();
-        let records: Vec<_> =
-            fitting.into_iter().map(|c| StoredRecord { record: c.record, version: rules.version }).collect();
+        let (mut arrivals, records): (Vec<Arrival>, Vec<StoredRecord>) =
+            fitting.into_iter().map(|checked| checked.arrive(rules)).unzip();
         let change = self.store.put_records(&rules.spec, &records, rules.now)?;
         arrivals.iter_mut().zip(change.stamps()).for_each(|(arrival, stamp)| arrival.stamp = stamp);
         let effect = Box::new(move |world: &mut World| world.arrive(&name, arrivals));
@@ -247,7 +256,8 @@ fn build_all(rules: &Rules, grant: &Grant<Ingest>, lines: &[Line]) -> (Vec<Built
         match build(rules, grant, draft) {
             Ok(record) if ids.insert(record.id.clone()) => {
                 let patient = record.patient(&rules.spec.subject_attribute).cloned();
-                built.push(Built { number: line.number, record, patient });
+                let row = rules.encoder.encode(record.embedding.clone());
+                built.push(Built { number: line.number, record, patient, row });
             }
             Ok(_) => {
                 let twice = Fault::new("duplicate_id", "the id occurs twice in one batch; send each record once");
@@ -259,16 +269,21 @@ fn build_all(rules: &Rules, grant: &Grant<Ingest>, lines: &[Line]) -> (Vec<Built
     (built, faults)
 }
 
-fn arrival(spec: &Collection, checked: &Built) -> Arrival {
-    Arrival {
-        id: checked.record.id.clone(),
-        document: checked.record.document.clone(),
-        patient: checked.patient.clone(),
-        embedding: checked.record.embedding.clone(),
-        entity: checked.record.entity(&spec.name),
-        // known once it is sealed
-        stamp: Stamp::default(),
-        valid: true,
+impl Built {
+    /// What memory takes in, and what the store does.
+    fn arrive(self, rules: &Rules) -> (Arrival, StoredRecord) {
+        let Self { record, patient, row, .. } = self;
+        let arrival = Arrival {
+            id: record.id.clone(),
+            document: record.document.clone(),
+            patient,
+            row,
+            entity: record.entity(&rules.spec.name),
+            // known once it is sealed
+            stamp: Stamp::default(),
+            valid: true,
+        };
+        (arrival, StoredRecord { record, version: rules.version })
     }
 }
 

@@ -3,11 +3,14 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    panic::resume_unwind,
     sync::atomic::{AtomicU64, Ordering},
+    thread,
 };
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use roaring::RoaringBitmap;
+use zeroize::Zeroizing;
 
 use super::{
     Memory, OpenError,
@@ -18,21 +21,25 @@ use super::{
 use crate::{
     authn::Keys,
     crypto::Stamp,
-    model::{Collection, CollectionName, Embedding, RecordId, Slot},
+    index::Encoder,
+    model::{Collection, CollectionName, RecordId},
     policy::Directory,
-    store::{Intake, SealedRecord, Store, StoreError, StoredName, StoredRecord},
+    store::{Hand, Intake, SealedRecord, Store, StoreError, StoredName, StoredRecord},
 };
 
 /// Records put into memory at a time.
 const BATCH: usize = 1_000;
 /// Records that may wait to be put there before a thread waits for its turn.
 const WAITING: usize = 8_000;
+/// The same of records that were kept, which a thread keeps until it has so many.
+const KEPT_BATCH: usize = 256;
+const KEPT_WAITING: usize = 1_024;
 
 /// Takes every record of a store in.
 pub(super) struct Loading<'a> {
     world: Mutex<World>,
     collections: HashMap<StoredName, Taking>,
-    pending: Mutex<Vec<Pending>>,
+    pending: Mutex<Vec<(CollectionName, Arrival)>>,
     loaded: AtomicU64,
     progress: Progress<'a>,
 }
@@ -40,6 +47,7 @@ pub(super) struct Loading<'a> {
 /// One collection and what was kept of it.
 struct Taking {
     spec: Collection,
+    encoder: Encoder,
     kept: HashMap<StoredName, (u32, Stamp)>,
     /// Whether memory holds vectors, which are not kept: they are opened anyway with their records.
     holds_vectors: bool,
@@ -47,19 +55,41 @@ struct Taking {
     vouched: Mutex<RoaringBitmap>,
 }
 
-enum Pending {
-    /// The row that was kept is right; its vector, where memory holds vectors.
-    Kept(CollectionName, Slot, Embedding),
-    New(CollectionName, Box<Arrival>),
+impl Taking {
+    fn arrival(&self, stored: StoredRecord, stamp: Stamp) -> Arrival {
+        let record = stored.record;
+        Arrival {
+            patient: record.patient(&self.spec.subject_attribute).cloned(),
+            entity: record.entity(&self.spec.name),
+            id: record.id,
+            document: record.document,
+            row: self.encoder.encode(record.embedding),
+            stamp,
+            valid: true,
+        }
+    }
+}
+
+/// One thread's part: the vectors of rows that were kept, until there are enough of them to be worth the world's lock.
+struct Filling<'a> {
+    loading: &'a Loading<'a>,
+    /// Whose they are.
+    taking: Option<&'a Taking>,
+    slots: Vec<u32>,
+    vectors: Zeroizing<Vec<f32>>,
+    /// What one record after the other is opened into.
+    plain: Zeroizing<Vec<u8>>,
 }
 
 impl<'a> Loading<'a> {
     /// Reads all but the records, and what was kept of them.
     pub(super) fn begin(store: &Store, memory: Memory, progress: Progress<'a>) -> Result<Self, OpenError> {
-        let mut world = World::new(in_force(store)?, Directory::new(), Keys::new(store.api_keys()?), memory);
-        store.entities()?.into_iter().for_each(|entity| world.load_entity(entity));
-        world.holds = store.holds()?.into_iter().map(|hold| (hold.patient.clone(), hold)).collect();
-        let mut restored = restored(store, memory);
+        let (mut world, mut restored) = thread::scope(|scope| {
+            let restored =
+                thread::Builder::new().name("kept".into()).spawn_scoped(scope, || restored(store, memory))?;
+            let world = all_but_records(store, memory);
+            Ok::<_, OpenError>((world?, restored.join().unwrap_or_else(|panic| resume_unwind(panic))))
+        })?;
         let mut collections = HashMap::new();
         for spec in store.collections()? {
             let kept = restored.remove(&spec.name).filter(|kept| kept.holding.spec == spec);
@@ -74,8 +104,9 @@ impl<'a> Loading<'a> {
                 }
             };
             let vouched = Mutex::new(RoaringBitmap::new());
-            let holds_vectors = world.holding(&spec.name).is_none_or(|holding| holding.index.holds_vectors());
-            collections.insert(store.name_of(&spec.name), Taking { spec, kept, holds_vectors, vouched });
+            let Some(index) = world.holding(&spec.name).map(|holding| &holding.index) else { continue };
+            let (encoder, holds_vectors) = (index.encoder(), index.holds_vectors());
+            collections.insert(store.name_of(&spec.name), Taking { spec, encoder, kept, holds_vectors, vouched });
         }
         Ok(Self {
             world: Mutex::new(world),
@@ -103,9 +134,9 @@ impl<'a> Loading<'a> {
         world
     }
 
-    fn pend(&self, one: Pending) {
+    fn pend(&self, collection: CollectionName, arrival: Arrival) {
         let mut pending = self.pending.lock();
-        pending.push(one);
+        pending.push((collection, arrival));
         if pending.len() < BATCH {
             return;
         }
@@ -121,37 +152,81 @@ impl<'a> Loading<'a> {
 }
 
 impl Intake for Loading<'_> {
-    fn take(&self, record: &SealedRecord<'_>) -> Result<(), StoreError> {
-        let (collection, name) = record.names()?;
-        let Some(taking) = self.collections.get(&collection) else { return Ok(()) };
-        self.loaded.fetch_add(1, Ordering::Relaxed);
-        let stamp = record.stamp()?;
-        match taking.kept.get(&name) {
-            Some((slot, kept)) if *kept == stamp => {
-                let vector = if taking.holds_vectors { Some(record.vector()?) } else { None };
-                taking.vouched.lock().insert(*slot);
-                vector.into_iter().for_each(|v| self.pend(Pending::Kept(taking.spec.name.clone(), Slot(*slot), v)));
-            }
-            Some(_) | None => {
-                let arrival = arrival(&taking.spec, record.open()?, stamp);
-                self.pend(Pending::New(taking.spec.name.clone(), Box::new(arrival)));
-            }
-        }
-        Ok(())
+    fn hand(&self) -> Box<dyn Hand + '_> {
+        Box::new(Filling {
+            loading: self,
+            taking: None,
+            slots: Vec::new(),
+            vectors: Zeroizing::default(),
+            plain: Zeroizing::default(),
+        })
     }
 }
 
-fn place(world: &mut World, collections: &HashMap<StoredName, Taking>, batch: Vec<Pending>) {
-    let mut arrivals: BTreeMap<CollectionName, Vec<Arrival>> = BTreeMap::new();
-    for one in batch {
-        match one {
-            Pending::Kept(name, slot, vector) => {
-                if let Some(holding) = world.collections.get_mut(&name) {
-                    holding.index.fill(slot, &vector);
-                }
+impl Hand for Filling<'_> {
+    fn take(&mut self, record: &SealedRecord<'_>) -> Result<(), StoreError> {
+        let (collection, name) = record.names()?;
+        let Some(taking) = self.loading.collections.get(&collection) else { return Ok(()) };
+        self.loading.loaded.fetch_add(1, Ordering::Relaxed);
+        let stamp = record.stamp()?;
+        match taking.kept.get(&name) {
+            Some((slot, kept)) if *kept == stamp => self.keep(taking, *slot, record),
+            Some(_) | None => {
+                self.loading.pend(taking.spec.name.clone(), taking.arrival(record.open()?, stamp));
+                Ok(())
             }
-            Pending::New(name, arrival) => arrivals.entry(name).or_default().push(*arrival),
         }
+    }
+
+    fn finish(mut self: Box<Self>) {
+        let world = self.loading.world.lock();
+        self.put(world);
+    }
+}
+
+impl<'a> Filling<'a> {
+    /// The row that was kept is right; where memory holds vectors, which are not kept, its own is put there in its turn.
+    fn keep(&mut self, taking: &'a Taking, slot: u32, record: &SealedRecord<'_>) -> Result<(), StoreError> {
+        if self.taking.is_none_or(|before| !std::ptr::eq(before, taking)) {
+            self.turn_to(taking);
+        }
+        if taking.holds_vectors {
+            record.append_vector(taking.spec.dimension, &mut self.plain, &mut self.vectors)?;
+        }
+        self.slots.push(slot);
+        if self.slots.len() >= KEPT_BATCH {
+            let world = &self.loading.world;
+            // most often another thread is at it, and this one has something better to do
+            let world = if self.slots.len() < KEPT_WAITING { world.try_lock() } else { Some(world.lock()) };
+            world.into_iter().for_each(|world| self.put(world));
+        }
+        Ok(())
+    }
+
+    fn turn_to(&mut self, taking: &'a Taking) {
+        let world = self.loading.world.lock();
+        self.put(world);
+        self.taking = Some(taking);
+        // at once, for what grew would leave copies behind
+        let room = if taking.holds_vectors { KEPT_WAITING * taking.spec.dimension } else { 0 };
+        self.vectors = Zeroizing::new(Vec::with_capacity(room));
+    }
+
+    fn put(&mut self, mut world: MutexGuard<'_, World>) {
+        let Some(taking) = self.taking else { return };
+        if let Some(holding) = world.collections.get_mut(&taking.spec.name) {
+            holding.index.fill(&self.slots, &self.vectors);
+        }
+        drop(world);
+        taking.vouched.lock().extend(self.slots.drain(..));
+        self.vectors.clear();
+    }
+}
+
+fn place(world: &mut World, collections: &HashMap<StoredName, Taking>, batch: Vec<(CollectionName, Arrival)>) {
+    let mut arrivals: BTreeMap<CollectionName, Vec<Arrival>> = BTreeMap::new();
+    for (name, arrival) in batch {
+        arrivals.entry(name).or_default().push(arrival);
     }
     for (name, arrivals) in arrivals {
         let ids: Vec<RecordId> = arrivals.iter().map(|arrival| arrival.id.clone()).collect();
@@ -160,6 +235,14 @@ fn place(world: &mut World, collections: &HashMap<StoredName, Taking>, batch: Ve
         let Some(taking) = collections.values().find(|taking| taking.spec.name == name) else { continue };
         taking.vouched.lock().extend(ids.iter().filter_map(|id| Some(holding.find(id)?.0.0)));
     }
+}
+
+/// The world without its records.
+fn all_but_records(store: &Store, memory: Memory) -> Result<World, OpenError> {
+    let mut world = World::new(in_force(store)?, Directory::new(), Keys::new(store.api_keys()?), memory);
+    store.entities()?.into_iter().for_each(|entity| world.load_entity(entity));
+    world.holds = store.holds()?.into_iter().map(|hold| (hold.patient.clone(), hold)).collect();
+    Ok(world)
 }
 
 /// What was kept, if it can be read; what cannot is destroyed, and everything made anew.
@@ -177,17 +260,4 @@ fn restored(store: &Store, memory: Memory) -> BTreeMap<CollectionName, Restored>
         tracing::warn!(%error, "and it cannot be removed either");
     }
     BTreeMap::new()
-}
-
-fn arrival(spec: &Collection, stored: StoredRecord, stamp: Stamp) -> Arrival {
-    let record = stored.record;
-    Arrival {
-        patient: record.patient(&spec.subject_attribute).cloned(),
-        entity: record.entity(&spec.name),
-        id: record.id,
-        document: record.document,
-        embedding: record.embedding,
-        stamp,
-        valid: true,
-    }
 }

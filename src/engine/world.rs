@@ -8,12 +8,12 @@ use std::{
 use parking_lot::RwLock;
 use roaring::RoaringBitmap;
 
-use super::{Memory, policies::Misfits};
+use super::{Memory, journal::Effect, policies::Misfits};
 use crate::{
     authn::Keys,
     crypto::Stamp,
-    index::VectorIndex,
-    model::{Collection, CollectionName, DocumentId, Embedding, Entity, EntityUid, Hold, RecordId, Slot},
+    index::{Encoded, VectorIndex},
+    model::{Collection, CollectionName, DocumentId, Entity, EntityUid, Hold, RecordId, Slot},
     policy::{Bundle, Columns, Directory},
 };
 
@@ -78,7 +78,8 @@ pub(super) struct Arrival {
     pub(super) id: RecordId,
     pub(super) document: DocumentId,
     pub(super) patient: Option<EntityUid>,
-    pub(super) embedding: Embedding,
+    /// Its vector, coded before the world's lock is taken.
+    pub(super) row: Encoded,
     pub(super) entity: Entity,
     pub(super) stamp: Stamp,
     pub(super) valid: bool,
@@ -103,6 +104,14 @@ impl World {
         };
         world.imply_all();
         world
+    }
+
+    /// Puts durable changes in force, and with them says so: `sequence` is the number of the last. Both under the lock that whoever holds a
+    /// `&mut World` has.
+    pub(super) fn put_in_force(&mut self, effects: Vec<Effect>, sequence: u64) {
+        self.changes += effects.len() as u64;
+        effects.into_iter().for_each(|effect| effect(self));
+        self.sequence = sequence;
     }
 
     /// Documents and collections count as stored from their first record on, and the system always, where the schema asks no
@@ -367,6 +376,13 @@ impl Holding {
         }
     }
 
+    /// Makes room for so many rows at once: what grows by doubling is moved again and again, and has too much in the end.
+    pub(super) fn reserve(&mut self, rows: usize) {
+        self.slots.reserve(rows);
+        self.rows.reserve_exact(rows);
+        self.columns.reserve(rows);
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.slots.is_empty()
     }
@@ -415,7 +431,7 @@ impl Holding {
     }
 
     fn place(&mut self, arrival: Arrival) {
-        let slot = self.index.push(&arrival.embedding);
+        let slot = self.index.push(&arrival.row);
         self.columns.insert(slot, &arrival.entity);
         if !arrival.valid {
             self.invalid.insert(slot.0);

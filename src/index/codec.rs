@@ -345,11 +345,6 @@ impl Workspace {
         self.vector.zeroize();
         self.spare.zeroize();
     }
-
-    #[cfg(test)]
-    pub(super) fn is_blank(&self) -> bool {
-        self.vector.iter().chain(&self.spare).all(|x| x.to_bits() == 0)
-    }
 }
 
 impl Drop for Workspace {

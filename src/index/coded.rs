@@ -11,7 +11,6 @@ use super::{
     kernel::{LINE_BYTES, Line},
     rows::Rows,
 };
-use crate::model::{Embedding, Slot};
 
 /// The codes of an index at one moment. Shares its memory: what is wiped there meanwhile is wiped here when this is dropped.
 pub struct Coded {
@@ -75,26 +74,24 @@ impl VectorIndex {
         {
             return None;
         }
-        let (bytes, scales, bits) = (lines(&block.bytes), scales(&block.scales), lines(&block.bits));
-        for (row, there) in there.iter().enumerate() {
-            let of = |lines: &[Line], width: usize| lines.get(row * width..(row + 1) * width).map(<[Line]>::to_vec);
-            let slot = match (there, of(&bytes, width), scales.get(row), of(&bits, bits_width)) {
-                (true, Some(bytes), Some(scale), Some(bits)) => self.columns.push_coded(Some((&bytes, *scale, &bits))),
-                _ => self.columns.push_coded(None),
-            };
+        let first =
+            self.columns.restore(there.len(), &lines(&block.bytes), &floats(&block.scales), &lines(&block.bits));
+        for (slot, there) in (first..).zip(there) {
             if *there {
                 self.live.insert(slot);
             } else {
+                self.columns.wipe(slot);
                 self.free.push(slot);
             }
         }
         Some(())
     }
 
-    /// Gives a restored row its vector.
-    pub fn fill(&mut self, slot: Slot, embedding: &Embedding) {
-        if self.live.contains(slot.0) {
-            self.columns.exact.replace(slot.0, embedding.components());
+    /// Gives restored rows their vectors, which lie end to end.
+    pub fn fill(&mut self, slots: &[u32], vectors: &[f32]) {
+        let rows = vectors.chunks_exact(self.columns.exact.width().max(1));
+        for (slot, row) in slots.iter().zip(rows).filter(|(slot, _)| self.live.contains(**slot)) {
+            self.columns.exact.replace(*slot, row);
         }
     }
 }
@@ -105,7 +102,6 @@ fn lines(bytes: &[u8]) -> Vec<Line> {
     bytes.as_chunks::<LINE_BYTES>().0.iter().map(|line| Line(*line)).collect()
 }
 
-fn scales(bytes: &[u8]) -> Vec<Scale> {
-    let numbers: Vec<f32> = bytes.as_chunks::<4>().0.iter().map(|four| f32::from_le_bytes(*four)).collect();
-    numbers.as_chunks().0.iter().map(|numbers| Scale::of(*numbers)).collect()
+fn floats(bytes: &[u8]) -> Vec<f32> {
+    bytes.as_chunks::<4>().0.iter().map(|four| f32::from_le_bytes(*four)).collect()
 }

@@ -3,8 +3,11 @@
 //! Slots are places in memory, so an erased row is overwritten where it lies, in every column, before the lock on it is
 //! let go: there is nothing to merge, and no copy to wait for. Its slot is used again.
 
+use std::sync::Arc;
+
 use super::{
-    codec::{self, Codec, Scale, Workspace},
+    codec::{self, Codec, Scale},
+    encoded::{Encoded, RowCodes},
     kernel::{Kernels, Line},
     rows::Rows,
 };
@@ -20,22 +23,15 @@ pub(super) struct Columns {
 
 /// Columns of codes.
 pub(super) struct Codes {
-    pub(super) codec: Codec,
+    pub(super) codec: Arc<Codec>,
     /// A byte a component.
     pub(super) bytes: Rows<Line>,
     /// What the bytes need: see [`Scale`].
     pub(super) scales: Rows,
     /// A bit a component.
     pub(super) bits: Rows<Line>,
-    /// A row as it is being written.
-    draft: Draft,
-}
-
-#[derive(Default)]
-struct Draft {
-    bytes: Vec<Line>,
-    bits: Vec<Line>,
-    workspace: Workspace,
+    /// What stands in place of a row that is no more.
+    gone: RowCodes,
 }
 
 impl Columns {
@@ -51,24 +47,37 @@ impl Columns {
         }
     }
 
-    /// Appends a row and tells its slot. One of another dimension is never near to anything.
-    pub(super) fn push(&mut self, vector: &[f32]) -> u32 {
-        let fits = vector.len() == self.exact.width();
+    /// Appends a row and tells its slot.
+    pub(super) fn push(&mut self, row: &Encoded) -> u32 {
         if let Some(codes) = &mut self.codes {
-            let scale = codes.draft(fits.then_some(vector));
-            codes.bytes.push(&codes.draft.bytes);
-            codes.scales.push(&scale.floats());
-            codes.bits.push(&codes.draft.bits);
+            codes.push(row.codes());
         }
-        self.exact.push(vector)
+        self.exact.push(row.components())
+    }
+
+    /// Appends what is never near to anything.
+    pub(super) fn push_gone(&mut self) -> u32 {
+        if let Some(codes) = &mut self.codes {
+            codes.push(None);
+        }
+        self.exact.push(&[])
+    }
+
+    /// Appends `count` rows by their codes, their vectors to follow; tells the first slot.
+    pub(super) fn restore(&mut self, count: usize, bytes: &[Line], scales: &[f32], bits: &[Line]) -> u32 {
+        if let Some(codes) = &mut self.codes {
+            codes.bytes.append(bytes);
+            codes.scales.append(scales);
+            codes.bits.append(bits);
+        }
+        self.exact.append_blank(count)
     }
 
     /// Puts another row in the place of one that was wiped.
-    pub(super) fn replace(&mut self, slot: u32, vector: &[f32]) {
-        self.exact.replace(slot, vector);
+    pub(super) fn replace(&mut self, slot: u32, row: &Encoded) {
+        self.exact.replace(slot, row.components());
         if let Some(codes) = &mut self.codes {
-            let scale = codes.draft(Some(vector));
-            codes.put(slot, scale);
+            codes.put(slot, row.codes());
         }
     }
 
@@ -76,29 +85,8 @@ impl Columns {
     pub(super) fn wipe(&mut self, slot: u32) {
         self.exact.wipe(slot);
         if let Some(codes) = &mut self.codes {
-            let scale = codes.draft(None);
-            codes.put(slot, scale);
+            codes.put(slot, None);
         }
-    }
-
-    /// Appends a row by its codes, its vector to follow; one without codes is gone.
-    pub(super) fn push_coded(&mut self, coded: Option<(&[Line], Scale, &[Line])>) -> u32 {
-        if let Some(codes) = &mut self.codes {
-            match coded {
-                Some((bytes, scale, bits)) => {
-                    codes.bytes.push(bytes);
-                    codes.scales.push(&scale.floats());
-                    codes.bits.push(bits);
-                }
-                None => {
-                    let scale = codes.draft(None);
-                    codes.bytes.push(&codes.draft.bytes);
-                    codes.scales.push(&scale.floats());
-                    codes.bits.push(&codes.draft.bits);
-                }
-            }
-        }
-        self.exact.push(&[])
     }
 
     pub(super) fn memory_bytes(&self) -> usize {
@@ -108,37 +96,33 @@ impl Columns {
 
 impl Codes {
     fn new(codec: Codec) -> Self {
-        let (bytes, bits) = (codec.byte_lines(), codec.bit_lines());
-        let draft =
-            Draft { bytes: vec![Line::default(); bytes], bits: vec![Line::default(); bits], ..Draft::default() };
-        Self { codec, bytes: Rows::new(bytes), scales: Rows::new(Scale::FLOATS), bits: Rows::new(bits), draft }
+        Self {
+            bytes: Rows::new(codec.byte_lines()),
+            scales: Rows::new(Scale::FLOATS),
+            bits: Rows::new(codec.bit_lines()),
+            gone: RowCodes::gone(&codec),
+            codec: Arc::new(codec),
+        }
     }
 
     pub(super) fn scale(&self, slot: u32) -> Scale {
         self.scales.row(slot).and_then(<[f32]>::as_array).map_or(Scale::GONE, |floats| Scale::of(*floats))
     }
 
-    /// Codes a vector, or the want of one, into the draft.
-    fn draft(&mut self, vector: Option<&[f32]>) -> Scale {
-        let Draft { bytes, bits, workspace } = &mut self.draft;
-        match vector {
-            Some(vector) => {
-                self.codec.write_bits(vector, bits, workspace);
-                self.codec.write_bytes(vector, bytes)
-            }
-            None => {
-                Codec::write_gone(bits);
-                bytes.fill(Line::default());
-                workspace.wipe();
-                Scale::GONE
-            }
-        }
+    /// Appends the codes of a row, or the want of them.
+    fn push(&mut self, codes: Option<&RowCodes>) {
+        let RowCodes { bytes, scale, bits } = codes.unwrap_or(&self.gone);
+        self.bytes.push(bytes);
+        self.scales.push(&scale.floats());
+        self.bits.push(bits);
     }
 
-    fn put(&mut self, slot: u32, scale: Scale) {
-        self.bytes.replace(slot, &self.draft.bytes);
+    /// Puts the codes of a row, or the want of them, in the place of others.
+    fn put(&mut self, slot: u32, codes: Option<&RowCodes>) {
+        let RowCodes { bytes, scale, bits } = codes.unwrap_or(&self.gone);
+        self.bytes.replace(slot, bytes);
         self.scales.replace(slot, &scale.floats());
-        self.bits.replace(slot, &self.draft.bits);
+        self.bits.replace(slot, bits);
     }
 
     fn memory_bytes(&self) -> usize {
@@ -153,19 +137,10 @@ impl Columns {
     pub(super) fn poison(&mut self, slot: u32, poison: f32) {
         self.exact.replace(slot, &vec![poison; self.exact.width()]);
         if let Some(codes) = &mut self.codes {
-            codes.draft.bytes.fill(Line([0xFF; 64]));
-            codes.draft.bits.fill(Line([0x7F; 64]));
-            codes.put(slot, Scale { scale: poison, bias: poison, length: poison, lost: poison });
+            let scale = Scale { scale: poison, bias: poison, length: poison, lost: poison };
+            codes.bytes.replace(slot, &vec![Line([0xFF; 64]); codes.bytes.width()]);
+            codes.scales.replace(slot, &scale.floats());
+            codes.bits.replace(slot, &vec![Line([0x7F; 64]); codes.bits.width()]);
         }
-    }
-}
-
-#[cfg(test)]
-impl Codes {
-    /// Nothing of a vector is left where rows are drafted.
-    pub(super) fn draft_is_blank(&self) -> bool {
-        let Draft { bytes, bits, workspace } = &self.draft;
-        let blank = |lines: &[Line]| lines.iter().flat_map(|line| line.0).rev().skip(2).all(|byte| byte == 0);
-        blank(bytes) && blank(bits) && workspace.is_blank()
     }
 }

@@ -12,6 +12,9 @@
 //! codes and names of rows are of one writing when they are kept on disk is the part of `engine::kept` and the store.) Tests mix it all on
 //! several threads instead, and stop searches in their midst.
 //!
+//! *Short writes.* What an index is handed is an [`Encoded`] row, and none is made from within it: codes, the long part of a write, are
+//! made before the owner's lock is taken, and under it rows are copied.
+//!
 //! *No segments.* Segments and their merge would be there to wipe erased rows, to keep rows of a patient together, and to
 //! let nobody wait. Erased rows are overwritten where they lie, in every column, before the lock is let go; their slots are
 //! used again; growing moves nothing. Slots are given in turn, so rows that come together lie together, and whoever brings
@@ -23,6 +26,7 @@
 mod codec;
 mod coded;
 mod columns;
+mod encoded;
 mod graph;
 mod kernel;
 pub mod planner;
@@ -39,6 +43,7 @@ use crate::model::{Embedding, Isolation, Metric, Slot};
 pub use codec::VERSION as CODEC_VERSION;
 pub use coded::{Block, Coded};
 use columns::Columns;
+pub use encoded::{Encoded, Encoder};
 use graph::Walk;
 pub use graph::{Graph, GraphJob, Shortfall};
 pub use kernel::Level;
@@ -143,21 +148,21 @@ impl VectorIndex {
         }
     }
 
-    /// Takes a row in: into a slot that was wiped, where no graph may name it, else into the next one. A vector of another length than
-    /// the collection's takes a slot that is never live.
-    pub fn push(&mut self, embedding: &Embedding) -> Slot {
-        if embedding.components().len() == self.columns.exact.width()
-            && self.reuses()
-            && let Some(slot) = self.free.pop()
-        {
-            self.columns.replace(slot, embedding.components());
-            self.live.insert(slot);
-            return Slot(slot);
+    /// Takes a row in: into a slot that was wiped, where no graph may name it, else into the next one. A row that is not of this
+    /// index, of another dimension or metric, takes a slot that is never live.
+    pub fn push(&mut self, row: &Encoded) -> Slot {
+        if !row.is_of(self.columns.exact.width(), self.metric) {
+            return Slot(self.columns.push_gone());
         }
-        let slot = self.columns.push(embedding.components());
-        if embedding.components().len() == self.columns.exact.width() {
-            self.live.insert(slot);
-        }
+        let wiped = if self.reuses() { self.free.pop() } else { None };
+        let slot = match wiped {
+            Some(slot) => {
+                self.columns.replace(slot, row);
+                slot
+            }
+            None => self.columns.push(row),
+        };
+        self.live.insert(slot);
         Slot(slot)
     }
 
@@ -230,6 +235,13 @@ impl VectorIndex {
         let mut work = Work::default();
         let top = self.scanning(&sought, tie).exact(sought.permitted.iter(), Top::new(k, tie), &mut work);
         Found { hits: top.into_hits(), path: Path::Scan(Why::Asked), scored: work.exact, work }
+    }
+
+    /// What a vector scores that lies elsewhere; `None` for one of another length than the collection's.
+    pub fn score(&self, query: &Embedding, vector: &Embedding) -> Option<f32> {
+        let (query, vector) = (query.components(), vector.components());
+        let fit = query.len() == self.columns.exact.width() && vector.len() == query.len();
+        fit.then(|| self.kernel.score(query, vector))
     }
 
     /// A snapshot to build a graph from, if one is wanted: the collection is fast, its metric has neighbourhoods, it has
@@ -306,7 +318,7 @@ impl VectorIndex {
 
     fn scan_rows(&self, sought: &Sought<'_>, tie: Tie<'_>, path: Path) -> Found {
         let (hits, work) = self.scanning(sought, tie).run(&sought.permitted, Effort::Usual);
-        Found { hits, path, scored: sought.permitted.len(), work }
+        Found { hits, path, scored: work.first, work }
     }
 
     fn walk(&self, sought: &Sought<'_>, tie: Tie<'_>, graph: &Graph, breadth: usize, budget: u64) -> Found {

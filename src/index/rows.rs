@@ -71,14 +71,19 @@ impl<T: Cell> Rows<T> {
             self.len = self.len.saturating_add(1);
             return number;
         }
-        if self.len as usize == self.chunks.len() * self.per_chunk() {
-            self.chunks.push(Arc::new(Chunk::new(self.per_chunk() * self.width)));
-        }
+        self.open_chunk();
         if let Some(last) = self.chunks.last_mut() {
             Arc::make_mut(last).push(row, self.width);
         }
         self.len = self.len.saturating_add(1);
         number
+    }
+
+    /// Makes room for a row where the last chunk is full.
+    fn open_chunk(&mut self) {
+        if self.len as usize == self.chunks.len() * self.per_chunk() {
+            self.chunks.push(Arc::new(Chunk::new(self.per_chunk() * self.width)));
+        }
     }
 
     #[inline]
@@ -105,6 +110,45 @@ impl<T: Cell> Rows<T> {
             each(from, cells);
             from += count as u32;
         }
+    }
+
+    /// Appends rows that lie end to end.
+    pub(super) fn append(&mut self, mut cells: &[T]) {
+        let width = self.width.max(1);
+        while cells.len() >= width {
+            let rows = self.room().min(cells.len() / width);
+            let Some((now, later)) = cells.split_at_checked(rows * width) else { return };
+            self.open_chunk();
+            if let Some(last) = self.chunks.last_mut() {
+                Arc::make_mut(last).cells.extend_from_slice(now);
+            }
+            self.len = self.len.saturating_add(rows as u32);
+            cells = later;
+        }
+    }
+
+    /// Appends rows of zeros and tells the number of the first. Most of their memory is taken from the system only once it is written to.
+    pub(super) fn append_blank(&mut self, count: usize) -> u32 {
+        let (first, mut left) = (self.len, count);
+        while left > 0 {
+            let (room, all) = (self.room(), self.per_chunk());
+            let rows = room.min(left);
+            match (self.kept, self.chunks.last_mut()) {
+                (Kept::Elsewhere, _) => {}
+                (Kept::Here, Some(last)) if room < all => Arc::make_mut(last).lengthen(rows * self.width),
+                (Kept::Here, _) => {
+                    self.chunks.push(Arc::new(Chunk::blank(all * self.width, rows * self.width)));
+                }
+            }
+            self.len = self.len.saturating_add(rows as u32);
+            left -= rows;
+        }
+        first
+    }
+
+    /// Rows that the last chunk, or the next one where it is full, has room for.
+    fn room(&self) -> usize {
+        self.per_chunk() - (self.len as usize & (self.per_chunk() - 1))
     }
 
     /// All rows of the chunk that holds `number`, and the numbers of the first of them and of the first beyond them.
@@ -151,7 +195,7 @@ impl<T: Cell> Rows<T> {
 
 /// Memory for rows, of fixed capacity, wiped when dropped.
 struct Chunk<T: Cell> {
-    /// Begins with `skip` unused cells, so that the rows begin on a cache line.
+    /// Begins with `skip` unused cells, where memory did not begin on a cache line.
     cells: Vec<T>,
     skip: usize,
     capacity: usize,
@@ -159,10 +203,28 @@ struct Chunk<T: Cell> {
 
 impl<T: Cell> Chunk<T> {
     fn new(capacity: usize) -> Self {
+        let mut chunk = Self::taking(capacity, Vec::with_capacity);
+        chunk.cells.resize(chunk.skip, T::default());
+        chunk
+    }
+
+    /// The same with some zeros in it, in memory that is known to be zeros, so that they need not be written.
+    fn blank(capacity: usize, zeros: usize) -> Self {
+        let mut chunk = Self::taking(capacity, |cells| vec![T::default(); cells]);
+        chunk.cells.truncate(chunk.skip + zeros);
+        chunk
+    }
+
+    /// In memory that begins on a cache line. That of many pages does by itself, and a line more than whole pages would cost a tenth more:
+    /// what allocators round up to, and what is taken from the system in huge pages together with its neighbours.
+    fn taking(capacity: usize, take: impl Fn(usize) -> Vec<T>) -> Self {
+        let cells = take(capacity);
+        if cells.as_ptr().align_offset(LINE_BYTES) == 0 {
+            return Self { cells, skip: 0, capacity };
+        }
         let line = LINE_BYTES / size_of::<T>().clamp(1, LINE_BYTES);
-        let mut cells: Vec<T> = Vec::with_capacity(capacity + line);
+        let cells = take(capacity + line);
         let skip = cells.as_ptr().align_offset(LINE_BYTES).min(line);
-        cells.resize(skip, T::default());
         Self { cells, skip, capacity }
     }
 
@@ -170,8 +232,13 @@ impl<T: Cell> Chunk<T> {
         if row.len() == width {
             self.cells.extend_from_slice(row);
         } else {
-            self.cells.resize(self.cells.len() + width, T::default());
+            self.lengthen(width);
         }
+    }
+
+    /// By zeros.
+    fn lengthen(&mut self, zeros: usize) {
+        self.cells.resize(self.cells.len() + zeros, T::default());
     }
 
     #[inline]
@@ -215,6 +282,27 @@ mod tests {
         assert_eq!(before.align_offset(64), 0);
         assert_eq!(rows.row(3000).unwrap(), [2999.0; 1000]);
         assert_eq!(rows.row(3001), None);
+    }
+
+    #[test]
+    fn rows_appended_together_are_those_appended_one_by_one() {
+        for width in [1, 3, 1000] {
+            let row = |n: usize| vec![n as f32 + 0.5; width];
+            let all = Rows::<f32>::new(width).per_chunk() + 10;
+            for apart in [0, 1, 7, all - 3] {
+                let (mut together, mut alone) = (Rows::<f32>::new(width), Rows::<f32>::new(width));
+                (0..apart).for_each(|n| _ = together.push(&row(n)));
+                together.append(&(apart..all).flat_map(row).collect::<Vec<_>>());
+                assert_eq!(together.append_blank(all), all as u32);
+                (0..all).for_each(|n| _ = alone.push(&row(n)));
+                (0..all).for_each(|_| _ = alone.push(&[]));
+                assert_eq!((together.len(), together.chunks.len()), (alone.len(), alone.chunks.len()));
+                assert!((0..=2 * all as u32).all(|n| together.row(n) == alone.row(n)));
+                let after = together.push(&row(1));
+                assert_eq!(together.row(after).unwrap(), row(1));
+                assert_eq!(together.row(0).unwrap().as_ptr().align_offset(LINE_BYTES), 0);
+            }
+        }
     }
 
     #[test]

@@ -112,12 +112,23 @@ pub(super) fn decode_record(bytes: &[u8]) -> Option<StoredRecord> {
 
 /// The vector of a record alone: it lies before all that is long or of many parts.
 pub(super) fn decode_vector(bytes: &[u8]) -> Option<Embedding> {
+    embedding(vector_bytes(bytes)?)
+}
+
+/// The same put behind others, if it is of this dimension.
+pub(super) fn append_vector(bytes: &[u8], dimension: usize, vectors: &mut Vec<f32>) -> Option<()> {
+    let (components, rest) = vector_bytes(bytes)?.as_chunks::<4>();
+    let fits = components.len() == dimension && rest.is_empty();
+    fits.then(|| vectors.extend(components.iter().map(|four| f32::from_le_bytes(*four))))
+}
+
+fn vector_bytes(bytes: &[u8]) -> Option<&[u8]> {
     let (version, body) = bytes.split_first()?;
     if *version != VERSION || body.len() > VALUE_BYTES {
         return None;
     }
     let (head, _): (RecordHead<'_>, _) = bincode::serde::borrow_decode_from_slice(body, config::standard()).ok()?;
-    embedding(head.vector)
+    Some(head.vector)
 }
 
 /// The vector as it was stored, bit for bit: it was checked and normalised when it was written.

@@ -1,80 +1,94 @@
-//! Reads rows on one thread and works on them on every core. Knows neither what they are nor what is done with them.
+//! Works on all rows on every core, each core a stretch of them at a time. Knows neither what they are nor what is done with them.
 
 use std::{
     num::NonZero,
     panic::resume_unwind,
-    sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel},
+    sync::atomic::{AtomicUsize, Ordering},
     thread,
 };
 
-use parking_lot::Mutex;
-
 use super::{Engine, StoreError};
 
-/// Rows that go from hand to hand at a time.
-const BATCH_ROWS: usize = 128;
-/// Batches that may wait; then the thread that reads works on one itself.
-const WAITING: usize = 8;
-
-type Batch = Vec<(Vec<u8>, Vec<u8>)>;
-
-/// Calls `work` with every row, in no order; gives what each thread has gathered.
+/// Calls `work` with every row, in no order; gives what each thread has gathered. At the keys `cuts` the rows are cut into stretches:
+/// wherever these are, each row is worked on once.
 pub(super) fn each_row<W: Send>(
     engine: &dyn Engine,
+    mut cuts: Vec<Vec<u8>>,
     fresh: impl Fn() -> W + Sync,
     work: impl Fn(&mut W, &[u8], &[u8]) + Sync,
 ) -> Result<Vec<W>, StoreError> {
-    let (batches, inbox) = sync_channel(WAITING);
-    let inbox = Mutex::new(inbox);
-    let all = |gathered: &mut W, batch: Batch| batch.iter().for_each(|(key, value)| work(gathered, key, value));
+    cuts.sort_unstable();
+    cuts.dedup();
+    let stretches = Stretches { cuts, taken: AtomicUsize::new(0) };
+    let walk = || {
+        let mut gathered = fresh();
+        while let Some((from, to)) = stretches.next() {
+            let mut each = |key: &[u8], value: &[u8]| {
+                work(&mut gathered, key, value);
+                Ok(())
+            };
+            engine.scan_between(from, to, &mut each).inspect_err(|_| stretches.give_up())?;
+        }
+        Ok(gathered)
+    };
     let helpers = thread::available_parallelism().map_or(1, NonZero::get).saturating_sub(1);
     thread::scope(|scope| {
-        let help = || {
-            let mut gathered = fresh();
-            while let Some(batch) = next(&inbox) {
-                all(&mut gathered, batch);
-            }
-            gathered
-        };
         // where a thread cannot be had, there is one fewer
         let helping: Vec<_> = (0..helpers)
-            .filter_map(|_| thread::Builder::new().name("rows".into()).spawn_scoped(scope, help).ok())
+            .filter_map(|_| thread::Builder::new().name("rows".into()).spawn_scoped(scope, walk).ok())
             .collect();
-        let mut gathered = fresh();
-        let read = read(engine, &batches, &mut |batch| all(&mut gathered, batch));
-        drop(batches);
-        loop {
-            let waiting = inbox.lock().try_recv();
-            match waiting {
-                Ok(batch) => all(&mut gathered, batch),
-                Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
-            }
-        }
+        let own = walk();
         let joined = helping.into_iter().map(|helper| helper.join().unwrap_or_else(|panic| resume_unwind(panic)));
-        let mut everybodys: Vec<W> = joined.collect();
-        everybodys.push(gathered);
-        read.map(|()| everybodys)
+        joined.chain([own]).collect()
     })
 }
 
-fn next(inbox: &Mutex<Receiver<Batch>>) -> Option<Batch> {
-    inbox.lock().recv().ok()
+/// All keys there may be, from cut to cut; whoever is free takes the next ones.
+struct Stretches {
+    cuts: Vec<Vec<u8>>,
+    taken: AtomicUsize,
 }
 
-/// Reads all rows in batches; what nobody is free to take goes to `own`.
-fn read(engine: &dyn Engine, batches: &SyncSender<Batch>, own: &mut dyn FnMut(Batch)) -> Result<(), StoreError> {
-    let mut batch = Batch::new();
-    let mut hand_on = |batch: Batch| match batches.try_send(batch) {
-        Ok(()) => {}
-        Err(TrySendError::Full(batch) | TrySendError::Disconnected(batch)) => own(batch),
-    };
-    engine.scan(b"", &mut |key, value| {
-        batch.push((key.to_vec(), value.to_vec()));
-        if batch.len() == BATCH_ROWS {
-            hand_on(std::mem::take(&mut batch));
+impl Stretches {
+    /// Where one begins, and where it ends; the last one has no end.
+    fn next(&self) -> Option<(&[u8], Option<&[u8]>)> {
+        let number = self.taken.fetch_add(1, Ordering::Relaxed);
+        let cut = |number: usize| self.cuts.get(number).map(Vec::as_slice);
+        let from = number.checked_sub(1).map_or(Some(&[][..]), cut)?;
+        Some((from, cut(number)))
+    }
+
+    /// Leaves what nobody has taken.
+    fn give_up(&self) {
+        self.taken.store(self.cuts.len() + 1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{EngineKind, OpenOptions, vault::start_engine};
+
+    #[test]
+    fn every_row_is_worked_on_once_wherever_the_cuts_are() {
+        for kind in EngineKind::ALL {
+            let dir = tempfile::tempdir().unwrap();
+            let engine = start_engine(kind, dir.path(), &OpenOptions::default()).unwrap();
+            let mut expected: Vec<(Vec<u8>, Vec<u8>)> = (0..=255_u8)
+                .flat_map(|a| [0, 1, 127, 255].map(|b| (vec![a, b], vec![b; usize::from(a) * 200])))
+                // sled keeps what begins so for itself
+                .filter(|(key, _)| key[0] != b'~')
+                .collect();
+            expected.push((vec![b'R'], vec![1]));
+            expected.sort();
+            engine.commit(expected.iter().map(|(key, value)| (key.clone(), Some(value.clone()))).collect()).unwrap();
+            let hundreds: Vec<Vec<u8>> = (0..=255).rev().map(|a| vec![a, 7]).collect();
+            for cuts in [vec![], vec![vec![]], vec![vec![b'R']], vec![vec![255, 255, 255], vec![0]], hundreds] {
+                let work = |found: &mut Vec<_>, key: &[u8], value: &[u8]| found.push((key.to_vec(), value.to_vec()));
+                let mut found = each_row(&*engine, cuts, Vec::new, work).unwrap().concat();
+                found.sort();
+                assert!(found == expected, "{kind}");
+            }
         }
-        Ok(())
-    })?;
-    hand_on(batch);
-    Ok(())
+    }
 }

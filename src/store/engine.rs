@@ -83,8 +83,40 @@ pub trait Engine: Send + Sync {
     fn commit(&self, batch: Batch) -> Result<(), EngineError>;
     /// The value of `key`.
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, EngineError>;
+    /// Every row whose key is `from` or later and, if there is an end, before `to`, in order of keys.
+    fn scan_between(&self, from: &[u8], to: Option<&[u8]>, each: &mut EachRow<'_>) -> Result<(), StoreError>;
     /// Every row whose key starts with `prefix`, in order of keys.
-    fn scan(&self, prefix: &[u8], each: &mut EachRow<'_>) -> Result<(), StoreError>;
+    fn scan(&self, prefix: &[u8], each: &mut EachRow<'_>) -> Result<(), StoreError> {
+        self.scan_between(prefix, beyond(prefix).as_deref(), each)
+    }
     /// Gives back to the file system what space it can, while nothing else uses the engine.
     fn compact(&mut self) -> Result<(), EngineError>;
+}
+
+/// The first key that comes after all that start with `prefix`; none where nothing does.
+fn beyond(prefix: &[u8]) -> Option<Vec<u8>> {
+    let kept = prefix.iter().rposition(|byte| *byte < u8::MAX)?;
+    let mut beyond = prefix.get(..=kept)?.to_vec();
+    beyond.last_mut().into_iter().for_each(|byte| *byte += 1);
+    Some(beyond)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_after_a_prefix_is_the_first_key_that_does_not_start_with_it() {
+        let cases: [(&[u8], Option<&[u8]>); 6] = [
+            (b"", None),
+            (b"R", Some(b"S")),
+            (b"Ra\xff", Some(b"Rb")),
+            (b"\xff", None),
+            (b"\xff\xff", None),
+            (b"\x00\xff\xff", Some(b"\x01")),
+        ];
+        for (prefix, expected) in cases {
+            assert_eq!(beyond(prefix).as_deref(), expected);
+        }
+    }
 }

@@ -157,8 +157,16 @@ impl Store {
 
 /// What takes the records in while a store is being opened: on several threads, and before the store is known to be whole.
 pub trait Intake: Sync {
-    /// Takes one in.
-    fn take(&self, record: &SealedRecord<'_>) -> Result<(), StoreError>;
+    /// What one thread hands records on with.
+    fn hand(&self) -> Box<dyn Hand + '_>;
+}
+
+/// One thread's part of an intake: it may keep what it was given for a while.
+pub trait Hand: Send {
+    /// Takes a record in.
+    fn take(&mut self, record: &SealedRecord<'_>) -> Result<(), StoreError>;
+    /// Hands on what it kept.
+    fn finish(self: Box<Self>);
 }
 
 /// A record as it lies in the engine.
@@ -194,7 +202,24 @@ impl<'a> SealedRecord<'a> {
 
     /// Its vector alone, which costs less.
     pub fn vector(&self) -> Result<Embedding, StoreError> {
-        codec::decode_vector(&self.plain()?).ok_or_else(|| damaged(Kind::Record, self.key))
+        codec::decode_vector(&self.plain()?).ok_or_else(|| self.damaged())
+    }
+
+    /// The same put behind `vectors`, by way of memory that serves for one record after the other. Refused if it is not of `dimension`.
+    pub fn append_vector(
+        &self,
+        dimension: usize,
+        plain: &mut Zeroizing<Vec<u8>>,
+        vectors: &mut Vec<f32>,
+    ) -> Result<(), StoreError> {
+        let Self { key, value, keychain, ring } = self;
+        let data_key = crypto::key_of(value).and_then(|id| keychain.opening(id)).ok_or_else(|| self.damaged())?;
+        data_key.open_into(&place(&ring.store_id(), Kind::Record, key), value, plain).map_err(|_| self.damaged())?;
+        codec::append_vector(plain, dimension, vectors).ok_or_else(|| self.damaged())
+    }
+
+    fn damaged(&self) -> StoreError {
+        damaged(Kind::Record, self.key)
     }
 
     fn plain(&self) -> Result<Zeroizing<Vec<u8>>, StoreError> {

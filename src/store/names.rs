@@ -171,6 +171,11 @@ pub(super) fn outbox(sequence: u64) -> Vec<u8> {
     Kind::Outbox.key(&[&sequence.to_be_bytes()])
 }
 
+/// What the keys of the records start with whose collection's row is under `key`.
+pub(super) fn records_of(key: &[u8]) -> Vec<u8> {
+    Kind::Record.key(&[key.get(1..).unwrap_or_default()])
+}
+
 /// What the key of a record's row calls its collection and itself.
 pub(super) fn of_record(key: &[u8]) -> Option<([u8; 16], [u8; 16])> {
     let (collection, name) = key.get(1..)?.split_first_chunk()?;

@@ -5,6 +5,7 @@ use std::{
     fmt,
     fs::{File, OpenOptions},
     io::{self, ErrorKind},
+    ops::Bound,
     os::unix::fs::{FileExt, OpenOptionsExt},
     path::Path,
     sync::Arc,
@@ -62,17 +63,15 @@ impl Engine for RedbEngine {
         })
     }
 
-    fn scan(&self, prefix: &[u8], each: &mut EachRow<'_>) -> Result<(), StoreError> {
+    fn scan_between(&self, from: &[u8], to: Option<&[u8]>, each: &mut EachRow<'_>) -> Result<(), StoreError> {
+        let between = (Bound::Included(from), to.map_or(Bound::Unbounded, Bound::Excluded));
         let rows = quietly(|| match self.db.begin_read()?.open_table(ROWS) {
-            Ok(rows) => Ok(Some(rows.range(prefix..)?)),
+            Ok(rows) => Ok(Some(rows.range::<&[u8]>(between)?)),
             Err(TableError::TableDoesNotExist(_)) => Ok(None),
             Err(error) => Err(redb::Error::from(error)),
         })?;
         let Some(mut rows) = rows else { return Ok(()) };
         while let Some((key, value)) = quietly(|| rows.next().transpose().map_err(redb::Error::from))? {
-            if !key.value().starts_with(prefix) {
-                break;
-            }
             each(key.value(), value.value())?;
         }
         Ok(())

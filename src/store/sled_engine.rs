@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File},
     io::ErrorKind,
+    ops::Bound,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -213,13 +214,17 @@ impl Engine for SledEngine {
         }
     }
 
-    fn scan(&self, prefix: &[u8], each: &mut EachRow<'_>) -> Result<(), StoreError> {
-        let mut rows = self.db.scan_prefix(prefix);
+    fn scan_between(&self, from: &[u8], to: Option<&[u8]>, each: &mut EachRow<'_>) -> Result<(), StoreError> {
+        let between = (Bound::Included(from), to.map_or(Bound::Unbounded, Bound::Excluded));
+        let mut rows = self.db.range::<&[u8], _>(between);
         while let Some((key, stored)) = quietly(|| rows.next().transpose())? {
-            if key.first() != Some(&PIECE_PREFIX)
-                && let Some(value) = self.whole(&key, stored)?
-            {
-                each(&key, &value)?;
+            if key.first() == Some(&PIECE_PREFIX) {
+                continue;
+            }
+            match first_piece(&stored)? {
+                // most are: no need to copy one
+                (whole, 0) => each(&key, whole)?,
+                (_, _) => self.whole(&key, stored)?.map_or(Ok(()), |value| each(&key, &value))?,
             }
         }
         Ok(())

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 
 use super::{
-    Change, Derived, Disk, Engine, EngineKind, Intake, Kind, LedgerState, Manifest, RealDisk, RingKey, SealedRecord,
+    Change, Derived, Disk, Engine, EngineKind, Hand, Intake, Kind, LedgerState, Manifest, RealDisk, RingKey,
     StoreError,
     backup::Withdrawals,
     change::Demand,
@@ -422,7 +422,7 @@ fn unlock_beside(
 enum Nobody {}
 
 impl Intake for Nobody {
-    fn take(&self, _: &SealedRecord<'_>) -> Result<(), StoreError> {
+    fn hand(&self) -> Box<dyn Hand + '_> {
         match *self {}
     }
 }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
-    Engine, Intake, Kind, Manifest, SealedRecord, Store, StoreError, codec, crew,
+    Engine, Hand, Intake, Kind, Manifest, SealedRecord, Store, StoreError, codec, crew,
     draft::Live,
     keychain::{self, Keychain},
     ledger::Account,
@@ -97,6 +97,9 @@ pub(super) fn examine(
     report
 }
 
+/// Stretches that a walk is cut into, about.
+const STRETCHES: usize = 192;
+
 /// How closely to look.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Depth {
@@ -177,8 +180,10 @@ impl Survey {
         depth: Depth,
         intake: Option<&dyn Intake>,
     ) -> Result<(), StoreError> {
-        let step = Step { ring, keychain: &self.keychain, depth, intake };
-        for found in crew::each_row(engine, Found::default, |found, key, value| step.row(found, key, value))? {
+        let step = Step { ring, keychain: &self.keychain, depth };
+        let fresh = || Found { hand: intake.map(Intake::hand), ..Found::default() };
+        for found in crew::each_row(engine, cuts(engine)?, fresh, |found, key, value| step.row(found, key, value))? {
+            found.hand.into_iter().for_each(Hand::finish);
             self.found.absorb(&found.sums);
             found.live.into_iter().for_each(|(id, n)| *self.live.entry(id).or_insert(0) += n);
             self.outbox.extend(found.outbox);
@@ -225,13 +230,28 @@ impl Survey {
     }
 }
 
+/// Where the rows are cut into stretches, for every core one at a time. Names are keyed hashes, so that stretches of them hold about as
+/// many rows each; a row of no collection that there is lies between two cuts as well.
+fn cuts(engine: &dyn Engine) -> Result<Vec<Vec<u8>>, StoreError> {
+    let mut heads: Vec<Vec<u8>> = [Kind::DataKey, Kind::Entity].map(|kind| kind.prefix().to_vec()).into();
+    engine.scan(&Kind::Collection.prefix(), &mut |key, _| {
+        heads.push(names::records_of(key));
+        Ok(())
+    })?;
+    let step = heads.len().saturating_mul(256).div_ceil(STRETCHES).clamp(4, 256);
+    let cut = |head: &Vec<u8>, byte: u8| head.iter().copied().chain([byte]).collect();
+    Ok(heads.iter().flat_map(|head| (0..=u8::MAX).step_by(step).map(move |byte| cut(head, byte))).collect())
+}
+
 /// What one thread found.
 #[derive(Default)]
-struct Found {
+struct Found<'a> {
     sums: Account,
     live: Live,
     outbox: Vec<u64>,
     damaged: Vec<Damage>,
+    /// What hands the records on.
+    hand: Option<Box<dyn Hand + 'a>>,
     /// The first failure of the intake.
     failure: Option<StoreError>,
 }
@@ -241,11 +261,10 @@ struct Step<'a> {
     ring: &'a KeyRing,
     keychain: &'a Keychain,
     depth: Depth,
-    intake: Option<&'a dyn Intake>,
 }
 
 impl Step<'_> {
-    fn row(&self, found: &mut Found, key: &[u8], value: &[u8]) {
+    fn row(&self, found: &mut Found<'_>, key: &[u8], value: &[u8]) {
         if key == META {
             return;
         }
@@ -272,8 +291,8 @@ impl Step<'_> {
         };
         if !sound {
             found.damaged.push(Damage { kind, name: names::shown(key) });
-        } else if let (Kind::Record, Some(intake), None) = (kind, self.intake, &found.failure) {
-            found.failure = intake.take(&SealedRecord::new(key, value, self.keychain, self.ring)).err();
+        } else if let (Kind::Record, Some(hand), None) = (kind, &mut found.hand, &found.failure) {
+            found.failure = hand.take(&SealedRecord::new(key, value, self.keychain, self.ring)).err();
         }
     }
 

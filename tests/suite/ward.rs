@@ -291,7 +291,7 @@ fn all_976_pairs_get_the_nearest_of_what_they_may_see_and_nothing_else() {
             "{class}: {pairs} pairs, {records} records, recall@10 mean {mean:.4}, worst {:.2} ({})",
             worst.0, worst.1
         );
-        assert!(mean >= 0.99, "{class}: recall@10 {mean}");
+        assert!(mean >= 0.999, "{class}: recall@10 {mean}");
     }
     let temp = &tallies["temp"];
     assert_eq!((temp.pairs, temp.records), (122, 0), "a temp is answered, and with nothing");

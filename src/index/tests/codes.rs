@@ -12,7 +12,7 @@ fn every_pass_at_full_effort_agrees_with_the_oracle_bit_by_bit() {
             let mut last = dice.vector(dimension);
             for _ in 0..700 {
                 last = if dice.below(3) == 0 { last } else { dice.vector(dimension) };
-                index.push(&embed(last.clone(), metric));
+                index.put(&embed(last.clone(), metric));
             }
             let permitted: RoaringBitmap = (0..700).filter(|_| dice.below(3) > 0).collect();
             let query = embed(dice.vector(dimension), metric);
@@ -38,7 +38,7 @@ fn every_level_of_processor_gives_the_same_answers_by_the_same_work() {
             .into_iter()
             .filter_map(|level| VectorIndex::at_level(level, dimension, metric, Isolation::Strict))
             .collect();
-        indexes.iter_mut().for_each(|index| rows.iter().for_each(|row| _ = index.push(row)));
+        indexes.iter_mut().for_each(|index| rows.iter().for_each(|row| _ = index.put(row)));
         for count in [500, 3_000] {
             let permitted: RoaringBitmap = (0..count).collect();
             for _ in 0..20 {
@@ -59,7 +59,7 @@ fn usual_effort_finds_the_nearest_of_every_dimension_and_metric() {
             let count = if dimension > 1_000 { 2_000 } else { 4_000 };
             let rows = chart(&mut dice, count, dimension, metric);
             let mut index = VectorIndex::new(dimension, metric, Isolation::Strict);
-            rows.iter().for_each(|row| _ = index.push(row));
+            rows.iter().for_each(|row| _ = index.put(row));
             let (mut right, mut asked, mut poor) = (0, 0, 0);
             for permitted in [count / 20, count / 4, count] {
                 let permitted: RoaringBitmap = (0..permitted as u32).collect();
@@ -94,7 +94,7 @@ fn vectors_that_codes_say_nothing_of_are_found_all_the_same() {
     let mut index = VectorIndex::new(128, Metric::Euclidean, Isolation::Strict);
     for _ in 0..3_000 {
         let row = dice.near(&far, 0.01);
-        index.push(&embed(row, Metric::Euclidean));
+        index.put(&embed(row, Metric::Euclidean));
     }
     for count in [1_000, 3_000] {
         let permitted: RoaringBitmap = (0..count).collect();
@@ -114,9 +114,9 @@ fn copies_beyond_all_candidates_are_ordered_by_the_caller() {
     let mut index = VectorIndex::new(96, Metric::Cosine, Isolation::Strict);
     for i in 0..9_000 {
         if i % 3 > 0 {
-            index.push(&copied);
+            index.put(&copied);
         } else {
-            index.push(&embed(dice.vector(96), Metric::Cosine));
+            index.put(&embed(dice.vector(96), Metric::Cosine));
         }
     }
     for count in [900, 9_000] {
@@ -134,7 +134,7 @@ fn a_scan_that_is_shared_out_gives_the_same_answer_by_the_same_work() {
     let mut index = VectorIndex::new(64, Metric::Cosine, Isolation::Strict);
     let rows = chart(&mut dice, 500, 64, Metric::Cosine);
     for _ in 0..2 * share::SHARE_ROWS_MIN + 10 {
-        index.push(&rows[dice.below(500)]);
+        index.put(&rows[dice.below(500)]);
     }
     let all: RoaringBitmap = index.live().clone();
     for _ in 0..5 {

@@ -63,7 +63,7 @@ fn holds(make: Make, name: &str, metric: Metric, counts: &[u32]) {
     let most = counts.iter().copied().max().unwrap();
     for _ in 0..most {
         let row = make(&mut dice, &shared);
-        index.push(&embed(row, metric));
+        index.put(&embed(row, metric));
     }
     for count in counts {
         let permitted: RoaringBitmap = (0..*count).collect();
@@ -179,12 +179,12 @@ fn a_template_that_many_charts_hold_is_found_by_its_own_words() {
     for (dimension, rounds) in [(64, 40), (768, 20), (1_536, 10)] {
         let mut dice = Dice(seed);
         let mut index = VectorIndex::new(dimension, Metric::Cosine, Isolation::Strict);
-        (0..1_300).for_each(|_| _ = index.push(&embed(dice.vector(dimension), Metric::Cosine)));
+        (0..1_300).for_each(|_| _ = index.put(&embed(dice.vector(dimension), Metric::Cosine)));
         for spread in [0.0, 0.002] {
             for round in 0..rounds {
                 let template = dice.vector(dimension);
                 let copies: Vec<Slot> =
-                    (0..400).map(|_| index.push(&embed(dice.near(&template, spread), Metric::Cosine))).collect();
+                    (0..400).map(|_| index.put(&embed(dice.near(&template, spread), Metric::Cosine))).collect();
                 let query = embed(template, Metric::Cosine);
                 let found = index.search(&query, index.live(), 10, &by_slot);
                 let truth = index.scan(&query, index.live(), 10, &by_slot);
@@ -201,7 +201,7 @@ fn questions_of_any_length_are_answered_alike() {
     let mut dice = Dice(seed);
     let rows = chart(&mut dice, 3_000, 384, Metric::Dot);
     let mut index = VectorIndex::new(384, Metric::Dot, Isolation::Strict);
-    rows.iter().for_each(|row| _ = index.push(row));
+    rows.iter().for_each(|row| _ = index.put(row));
     for exponent in [0, 10, 20, 24, 26, 28, 30, 33] {
         let mut dice = Dice(seed);
         for _ in 0..10 {
@@ -224,7 +224,7 @@ fn rows_and_questions_so_small_that_products_vanish_are_ranked_as_the_oracle_ran
             let mut index = VectorIndex::new(dimension, metric, Isolation::Strict);
             for _ in 0..300 {
                 let row = centre.iter().map(|x| x * (1.0 + 0.3 * dice.float())).collect();
-                index.push(&embed(row, metric));
+                index.put(&embed(row, metric));
             }
             let query = embed(centre.iter().map(|x| x * 1.7).collect(), metric);
             let found = index.search(&query, index.live(), 10, &by_slot);

@@ -25,7 +25,7 @@ struct Shelf {
 
 impl Shelf {
     fn put(&mut self, vectors: &[Embedding], which: usize) {
-        let slot = self.index.push(&vectors[which]);
+        let slot = self.index.put(&vectors[which]);
         assert!(!self.holds.iter().any(|(held, _)| *held == slot), "a slot was given twice");
         self.holds.push((slot, which));
     }

@@ -16,6 +16,13 @@ use super::*;
 /// Every pass that a scan can begin with, leaving nothing out.
 const FULL: [Effort; 3] = [Effort::Full(Pass::Exact), Effort::Full(Pass::Bytes), Effort::Full(Pass::Bits)];
 
+impl VectorIndex {
+    /// Codes a row and takes it in.
+    fn put(&mut self, row: &Embedding) -> Slot {
+        self.push(&self.encoder().encode(row.clone()))
+    }
+}
+
 fn by_slot(a: Slot, b: Slot) -> Ordering {
     a.cmp(&b)
 }
@@ -77,7 +84,7 @@ fn slack(a: &[f32], b: &[f32]) -> f64 {
 fn the_nearest_permitted_live_rows_are_found_in_order() {
     let mut index = VectorIndex::new(2, Metric::Euclidean, Isolation::Strict);
     let at = |x: f32| Embedding::new(vec![x, 0.0], 2, Metric::Euclidean).unwrap();
-    let slots: Vec<Slot> = (0..10).map(|i| index.push(&at(i as f32))).collect();
+    let slots: Vec<Slot> = (0..10).map(|i| index.put(&at(i as f32))).collect();
     assert_eq!(slots, (0..10).map(Slot).collect::<Vec<_>>());
     index.remove(Slot(4));
     let permitted: RoaringBitmap = [1, 3, 4, 5, 9, 77].into_iter().collect();
@@ -92,12 +99,12 @@ fn the_nearest_permitted_live_rows_are_found_in_order() {
 #[test]
 fn rewriting_rows_takes_no_more_memory_where_there_is_no_graph() {
     let mut index = VectorIndex::new(3, Metric::Cosine, Isolation::Strict);
-    let slots: Vec<Slot> = (0..1_000).map(|i| index.push(&embed(vec![1.0, i as f32, 3.0], Metric::Cosine))).collect();
+    let slots: Vec<Slot> = (0..1_000).map(|i| index.put(&embed(vec![1.0, i as f32, 3.0], Metric::Cosine))).collect();
     let bytes = index.memory_bytes();
     for round in 0..50 {
         for slot in &slots {
             index.remove(*slot);
-            assert_eq!(index.push(&embed(vec![round as f32, 1.0, 3.0], Metric::Cosine)), *slot);
+            assert_eq!(index.put(&embed(vec![round as f32, 1.0, 3.0], Metric::Cosine)), *slot);
         }
     }
     assert_eq!((index.memory_bytes(), index.live().len()), (bytes, 1_000));
@@ -107,13 +114,13 @@ fn rewriting_rows_takes_no_more_memory_where_there_is_no_graph() {
 fn a_removed_row_is_wiped_and_a_graph_never_sees_its_slot_used_again() {
     let mut index = VectorIndex::new(3, Metric::Cosine, Isolation::Fast);
     let row = embed(vec![1.0, 2.0, 3.0], Metric::Cosine);
-    let slots: Vec<Slot> = (0..GRAPH_ROWS_MIN).map(|_| index.push(&row)).collect();
+    let slots: Vec<Slot> = (0..GRAPH_ROWS_MIN).map(|_| index.put(&row)).collect();
     let next = |index: &mut VectorIndex| {
         index.remove(slots[0]);
         index.remove(slots[0]);
         index.remove(Slot(99_999));
         assert_eq!(index.columns.exact.row(0).unwrap(), [0.0; 3]);
-        index.push(&row)
+        index.put(&row)
     };
     // no graph was ever begun
     assert_eq!(next(&mut index), slots[0]);
@@ -122,22 +129,22 @@ fn a_removed_row_is_wiped_and_a_graph_never_sees_its_slot_used_again() {
     assert_eq!(next(&mut index), Slot(GRAPH_ROWS_MIN as u32));
     let graph = job.build();
     index.remove(slots[1]);
-    assert_eq!(index.push(&row), Slot(GRAPH_ROWS_MIN as u32 + 1));
+    assert_eq!(index.put(&row), Slot(GRAPH_ROWS_MIN as u32 + 1));
     // it was given up
     drop(graph);
-    assert!([slots[0], slots[1]].contains(&index.push(&row)));
+    assert!([slots[0], slots[1]].contains(&index.put(&row)));
     // it is there
     index.install(index.graph_job().unwrap().build());
     index.remove(slots[2]);
-    assert_eq!(index.push(&row), Slot(GRAPH_ROWS_MIN as u32 + 2));
+    assert_eq!(index.put(&row), Slot(GRAPH_ROWS_MIN as u32 + 2));
     assert_eq!(index.search(&row, index.live(), 10, &by_slot).hits, index.scan(&row, index.live(), 10, &by_slot).hits);
 }
 
 #[test]
 fn a_vector_of_another_length_is_never_found() {
     let mut index = VectorIndex::new(3, Metric::Dot, Isolation::Strict);
-    let stray = index.push(&embed(vec![1.0, 1.0], Metric::Dot));
-    let good = index.push(&embed(vec![1.0, 1.0, 1.0], Metric::Dot));
+    let stray = index.put(&embed(vec![1.0, 1.0], Metric::Dot));
+    let good = index.put(&embed(vec![1.0, 1.0, 1.0], Metric::Dot));
     let all: RoaringBitmap = (0..2).collect();
     let found = index.search(&embed(vec![1.0; 3], Metric::Dot), &all, 9, &by_slot);
     assert_eq!(found.hits, [Hit { slot: good, score: 3.0 }]);
@@ -177,7 +184,7 @@ fn forbidden_rows_are_never_read() {
     ] {
         let mut index = VectorIndex::new(dimension, metric, Isolation::Strict);
         let rows = chart(&mut dice, 8_000, dimension, metric);
-        rows.iter().for_each(|row| _ = index.push(row));
+        rows.iter().for_each(|row| _ = index.put(row));
         // vectors, bytes and bits, each as a first pass
         for count in [10, 1_000, 4_000] {
             let permitted: RoaringBitmap = (0..8_000).filter(|_| dice.below(8_000) < count).collect();
@@ -192,10 +199,30 @@ fn forbidden_rows_are_never_read() {
                 }
             }
             assert_eq!(ask(&index), before, "{metric:?} {dimension}, seed {seed}");
-            assert!(before.iter().all(|found| found.scored == permitted.len()));
+            assert!(before.iter().all(|found| (found.scored, found.work.first) == (permitted.len(), permitted.len())));
             for slot in 0..8_000 {
-                index.columns.replace(slot, rows[slot as usize].components());
+                let row = index.encoder().encode(rows[slot as usize].clone());
+                index.columns.replace(slot, &row);
             }
+        }
+    }
+}
+
+#[test]
+fn rows_are_counted_where_they_are_handed_to_a_kernel() {
+    let seed = 0xC0DE;
+    let mut dice = Dice(seed);
+    let mut index = VectorIndex::new(64, Metric::Dot, Isolation::Strict);
+    let rows = chart(&mut dice, 4_000, 64, Metric::Dot);
+    rows.iter().for_each(|row| _ = index.put(row));
+    // vectors, bytes and bits, each as a first pass; slots without a row are not handed to any
+    for count in [10, 1_000, 4_000] {
+        let permitted: RoaringBitmap = (0..count).chain(4_010..4_500).collect();
+        let query = rows[7].components();
+        let sought = Sought { query, permitted: Cow::Borrowed(&permitted), k: 10, source: None };
+        for effort in FULL.into_iter().chain([Effort::Usual]) {
+            let (_, work) = index.scanning(&sought, &by_slot).run(&permitted, effort);
+            assert_eq!(work.first, u64::from(count), "{effort:?}, seed {seed}");
         }
     }
 }
@@ -213,10 +240,10 @@ fn what_is_hidden_changes_neither_answers_nor_work() {
         let (mut in_one, mut in_other) = (Vec::new(), Vec::new());
         for row in &seen {
             for _ in 0..dice.below(3) {
-                other.push(&embed(dice.near(row.components(), 0.05), metric));
+                other.put(&embed(dice.near(row.components(), 0.05), metric));
             }
-            in_one.push(one.push(row));
-            in_other.push(other.push(row));
+            in_one.push(one.put(row));
+            in_other.push(other.put(row));
         }
         for (count, asked) in [(40, 80), (1_200, 85), (4_000, 85)] {
             let set = |slots: &[Slot]| slots.iter().take(count).map(|slot| slot.0).collect::<RoaringBitmap>();
@@ -249,8 +276,8 @@ fn the_order_of_slots_changes_neither_answers_nor_work() {
     for (metric, dimension) in [(Metric::Cosine, 384), (Metric::Euclidean, 64)] {
         let rows = chart(&mut dice, 4_000, dimension, metric);
         let (mut there, mut back) = [(); 2].map(|()| VectorIndex::new(dimension, metric, Isolation::Strict)).into();
-        rows.iter().for_each(|row| _ = there.push(row));
-        rows.iter().rev().for_each(|row| _ = back.push(row));
+        rows.iter().for_each(|row| _ = there.put(row));
+        rows.iter().rev().for_each(|row| _ = back.put(row));
         let mirrored = |slot: Slot| Slot(3_999 - slot.0);
         for count in [1_000, 4_000] {
             let permitted: RoaringBitmap = (0..count).collect();
@@ -271,7 +298,7 @@ fn equal_scores_are_ordered_by_the_caller_at_the_last_place_too() {
     let mut index = VectorIndex::new(4, Metric::Cosine, Isolation::Strict);
     for i in 0..1_000 {
         let x = if i % 100 == 7 { 1.0 } else { -1.0 };
-        index.push(&embed(vec![x, 0.0, 0.0, 0.0], Metric::Cosine));
+        index.put(&embed(vec![x, 0.0, 0.0, 0.0], Metric::Cosine));
     }
     let all: RoaringBitmap = (0..1_000).collect();
     let query = embed(vec![1.0, 0.0, 0.0, 0.0], Metric::Cosine);
@@ -286,7 +313,7 @@ fn equal_scores_are_ordered_by_the_caller_at_the_last_place_too() {
 fn zeros_of_either_sign_are_equal_scores() {
     let mut index = VectorIndex::new(2, Metric::Dot, Isolation::Strict);
     for x in [0.0, -0.0, 0.0, -0.0] {
-        index.push(&embed(vec![x, x], Metric::Dot));
+        index.put(&embed(vec![x, x], Metric::Dot));
     }
     let found = index.search(&embed(vec![1.0, 1.0], Metric::Dot), &(0..4).collect(), 4, &|a, b| b.cmp(&a));
     assert_eq!(found.hits.iter().map(|h| h.slot.0).collect::<Vec<_>>(), [3, 2, 1, 0]);
@@ -313,7 +340,7 @@ proptest! {
             let copy = if i > 0 && dice.below(4) == 0 { kept[dice.below(i)].clone() } else { None };
             let fresh = dice.vector(dimension).into_iter().map(|x| x * scale).collect();
             let row = copy.unwrap_or_else(|| embed(fresh, metric));
-            let slot = index.push(&row);
+            let slot = index.put(&row);
             prop_assert_eq!(index.vector(slot), Some(row.components()));
             kept.push(Some(row));
         }

@@ -16,7 +16,7 @@ fn ward(rows: usize, metric: Metric, isolation: Isolation, seed: u64) -> (Vector
             _ => dice.near(&centres[i * 200 / rows], 0.4),
         };
         last.clone_from(&vector);
-        index.push(&embed(vector, metric));
+        index.put(&embed(vector, metric));
     }
     (index, centres, dice)
 }
@@ -65,7 +65,7 @@ fn every_branch_of_the_planner_answers_from_permitted_rows_with_recall_above_99_
     for slot in (0..20_000).step_by(37) {
         index.remove(Slot(slot));
     }
-    index.push(&embed(centres[3].clone(), Metric::Cosine));
+    index.put(&embed(centres[3].clone(), Metric::Cosine));
     index.install(job.build());
     assert!(index.graph_job().is_none());
     let tail = index.search(&embed(centres[3].clone(), Metric::Cosine), &(0..20_001).collect(), 1, &by_slot);
@@ -114,7 +114,7 @@ fn a_euclidean_graph_keeps_recall_and_rows_that_come_later() {
     index.install(job.build());
     for i in 0..500 {
         let vector = dice.near(&centres[i % 200], 0.3);
-        index.push(&embed(vector, Metric::Euclidean));
+        index.put(&embed(vector, Metric::Euclidean));
     }
     let permitted: RoaringBitmap = (0..10_500).filter(|_| dice.below(10) < 9).collect();
     let recall = recall(&index, &centres, &permitted, &mut dice, Path::Graph);
@@ -126,7 +126,7 @@ fn nothing_but_copies_still_makes_a_graph() {
     let mut index = VectorIndex::new(3, Metric::Cosine, Isolation::Fast);
     let kinds = [vec![1.0, 0.0, 0.0], vec![0.0, 1.0, 0.0], vec![-1.0, 0.0, 0.0]];
     for i in 0..12_000 {
-        index.push(&embed(kinds[i % 3].clone(), Metric::Cosine));
+        index.put(&embed(kinds[i % 3].clone(), Metric::Cosine));
     }
     let job = index.graph_job().unwrap();
     index.install(job.build());
@@ -150,7 +150,7 @@ fn collections_that_must_not_have_a_graph_are_offered_none() {
     let fill = |metric, isolation, rows: usize| {
         let mut index = VectorIndex::new(2, metric, isolation);
         for i in 0..rows {
-            index.push(&embed(vec![1.0, i as f32], metric));
+            index.put(&embed(vec![1.0, i as f32], metric));
         }
         index
     };
@@ -173,7 +173,7 @@ fn a_build_that_is_stopped_or_belongs_elsewhere_changes_nothing() {
 
     let mut other = VectorIndex::new(2, Metric::Cosine, Isolation::Fast);
     for i in 0..GRAPH_ROWS_MIN {
-        other.push(&embed(vec![1.0, (i % 50) as f32], Metric::Cosine));
+        other.put(&embed(vec![1.0, (i % 50) as f32], Metric::Cosine));
     }
     index.install(other.graph_job().unwrap().build());
     assert!(index.graph.is_none());
@@ -187,7 +187,7 @@ fn where_walks_keep_failing_the_planner_turns_to_the_scan() {
     let noise = |dice: &mut Dice| embed(dice.near(&[0.0; 64], 1.0), Metric::Cosine);
     let mut index = VectorIndex::new(64, Metric::Cosine, Isolation::Fast);
     for _ in 0..GRAPH_ROWS_MIN {
-        index.push(&noise(&mut dice));
+        index.put(&noise(&mut dice));
     }
     index.install(index.graph_job().unwrap().build());
     let all: RoaringBitmap = (0..GRAPH_ROWS_MIN as u32).collect();

@@ -45,6 +45,11 @@ impl Columns {
         Self::default()
     }
 
+    /// Makes room for so many records at once.
+    pub fn reserve(&mut self, records: usize) {
+        self.names.reserve(records);
+    }
+
     /// Takes a record in; one that lies at the slot already is taken out first.
     pub fn insert(&mut self, slot: Slot, entity: &Entity) {
         self.remove(slot);

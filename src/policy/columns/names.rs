@@ -19,6 +19,12 @@ impl Names {
         self.find(self.hash(uid))
     }
 
+    pub(super) fn reserve(&mut self, names: usize) {
+        let hashes = &self.hashes;
+        self.table.reserve(names, |slot| hashes.get(*slot as usize).map_or(0, |hash| hash[0]));
+        self.hashes.reserve_exact(names);
+    }
+
     fn hash(&self, uid: &EntityUid) -> [u64; 2] {
         self.keys.each_ref().map(|key| key.hash_one(uid))
     }
