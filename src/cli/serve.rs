@@ -58,7 +58,9 @@ impl Serve {
 fn log_to_stderr() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("WARDKEEP_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    // plain, and nothing but what is traced, whatever else is compiled into the subscriber
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(std::io::stderr).finish();
+    let _ = tracing::subscriber::set_global_default(log);
 }
 
 /// Ends on SIGINT or SIGTERM; where signals cannot be had, never.

@@ -153,7 +153,7 @@ pub(super) fn nearest(
     query: &Embedding,
     requested: usize,
 ) -> Result<Release, Refusal> {
-    let mut walk = Walk::new(engine, world, holding, scope, requested);
+    let mut walk = Walk { query: Some(query), ..Walk::new(engine, world, holding, scope, requested) };
     let mut searchable = scope.searchable();
     let tie = |a, b| holding.by_id(a, b);
     let mut wanted = walk.release.bound.applied;
@@ -180,10 +180,8 @@ pub(super) fn nearest(
         wanted = wanted.saturating_mul(ROUND_GROWTH).min(ROUND_MAX);
     }
     let mut release = walk.into_release();
-    if !holding.index.holds_vectors() {
-        // a record that is being replaced may be opened as it was in one round and as it is in the next
-        release.records.sort_by(nearer);
-    }
+    // a record that is being replaced may have been ranked as it was, and opened as it is
+    release.records.sort_by(nearer);
     Ok(release)
 }
 
@@ -257,6 +255,8 @@ struct Walk<'a> {
     world: &'a World,
     holding: &'a Holding,
     scope: &'a Scope,
+    /// What records are scored against.
+    query: Option<&'a Embedding>,
     allotment: Allotment,
     seen: HashSet<Slot>,
     withheld: Withheld,
@@ -275,7 +275,7 @@ impl<'a> Walk<'a> {
             disagreements: 0,
         };
         let (allotment, withheld) = (Allotment::new(&scope.caps), Withheld::Skipped);
-        Self { engine, world, holding, scope, allotment, seen: HashSet::new(), withheld, release }
+        Self { engine, world, holding, scope, query: None, allotment, seen: HashSet::new(), withheld, release }
     }
 
     fn into_release(self) -> Release {
@@ -323,13 +323,16 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Reads what is stored now; what was erased since the plan is not there any more.
+    /// Reads what is stored now; what was erased since the plan is not there any more. What was replaced is, before memory knows of it: so a
+    /// record's score is that of the vector that came with its text, and what it was ranked by only brought it here.
     fn open(&self, round: &[(Slot, Option<f32>)]) -> Result<Vec<(Slot, Option<f32>, Record)>, Refusal> {
         let mut opened = Vec::with_capacity(round.len());
         for (slot, score) in round {
             let Some(row) = self.holding.row(*slot) else { continue };
             if let Some(stored) = self.engine.store.record(self.name(), &row.id)? {
-                opened.push((*slot, *score, stored.record));
+                let score =
+                    self.query.map_or(*score, |query| self.holding.index.score(query, &stored.record.embedding));
+                opened.push((*slot, score, stored.record));
             }
         }
         Ok(opened)

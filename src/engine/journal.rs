@@ -226,10 +226,8 @@ impl Writer {
         });
         match durable {
             Ok(frames) => {
-                let mut world = self.world.write();
-                world.changes += intents.len() as u64;
-                intents.into_iter().for_each(|intent| (intent.effect)(&mut world));
-                world.sequence = self.store.sequence();
+                let effects = intents.into_iter().map(|intent| intent.effect).collect();
+                self.world.write().put_in_force(effects, self.store.sequence());
                 changing.into_iter().zip(frames).map(|(job, (seq, bytes))| (job, seq, bytes)).collect()
             }
             Err(error) => {

@@ -7,6 +7,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    ops::Range,
     panic::resume_unwind,
     sync::mpsc::{Receiver, SyncSender, sync_channel},
     thread,
@@ -25,7 +26,7 @@ use crate::{
     index::{Block, CODEC_VERSION, Coded},
     model::{Collection, CollectionName, DocumentId, EntityUid, RecordId, Slot},
     policy::{Sheet, SheetName},
-    store::{Bytes, Published, Reading, Store, StoreError, StoredName, Writing},
+    store::{Bytes, Guarded, Pieces, Published, Room, Sink, Store, StoreError, StoredName},
 };
 
 /// Changes with the form of any piece.
@@ -71,20 +72,29 @@ struct KeptRow {
     patient: Option<u32>,
 }
 
+/// How much a piece holds.
+#[derive(Clone, Copy)]
+struct Grain {
+    rows: u32,
+    sheet_slots: u32,
+}
+
+impl Grain {
+    const USUAL: Self = Self { rows: ROWS, sheet_slots: SHEET_SLOTS };
+}
+
 /// Writes all collections; gives the world's turnover that it covers.
 pub(super) fn write(store: &Store, world: &RwLock<World>) -> Result<(Published, u64), StoreError> {
-    let (in_force, turnover, names) = {
-        let world = world.read();
-        (world.sequence, world.turnover, world.collections.keys().cloned().collect::<Vec<_>>())
-    };
-    let Some(mut writing) = store.derived().begin(in_force)? else { return Ok((Published::Outdated, turnover)) };
-    writing.put(&Head { form: FORM, codec: CODEC_VERSION, collections: names.len() as u32 })?;
-    for name in &names {
-        if write_collection(store, world, name, &mut writing)?.is_none() {
-            return Ok((Published::Outdated, turnover));
-        }
-    }
-    Ok((writing.publish()?, turnover))
+    let named = |collection: &CollectionName, id: &RecordId| store.name_of_record(collection, id);
+    Keeping { room: store.derived(), world, named, grain: Grain::USUAL }.write()
+}
+
+/// From memory into a room, whatever locks the one and keeps the other: a model tries every order of these steps and those of commits.
+struct Keeping<'a, R, W, N> {
+    room: &'a R,
+    world: &'a W,
+    named: N,
+    grain: Grain,
 }
 
 /// One collection as it was at one moment.
@@ -108,53 +118,80 @@ impl Moment {
     }
 }
 
-/// `None` where it is out of date by now.
-fn write_collection(
-    store: &Store,
-    world: &RwLock<World>,
-    name: &CollectionName,
-    writing: &mut Writing<'_>,
-) -> Result<Option<()>, StoreError> {
-    let Some(moment) = world.read().holding(name).map(Moment::of) else { return Ok(None) };
-    let stretches = moment.slots.div_ceil(SHEET_SLOTS);
-    let sheets = moment.sheets.len() as u32 * stretches;
-    writing.put(&Part { spec: moment.spec.clone(), slots: moment.slots, sheets })?;
-    let mut patients = Patients::default();
-    for from in (0..moment.slots).step_by(ROWS as usize) {
-        let to = moment.slots.min(from.saturating_add(ROWS));
-        if writing.is_outdated() {
-            return Ok(None);
+impl<R: Room, W: Guarded<World>, N: Fn(&CollectionName, &RecordId) -> StoredName> Keeping<'_, R, W, N> {
+    fn write(&self) -> Result<(Published, u64), StoreError> {
+        let (in_force, turnover, names) = self.world.look(|world| {
+            (world.sequence, world.turnover, world.collections.keys().cloned().collect::<Vec<CollectionName>>())
+        });
+        let Some(mut writing) = self.room.begin(in_force)? else { return Ok((Published::Outdated, turnover)) };
+        writing.put(&Head { form: FORM, codec: CODEC_VERSION, collections: names.len() as u32 })?;
+        for name in &names {
+            if self.write_collection(name, &mut writing)?.is_none() {
+                return Ok((Published::Outdated, turnover));
+            }
         }
-        let rows = {
-            let world = world.read();
-            let Some(holding) = world.holding(name) else { return Ok(None) };
-            (from..to).map(|slot| patients.row(holding, &moment, slot)).collect::<Vec<_>>()
-        };
-        let named = |row: Option<KeptRow>| row.map(|row| KeptRow { name: store.name_of_record(name, &row.id), ..row });
-        let Block { bytes, scales, bits } =
-            moment.coded.as_ref().map(|coded| coded.block(from..to)).unwrap_or_default();
-        writing.put(&Rows {
-            patients: std::mem::take(&mut patients.fresh),
+        Ok((writing.publish()?, turnover))
+    }
+
+    /// `None` where it is out of date by now.
+    fn write_collection(&self, name: &CollectionName, writing: &mut impl Sink) -> Result<Option<()>, StoreError> {
+        let Some(moment) = self.look(name, Moment::of) else { return Ok(None) };
+        let stretches = moment.slots.div_ceil(self.grain.sheet_slots);
+        let sheets = moment.sheets.len() as u32 * stretches;
+        writing.put(&Part { spec: moment.spec.clone(), slots: moment.slots, sheets })?;
+        let mut patients = Patients::default();
+        for from in (0..moment.slots).step_by(self.grain.rows as usize) {
+            let slots = from..moment.slots.min(from.saturating_add(self.grain.rows));
+            if writing.is_outdated() {
+                return Ok(None);
+            }
+            let read =
+                |holding: &Holding| slots.clone().map(|slot| patients.row(holding, &moment, slot)).collect::<Vec<_>>();
+            let Some(rows) = self.look(name, read) else { return Ok(None) };
+            writing.put(&self.rows(name, &moment, slots, rows, std::mem::take(&mut patients.fresh)))?;
+        }
+        for (sheet, stretch) in moment.sheets.iter().flat_map(|sheet| (0..stretches).map(move |n| (sheet, n))) {
+            let within = self.within(&moment.live, stretch);
+            if writing.is_outdated() {
+                return Ok(None);
+            }
+            let Some(sheet) = self.look(name, |holding| holding.columns.sheet(sheet, &within)) else { return Ok(None) };
+            writing.put(&sheet)?;
+        }
+        Ok(Some(()))
+    }
+
+    fn look<T>(&self, name: &CollectionName, at: impl FnOnce(&Holding) -> T) -> Option<T> {
+        self.world.look(|world| world.holding(name).map(at))
+    }
+
+    /// A piece of rows, with their codes: named and copied without the lock.
+    fn rows(
+        &self,
+        name: &CollectionName,
+        moment: &Moment,
+        slots: Range<u32>,
+        rows: Vec<Option<KeptRow>>,
+        patients: Vec<EntityUid>,
+    ) -> Rows {
+        let named = |row: Option<KeptRow>| row.map(|row| KeptRow { name: (self.named)(name, &row.id), ..row });
+        let Block { bytes, scales, bits } = moment.coded.as_ref().map(|coded| coded.block(slots)).unwrap_or_default();
+        Rows {
+            patients,
             rows: rows.into_iter().map(named).collect(),
             bytes: Bytes(bytes.into()),
             scales: Bytes(scales.into()),
             bits: Bytes(bits.into()),
-        })?;
-    }
-    for sheet in &moment.sheets {
-        for stretch in 0..stretches {
-            let mut within = moment.live.clone();
-            within.remove_range(..stretch * SHEET_SLOTS);
-            within.remove_range(stretch.saturating_add(1).saturating_mul(SHEET_SLOTS)..);
-            if writing.is_outdated() {
-                return Ok(None);
-            }
-            let sheet = world.read().holding(name).map(|holding| holding.columns.sheet(sheet, &within));
-            let Some(sheet) = sheet else { return Ok(None) };
-            writing.put(&sheet)?;
         }
     }
-    Ok(Some(()))
+
+    /// Those of `live` in one stretch of slots.
+    fn within(&self, live: &RoaringBitmap, stretch: u32) -> RoaringBitmap {
+        let mut within = live.clone();
+        within.remove_range(..stretch * self.grain.sheet_slots);
+        within.remove_range(stretch.saturating_add(1).saturating_mul(self.grain.sheet_slots)..);
+        within
+    }
 }
 
 /// Patients by number, so that a row names its own in a few bytes.
@@ -193,7 +230,7 @@ pub(super) struct Restored {
 }
 
 /// All collections as they were written; `None` where any piece is not whole, or of another form.
-pub(super) fn read(reading: &mut Reading, memory: Memory) -> Option<BTreeMap<CollectionName, Restored>> {
+pub(super) fn read(reading: &mut impl Pieces, memory: Memory) -> Option<BTreeMap<CollectionName, Restored>> {
     let head: Head = reading.piece()?;
     if (head.form, head.codec) != (FORM, CODEC_VERSION) {
         return None;
@@ -207,7 +244,7 @@ pub(super) fn read(reading: &mut Reading, memory: Memory) -> Option<BTreeMap<Col
 }
 
 /// Pieces are read and opened on one thread and taken in on another.
-fn read_collection(reading: &mut Reading, memory: Memory) -> Option<Restored> {
+fn read_collection(reading: &mut impl Pieces, memory: Memory) -> Option<Restored> {
     let Part { spec, slots, sheets } = reading.piece()?;
     let restored = Restored::empty(Holding::new(spec, memory), slots as usize);
     thread::scope(|scope| {
@@ -221,7 +258,7 @@ fn read_collection(reading: &mut Reading, memory: Memory) -> Option<Restored> {
     })
 }
 
-fn read_pieces(reading: &mut Reading, slots: u32, sheets: u32, pieces: &SyncSender<Piece>) -> Option<()> {
+fn read_pieces(reading: &mut impl Pieces, slots: u32, sheets: u32, pieces: &SyncSender<Piece>) -> Option<()> {
     let mut read = 0;
     while read < slots {
         let rows: Rows = reading.piece()?;
@@ -283,3 +320,6 @@ impl Restored {
         Some(())
     }
 }
+
+#[cfg(test)]
+mod model;

@@ -159,7 +159,9 @@ impl Wardkeep {
         let change = self.store.put_bundle(version, &stored, now)?;
         let effect = Box::new(move |world: &mut World| {
             world.policy = InForce { version, bundle };
-            world.imply_all();
+            if !known_to_fit {
+                world.imply_all();
+            }
             world.deny(misfits);
         });
         self.journal.change(Intent { changes: vec![change], effect }, trail)?;
@@ -233,10 +235,9 @@ fn may_manage(world: &World, bundle: &Bundle, uploader: &Caller, engine: &Wardke
         .directory
         .get(&EntityUid::system())
         .map_or_else(|| Entity::bare(EntityUid::system()), |e| e.as_ref().clone());
+    let decides = |directory: &_| matches!(bundle.decide(&inquiry, &system, directory), Verdict::Allow { .. });
     // What will not fit the new schema will count as not stored: a group on the uploader's way to the right, say.
-    let (then, _) = world.directory_under(bundle);
-    let decides = |directory| matches!(bundle.decide(&inquiry, &system, directory), Verdict::Allow { .. });
-    decides(&world.directory) && (!allow.invalid || decides(&then))
+    decides(&world.directory) && (!allow.invalid || decides(&world.directory_under(bundle).0))
 }
 
 pub(super) fn compile(source: &BundleSource) -> Result<Bundle, Refusal> {

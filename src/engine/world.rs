@@ -8,7 +8,7 @@ use std::{
 use parking_lot::RwLock;
 use roaring::RoaringBitmap;
 
-use super::{Memory, policies::Misfits};
+use super::{Memory, journal::Effect, policies::Misfits};
 use crate::{
     authn::Keys,
     crypto::Stamp,
@@ -104,6 +104,14 @@ impl World {
         };
         world.imply_all();
         world
+    }
+
+    /// Puts durable changes in force, and with them says so: `sequence` is the number of the last. Both under the lock that whoever holds a
+    /// `&mut World` has.
+    pub(super) fn put_in_force(&mut self, effects: Vec<Effect>, sequence: u64) {
+        self.changes += effects.len() as u64;
+        effects.into_iter().for_each(|effect| effect(self));
+        self.sequence = sequence;
     }
 
     /// Documents and collections count as stored from their first record on, and the system always, where the schema asks no

@@ -23,6 +23,9 @@ use crate::{
     model::{Action, limits},
 };
 
+/// Entries answered where a request does not say how many.
+pub(super) const DEFAULT_LIMIT: usize = 100;
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct AuditQuery {
@@ -48,7 +51,12 @@ impl AuditQuery {
             None => None,
             Some(text) => {
                 let named = Action::all().find(|a| a.name() == text);
-                Some(named.ok_or_else(|| Problem::invalid("action", "`action` is none of the contract's actions"))?)
+                Some(named.ok_or_else(|| {
+                    Problem::invalid(
+                        "action",
+                        "`action` is none of the actions that a schema declares, such as `Search`",
+                    )
+                })?)
             }
         };
         let record = self.record.map(|id| id.parse().map_err(|e| Problem::invalid("record", format!("`record` {e}"))));
@@ -70,7 +78,7 @@ pub(super) async fn entries(
 ) -> Result<Response, Problem> {
     let page = run(&app, move |engine| {
         let grant = engine.authorise::<ReadAudit>(&session.caller, &session.origin, Circumstances::default())?;
-        let (after, limit) = (query.after.unwrap_or(0), query.limit.unwrap_or(100));
+        let (after, limit) = (query.after.unwrap_or(0), query.limit.unwrap_or(DEFAULT_LIMIT));
         Ok(bounded("limit", limit, limits::AUDIT_PAGE)
             .and_then(|limit| Ok((limit, query.sieve()?)))
             .and_then(|(limit, sieve)| Ok(engine.audit(&grant, after, limit, &sieve)?)))

@@ -1,25 +1,34 @@
 //! JSON bodies: bounded in bytes and depth before they are parsed, and errors that say where without repeating what.
 
-use std::fmt;
+use std::{fmt, marker::PhantomData};
 
 use axum::http::StatusCode;
 use serde::{
     Deserialize, Deserializer,
-    de::{DeserializeOwned, MapAccess, SeqAccess, Visitor},
+    de::{DeserializeOwned, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer},
 };
 use serde_json::Value as Json;
 
 use super::{intake::Intake, problem::Problem};
 use crate::{engine::Fault, model::limits};
 
-/// Reads a whole body as `T`.
+/// Reads a whole body, an object, as `T`.
 pub(super) async fn json<T: DeserializeOwned>(intake: &Intake, limit: usize) -> Result<T, Problem> {
     parse(&intake.bytes(limit).await?)
 }
 
-/// Parses one JSON text.
+/// Reads a whole body, a list of any JSON.
+pub(super) async fn list(intake: &Intake, limit: usize) -> Result<Vec<Distinct>, Problem> {
+    told_or(checked(&intake.bytes(limit).await?))
+}
+
+/// Parses one JSON text, an object.
 pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
-    match checked(bytes) {
+    told_or(checked::<Named<T>>(bytes)).map(|named| named.0)
+}
+
+fn told_or<T>(read: Result<T, (bool, Fault)>) -> Result<T, Problem> {
+    match read {
         Ok(value) => Ok(value),
         Err((true, fault)) => Err(Problem::new(StatusCode::BAD_REQUEST, fault.code, fault.detail)),
         Err((false, fault)) => Err(Problem::invalid(fault.code, fault.detail)),
@@ -62,7 +71,7 @@ fn told(words: &str) -> String {
         return TWICE.to_owned();
     }
     match words.rsplit_once(", expected ") {
-        Some((_, expected)) => format!("a value has the wrong type or range: expected {expected}"),
+        Some((_, expected)) => format!("a value has the wrong type or range: expected {}", plain(expected)),
         None => "a value has the wrong type or range".to_owned(),
     }
 }
@@ -81,9 +90,21 @@ pub(super) fn told_of_query(words: &str) -> String {
         }
         (_, "") => "the query does not fit; each name may occur once".to_owned(),
         (Some((_, expected)), name) => {
-            format!("`{}` in the query has the wrong type or range: expected {expected}", shown(name))
+            format!("`{}` in the query has the wrong type or range: expected {}", shown(name), plain(expected))
         }
         (None, name) => format!("`{}` in the query has the wrong type or range", shown(name)),
+    }
+}
+
+/// What was expected, in words of JSON instead of Rust's.
+fn plain(expected: &str) -> &str {
+    match expected {
+        "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number from 0 on",
+        "f32" | "f64" => "a number",
+        "a sequence" => "a list",
+        "a map" => "an object",
+        "a boolean" => "true or false",
+        other => other,
     }
 }
 
@@ -94,6 +115,30 @@ fn shown(name: &str) -> &str {
 }
 
 const TWICE: &str = "an object has the same name twice; send each name once";
+
+/// What must be sent as an object. Serde would take a list of its values too, in an order that nobody has promised.
+#[derive(Debug)]
+pub(super) struct Named<T>(pub(super) T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Named<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(NamedVisitor(PhantomData)).map(Self)
+    }
+}
+
+struct NamedVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for NamedVisitor<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<T, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(fields))
+    }
+}
 
 /// JSON of any shape in which no object has a name twice: which of the two counts must not depend on who reads it.
 #[derive(Debug, Default)]
@@ -207,11 +252,23 @@ mod tests {
         let detail = |text: &str| checked::<Form>(text.as_bytes()).unwrap_err().1.detail;
         assert_eq!(
             detail(r#"{"limit":"secret, expected nothing"}"#),
-            "a value has the wrong type or range: expected u8 (line 1 column 35)"
+            "a value has the wrong type or range: expected a whole number from 0 on (line 1 column 35)"
         );
         assert_eq!(detail(r#"{"limits":1}"#), "unknown field `limits`; expected `limit` (line 1 column 9)");
         assert_eq!(detail(r#"{"jane doe":1}"#), "unknown field `…`; expected `limit` (line 1 column 11)");
         assert!(detail(&format!("{{\"{}\":1}}", "x".repeat(1_000))).len() < 100);
+    }
+
+    #[test]
+    fn an_object_is_not_taken_as_a_list_of_its_values() {
+        #[derive(Debug, Deserialize)]
+        #[allow(dead_code, reason = "only whether it is read is looked at")]
+        struct Form {
+            limit: u8,
+        }
+        assert!(checked::<Named<Form>>(br#"{"limit":1}"#).is_ok());
+        let (syntax, fault) = checked::<Named<Form>>(b"[1]").unwrap_err();
+        assert!(!syntax && fault.detail.contains("expected an object"), "{}", fault.detail);
     }
 
     #[test]

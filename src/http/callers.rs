@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Purposes that one key may be bound to.
-const PURPOSES: usize = 64;
+pub(super) const PURPOSES: usize = 64;
 
 pub(super) async fn make(State(app): State<Arc<App>>, session: Session, intake: Intake) -> Result<Response, Problem> {
     let Session { caller, origin } = session;

@@ -28,7 +28,7 @@ pub(super) async fn put(State(app): State<Arc<App>>, session: Session, intake: I
         Ok((caller, origin))
     })
     .await?;
-    let sent: Vec<body::Distinct> = body::json(&intake, limits::BULK_BODY_BYTES).await?;
+    let sent = body::list(&intake, limits::BULK_BODY_BYTES).await?;
     let sent: Vec<Json> = sent.into_iter().map(|entity| entity.0).collect();
     bounded("entities", sent.len(), limits::ENTITIES_PER_REQUEST)?;
     let written = run(&app, move |engine| engine.put_entities(&caller, &origin, &sent)).await?;

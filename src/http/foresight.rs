@@ -6,7 +6,8 @@ use axum::{extract::State, response::Response};
 use serde::Deserialize;
 
 use super::{
-    App, body,
+    App,
+    body::{self, Named},
     forms::{BundleForm, bounded, label},
     intake::Intake,
     problem::Problem,
@@ -22,7 +23,7 @@ use crate::{
 };
 
 /// Bytes of a body that may hold this many bundles.
-const fn body_bytes(bundles: usize) -> usize {
+pub(super) const fn body_bytes(bundles: usize) -> usize {
     2 * bundles * limits::BUNDLE_BYTES + limits::BODY_BYTES
 }
 
@@ -33,7 +34,7 @@ fn may<A: Asked>(engine: &Wardkeep, session: &Session) -> Result<Grant<A>, Refus
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ExplainForm {
-    caller: EntityUid,
+    caller: Named<EntityUid>,
     collection: String,
     record: String,
     action: String,
@@ -41,7 +42,7 @@ struct ExplainForm {
     patient: Option<String>,
     now: Option<String>,
     source_ip: Option<IpAddr>,
-    bundle: Option<BundleForm>,
+    bundle: Option<Named<BundleForm>>,
 }
 
 impl ExplainForm {
@@ -49,7 +50,7 @@ impl ExplainForm {
         let action = Action::ON_RECORD.into_iter().find(|action| action.name() == self.action);
         let no_time = || Problem::invalid("now", "`now` must be a time such as 2026-01-31T00:00:00Z");
         let why = Why {
-            caller: checked(self.caller)?,
+            caller: checked(self.caller.0)?,
             action: action
                 .ok_or_else(|| Problem::invalid("action", "`action` must be `Retrieve`, `Read` or `ReadVector`"))?,
             collection: self.collection.parse().map_err(|_| Problem::absent())?,
@@ -59,7 +60,7 @@ impl ExplainForm {
             now: self.now.map(|text| Instant::parse(&text).ok_or_else(no_time)).transpose()?,
             source_ip: self.source_ip,
         };
-        Ok((why, self.bundle))
+        Ok((why, self.bundle.map(|bundle| bundle.0)))
     }
 }
 
@@ -98,10 +99,10 @@ pub(super) async fn explain(
 #[serde(deny_unknown_fields)]
 struct DiffForm {
     #[serde(default)]
-    old: Option<WhichForm>,
-    new: WhichForm,
+    old: Option<Named<WhichForm>>,
+    new: Named<WhichForm>,
     collections: Option<Vec<String>>,
-    callers: Option<Vec<EntityUid>>,
+    callers: Option<Vec<Named<EntityUid>>>,
     #[serde(default)]
     purposes: Vec<String>,
     days: Option<u32>,
@@ -113,21 +114,21 @@ struct DiffForm {
 #[serde(deny_unknown_fields)]
 struct WhichForm {
     version: Option<u64>,
-    bundle: Option<BundleForm>,
+    bundle: Option<Named<BundleForm>>,
 }
 
 impl WhichForm {
     fn which(self) -> Result<Chosen, Problem> {
         match (self.version, self.bundle) {
             (Some(version), None) => Ok(Chosen::Version(version)),
-            (None, Some(bundle)) => Ok(Chosen::Sent(Box::new(bundle.source()?))),
+            (None, Some(Named(bundle))) => Ok(Chosen::Sent(Box::new(bundle.source()?))),
             _ => Err(Problem::invalid("bundle", "name each side by either `version` or `bundle`")),
         }
     }
 }
 
 /// Ids that a sample holds where the request does not say how many.
-const SAMPLES: usize = 5;
+pub(super) const SAMPLES: usize = 5;
 
 impl DiffForm {
     fn comparison(self) -> Result<Comparison, Problem> {
@@ -137,7 +138,7 @@ impl DiffForm {
         });
         let callers = self.callers.map(|callers| {
             bounded("callers", callers.len(), limits::IDS_PER_REQUEST)?;
-            callers.into_iter().map(checked).collect::<Result<_, Problem>>()
+            callers.into_iter().map(|caller| checked(caller.0)).collect::<Result<_, Problem>>()
         });
         if self.purposes.len() > limits::DIFF_PURPOSES {
             return Err(Problem::invalid("purposes", format!("at most {} purposes", limits::DIFF_PURPOSES)));
@@ -148,8 +149,8 @@ impl DiffForm {
             return Err(Problem::invalid("samples", format!("`samples` must be 0 to {}", limits::DIFF_SAMPLES)));
         }
         Ok(Comparison {
-            old: self.old.map_or(Ok(Chosen::InForce), WhichForm::which)?,
-            new: self.new.which()?,
+            old: self.old.map_or(Ok(Chosen::InForce), |old| old.0.which())?,
+            new: self.new.0.which()?,
             collections: collections.transpose()?,
             callers: callers.transpose()?,
             purposes: self.purposes.into_iter().map(|p| label("purpose", p)).collect::<Result<_, _>>()?,

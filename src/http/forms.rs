@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{
-    body::{self, Distinct},
+    body::{self, Distinct, Named},
     problem::Problem,
 };
 use crate::{
@@ -47,7 +47,7 @@ struct RecordForm {
     #[serde(default)]
     tags: Distinct,
     #[serde(default)]
-    parents: Vec<EntityUid>,
+    parents: Vec<Named<EntityUid>>,
 }
 
 /// A line of NDJSON that was too long to be read.
@@ -58,18 +58,21 @@ pub(super) fn endless(number: usize) -> Line {
 
 /// One line of NDJSON, or one element of `records`.
 pub(super) fn line(number: usize, bytes: &[u8]) -> Line {
-    let draft = body::checked::<RecordForm>(bytes).map_err(|(_, fault)| fault.at(number, None)).and_then(|form| {
-        let vector = vector(form.vector, form.vector_base64.as_deref()).map_err(|f| f.at(number, Some(&form.id)))?;
-        Ok(Draft {
-            id: form.id,
-            document: form.document,
-            vector,
-            text: Phi::new(form.text),
-            attributes: form.attributes.0,
-            tags: form.tags.0,
-            parents: form.parents,
-        })
-    });
+    let draft = body::checked::<Named<RecordForm>>(bytes).map_err(|(_, fault)| fault.at(number, None)).and_then(
+        |Named(form)| {
+            let vector =
+                vector(form.vector, form.vector_base64.as_deref()).map_err(|f| f.at(number, Some(&form.id)))?;
+            Ok(Draft {
+                id: form.id,
+                document: form.document,
+                vector,
+                text: Phi::new(form.text),
+                attributes: form.attributes.0,
+                tags: form.tags.0,
+                parents: form.parents.into_iter().map(|parent| parent.0).collect(),
+            })
+        },
+    );
     Line { number, draft }
 }
 
@@ -104,7 +107,7 @@ pub(super) struct SearchForm {
 }
 
 /// Records answered where a search does not say how many.
-const DEFAULT_LIMIT: usize = 10;
+pub(super) const DEFAULT_LIMIT: usize = 10;
 
 impl SearchForm {
     pub(super) fn question(self) -> Result<crate::engine::Question, Problem> {
@@ -132,6 +135,9 @@ pub(super) struct ListForm {
     include: Option<Vec<IncludeForm>>,
 }
 
+/// Records answered where a list does not say how many.
+pub(super) const LIST_LIMIT: usize = 100;
+
 impl ListForm {
     pub(super) fn listing(self) -> Result<crate::engine::Listing, Problem> {
         let id = |text: String| text.parse().map_err(|e| Problem::invalid("id", format!("an id {e}")));
@@ -145,7 +151,7 @@ impl ListForm {
             }
             None => crate::engine::Which::Page {
                 after: self.after.map(id).transpose()?,
-                limit: bounded("limit", self.limit.unwrap_or(100), limits::LIST_PAGE)?,
+                limit: bounded("limit", self.limit.unwrap_or(LIST_LIMIT), limits::LIST_PAGE)?,
             },
         };
         let filter = self.filter.map(|filter| filter.0);
@@ -260,7 +266,7 @@ pub(super) struct BundleForm {
     #[serde(default)]
     templates: Option<String>,
     #[serde(default)]
-    links: Vec<LinkForm>,
+    links: Vec<Named<LinkForm>>,
     #[serde(default)]
     note: String,
 }
@@ -276,13 +282,14 @@ struct LinkForm {
 impl BundleForm {
     pub(super) fn source(self) -> Result<crate::model::BundleSource, Problem> {
         let note = bundle_note(self.note)?;
-        let links = self.links.into_iter().enumerate().map(|(at, link)| {
-            let values = serde_json::from_value::<BTreeMap<String, EntityUid>>(link.values.0).map_err(|_| {
+        let links = self.links.into_iter().enumerate().map(|(at, Named(link))| {
+            let values = serde_json::from_value::<BTreeMap<String, Named<EntityUid>>>(link.values.0).map_err(|_| {
                 Problem::invalid(
                     "bad_link",
                     format!("`values` of link {} must be {{\"principal\": {{type, id}}, …}}", at + 1),
                 )
             })?;
+            let values = values.into_iter().map(|(slot, uid)| (slot, uid.0)).collect();
             let id = link.id.unwrap_or_else(|| format!("{}-link-{}", link.template, at + 1));
             Ok(TemplateLink { id, template: link.template, values })
         });

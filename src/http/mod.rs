@@ -12,6 +12,7 @@ mod health;
 mod holds;
 mod intake;
 mod keys;
+mod openapi;
 mod policies;
 mod problem;
 mod records;
@@ -27,6 +28,7 @@ use axum::{
     routing::{delete, get, post, put},
 };
 
+pub use openapi::description;
 pub use serve::{Running, serve};
 
 use crate::engine::Wardkeep;
@@ -59,6 +61,7 @@ impl App {
 pub const ROUTES: &[(&str, &str, &str)] = &[
     ("GET", "/healthz", "none"),
     ("GET", "/readyz", "none"),
+    ("GET", "/openapi.json", "none"),
     ("GET", "/metrics", "ReadAudit"),
     ("GET", "/v1/collections", "ManageCollections"),
     ("GET", "/v1/collections/{c}", "ManageCollections"),
@@ -99,6 +102,7 @@ pub fn router(app: Arc<App>) -> Router {
     Router::new()
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
+        .route("/openapi.json", get(openapi::show))
         .route("/metrics", get(health::metrics))
         .route("/v1/collections", get(collections::list))
         .route("/v1/collections/{c}", put(collections::put).get(collections::show).delete(collections::drop))

@@ -12,6 +12,7 @@ use serde_json::json;
 
 use super::{
     App, body,
+    foresight::body_bytes,
     forms::{BundleForm, RollbackForm, bounded},
     intake::Intake,
     problem::Problem,
@@ -59,7 +60,7 @@ pub(super) async fn put(
 ) -> Result<Response, Problem> {
     let grant = run(&app, move |engine| may_manage(engine, &session)).await?;
     let if_match = if_match(&headers)?;
-    let form: BundleForm = body::json(&intake, 2 * limits::BUNDLE_BYTES + limits::BODY_BYTES).await?;
+    let form: BundleForm = body::json(&intake, body_bytes(1)).await?;
     let source = form.source()?;
     let activated = run(&app, move |engine| engine.put_policies(&grant, source, if_match, query.allow())).await?;
     Ok(tagged(activated.version, answer(&activated)))
@@ -115,7 +116,7 @@ pub(super) async fn validate(
     intake: Intake,
 ) -> Result<Response, Problem> {
     let grant = run(&app, move |engine| may_manage(engine, &session)).await?;
-    let form: BundleForm = body::json(&intake, 2 * limits::BUNDLE_BYTES + limits::BODY_BYTES).await?;
+    let form: BundleForm = body::json(&intake, body_bytes(1)).await?;
     let source = form.source()?;
     let allow = Allow { warnings: !query.strict, ..Allow::default() };
     let checked = run(&app, move |engine| engine.validate_policies(&grant, &source, allow)).await?;
@@ -145,7 +146,7 @@ pub(super) struct HistoryQuery {
 }
 
 /// Versions in an answer where the request does not say how many.
-const DEFAULT_PAGE: usize = 20;
+pub(super) const DEFAULT_PAGE: usize = 20;
 
 pub(super) async fn history(
     State(app): State<Arc<App>>,

@@ -237,6 +237,13 @@ impl VectorIndex {
         Found { hits: top.into_hits(), path: Path::Scan(Why::Asked), scored: work.exact, work }
     }
 
+    /// What a vector scores that lies elsewhere; `None` for one of another length than the collection's.
+    pub fn score(&self, query: &Embedding, vector: &Embedding) -> Option<f32> {
+        let (query, vector) = (query.components(), vector.components());
+        let fit = query.len() == self.columns.exact.width() && vector.len() == query.len();
+        fit.then(|| self.kernel.score(query, vector))
+    }
+
     /// A snapshot to build a graph from, if one is wanted: the collection is fast, its metric has neighbourhoods, it has
     /// rows enough, and there is no graph or it has aged.
     pub fn graph_job(&self) -> Option<GraphJob> {
@@ -311,7 +318,7 @@ impl VectorIndex {
 
     fn scan_rows(&self, sought: &Sought<'_>, tie: Tie<'_>, path: Path) -> Found {
         let (hits, work) = self.scanning(sought, tie).run(&sought.permitted, Effort::Usual);
-        Found { hits, path, scored: sought.permitted.len(), work }
+        Found { hits, path, scored: work.first, work }
     }
 
     fn walk(&self, sought: &Sought<'_>, tie: Tie<'_>, graph: &Graph, breadth: usize, budget: u64) -> Found {

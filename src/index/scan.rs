@@ -36,7 +36,7 @@ const KEPT_HITS: usize = 1 << 16;
 /// Rows that a thread keeps memory for what their bits said.
 const KEPT_ROWS: usize = 1 << 20;
 
-/// How many permitted rows were looked at, and how closely.
+/// How many rows were looked at, and how closely: counted where they are handed to a kernel, a block at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Work {
     /// Codes of a bit a component.
@@ -45,6 +45,8 @@ pub struct Work {
     pub bytes: u64,
     /// Vectors.
     pub exact: u64,
+    /// Of these, what the first pass looked at, in whatever form: every permitted row once.
+    pub first: u64,
 }
 
 /// A question to permitted rows.
@@ -85,11 +87,12 @@ struct Seen {
 struct Swept<'a> {
     best: Top<'a>,
     seen: Seen,
+    looked_at: u64,
 }
 
 impl Collect for Swept<'_> {
     fn twin(&self) -> Self {
-        Self { best: self.best.twin(), seen: Seen::default() }
+        Self { best: self.best.twin(), seen: Seen::default(), looked_at: 0 }
     }
 }
 
@@ -99,6 +102,7 @@ impl Swept<'_> {
         self.best.absorb(other.best);
         self.seen.slots.append(&mut other.seen.slots);
         self.seen.scores.append(&mut other.seen.scores);
+        self.looked_at += other.looked_at;
     }
 }
 
@@ -134,7 +138,9 @@ impl<'a> Scan<'a> {
         let top = match (effort.pass(permitted.len(), self.k), &self.columns.codes) {
             (Pass::Exact, _) | (_, None) => {
                 let top = self.gather(&mut scratch.hits);
-                self.exact(permitted.iter(), top, &mut work)
+                let top = self.exact(permitted.iter(), top, &mut work);
+                work.first = work.exact;
+                top
             }
             (Pass::Bytes, Some(codes)) => self.bytes(codes, permitted, effort, &mut scratch, &mut work),
             (Pass::Bits, Some(codes)) => self.bits(codes, permitted, effort, &mut scratch, &mut work),
@@ -167,10 +173,9 @@ impl<'a> Scan<'a> {
         while let Some(run) = slots.next_range() {
             let (from, to) = run.into_inner();
             rows.stretches(from..to.saturating_add(1), |first, floats| {
-                for (slot, row) in (first..).zip(floats.chunks_exact(rows.width())) {
-                    top.offer(slot, self.kernel.score(self.query, row));
-                    work.exact += 1;
-                }
+                let block = floats.chunks_exact(rows.width());
+                work.exact += block.len() as u64;
+                (first..).zip(block).for_each(|(slot, row)| top.offer(slot, self.kernel.score(self.query, row)));
             });
         }
         top
@@ -190,6 +195,7 @@ impl<'a> Scan<'a> {
         slots.clear();
         list(permitted.iter(), slots);
         self.upper_by_bytes(codes, asked, slots, near, work);
+        work.first = work.bytes;
         let mut top = self.gather(hits);
         self.refine(near, &mut top, effort, work);
         top
@@ -209,8 +215,10 @@ impl<'a> Scan<'a> {
         let doubt = codes.codec.ask_bits(self.query, bits, workspace);
         codes.codec.ask_bytes(self.query, bytes);
         let best = Top::above(f32::MIN, effort.candidates(self.k), self.tie, std::mem::take(candidates));
-        let mut swept = self.sweep(codes, bits, permitted, Swept { best, seen: std::mem::take(seen).emptied() });
-        work.bits += swept.seen.slots.len() as u64;
+        let into = Swept { best, seen: std::mem::take(seen).emptied(), looked_at: 0 };
+        let mut swept = self.sweep(codes, bits, permitted, into);
+        work.bits += swept.looked_at;
+        work.first = work.bits;
         let left_out = swept.best.left_out();
         *seen = swept.seen;
         *candidates = swept.best.into_unordered();
@@ -237,8 +245,7 @@ impl<'a> Scan<'a> {
         let bar = doubt.sharpen(bits, last);
         scores.clear();
         scores.resize(slots.len(), f32::NEG_INFINITY);
-        self.estimate(codes, bits, slots, scores, |_, _| ());
-        work.bits += slots.len() as u64;
+        work.bits += self.estimate(codes, bits, slots, scores, |_, _| ());
         candidates.sort_unstable_by_key(|hit| hit.slot);
         let is_new = |slot: u32| candidates.binary_search_by_key(&slot, |hit| hit.slot.0).is_err();
         let mut scores = scores.iter();
@@ -289,6 +296,7 @@ impl<'a> Scan<'a> {
             now.iter().for_each(|slot| codes.scales.prefetch(*slot));
             each_stretch(&codes.bytes, now, |stretch, slots| {
                 let (soon, beyond) = ahead.split_at(slots.len().min(ahead.len()));
+                work.bytes += slots.len() as u64;
                 (self.kernels.multiply)(&asked.lines, stretch, slots, soon, &mut products);
                 for (slot, product) in slots.iter().zip(products) {
                     let score = asked.upper(product, codes.scale(*slot));
@@ -299,18 +307,17 @@ impl<'a> Scan<'a> {
                 ahead = beyond;
             });
         }
-        work.bytes += near.len() as u64;
     }
 
     /// Looks at the bits of all permitted rows. On several cores, if there are enough rows and cores with nothing to do.
     fn sweep(&self, codes: &Codes, asked: &BitQuery, permitted: &RoaringBitmap, into: Swept<'a>) -> Swept<'a> {
         let part = |slots: Iter<'_>, into: &mut Swept<'a>| {
-            let Swept { best, seen: Seen { slots: listed, scores } } = into;
+            let Swept { best, seen: Seen { slots: listed, scores }, looked_at } = into;
             let before = listed.len();
             list(slots, listed);
             scores.resize(listed.len(), f32::NEG_INFINITY);
             let (listed, scores) = (listed.split_at(before).1, scores.split_at_mut(before).1);
-            self.estimate(codes, asked, listed, scores, |slots, scores| {
+            *looked_at += self.estimate(codes, asked, listed, scores, |slots, scores| {
                 let bar = best.bar();
                 if any(scores, |score| score >= bar) {
                     slots.iter().zip(scores).for_each(|(slot, score)| best.offer(*slot, *score));
@@ -320,7 +327,8 @@ impl<'a> Scan<'a> {
         share::among_cores(permitted, into, part, Swept::absorb)
     }
 
-    /// The highest score that each of ascending slots may well have by its bits; shows them a few at a time, while they are at hand.
+    /// The highest score that each of ascending slots may well have by its bits; shows them a few at a time, while they are at hand. Tells
+    /// how many were looked at.
     fn estimate(
         &self,
         codes: &Codes,
@@ -328,18 +336,21 @@ impl<'a> Scan<'a> {
         slots: &[u32],
         scores: &mut [f32],
         mut show: impl FnMut(&[u32], &[f32]),
-    ) {
+    ) -> u64 {
+        let mut looked_at = 0;
         let mut ahead = slots.get(AHEAD.0..).unwrap_or_default();
         for (slots, scores) in slots.chunks(BLOCK).zip(scores.chunks_mut(BLOCK)) {
             let mut rest = &mut *scores;
             each_stretch(&codes.bits, slots, |stretch, slots| {
                 let (now, later) = std::mem::take(&mut rest).split_at_mut(slots.len());
                 let (soon, beyond) = ahead.split_at(slots.len().min(ahead.len()));
+                looked_at += slots.len() as u64;
                 (self.kernels.estimate)(asked, stretch, slots, soon, now);
                 (rest, ahead) = (later, beyond);
             });
             slots.chunks(GLANCE).zip(scores.chunks(GLANCE)).for_each(|(slots, scores)| show(slots, scores));
         }
+        looked_at
     }
 }
 

@@ -21,7 +21,10 @@ use parking_lot::Mutex;
 use serde::{Serialize, de::DeserializeOwned};
 use zeroize::Zeroizing;
 
-use super::{Disk, OpenOptions, StoreError, codec};
+use super::{
+    Disk, OpenOptions, StoreError, codec,
+    handover::{Begun, Handover, Pieces, Published, Room, Sink, Turns},
+};
 use crate::crypto::{DataKey, Entropy, KEY_ID_BYTES, KeyRing, OVERHEAD_BYTES};
 
 /// Bytes under one seal; only the last ones may be fewer.
@@ -35,33 +38,15 @@ pub struct Derived {
     ring: KeyRing,
     entropy: Arc<dyn Entropy>,
     disk: Arc<dyn Disk>,
-    state: Mutex<State>,
-}
-
-struct State {
-    /// Counts how often it was discarded: what was begun before is out of date.
-    epoch: u64,
-    /// What it is made of must have this change in force: the last one that took something away.
-    superseded: u64,
-    /// Something may lie in the room.
-    present: bool,
-}
-
-/// What became of what was written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Published {
-    /// It is there for the next start.
-    Whole,
-    /// A record was replaced or erased meanwhile: it was thrown away.
-    Outdated,
+    handover: Handover<Mutex<Turns>>,
 }
 
 impl Derived {
     pub(super) fn new(dir: PathBuf, ring: KeyRing, options: &OpenOptions) -> Self {
         // a draft alone is nothing: its key went with the server that was writing it, and the next writing begins another
         let present = ["key", "data"].iter().any(|name| dir.join(name).exists());
-        let state = Mutex::new(State { epoch: 0, superseded: 0, present });
-        Self { dir, ring, entropy: options.entropy.clone(), disk: options.disk.clone(), state }
+        let handover = Handover::new(Mutex::new(Turns::new(present)));
+        Self { dir, ring, entropy: options.entropy.clone(), disk: options.disk.clone(), handover }
     }
 
     /// Destroys what is there, and makes sure that what is being written never will be. Durable when it returns.
@@ -71,32 +56,7 @@ impl Derived {
 
     /// The same, and from here on nothing is made of a state in which change number `by` is not in force.
     pub(super) fn supersede(&self, by: u64) -> Result<(), StoreError> {
-        let mut state = self.state.lock();
-        state.superseded = state.superseded.max(by);
-        state.epoch = state.epoch.wrapping_add(1);
-        if state.present {
-            self.empty().map_err(StoreError::io)?;
-            state.present = false;
-        }
-        Ok(())
-    }
-
-    /// Begins to write: what is put in must be read after this, of a state in which every change up to `in_force` was in force before.
-    /// `None` where a later one has taken something away. One at a time; another that is begun is the one that counts.
-    pub fn begin(&self, in_force: u64) -> Result<Option<Writing<'_>>, StoreError> {
-        let epoch = {
-            let state = self.state.lock();
-            if in_force < state.superseded {
-                return Ok(None);
-            }
-            state.epoch
-        };
-        let key = DataKey::generate(&*self.entropy)?;
-        let made = DirBuilder::new().mode(0o700).recursive(true).create(&self.dir);
-        made.and_then(|()| remove(&self.draft())).map_err(StoreError::io)?;
-        let file =
-            FileOptions::new().write(true).create_new(true).mode(0o600).open(self.draft()).map_err(StoreError::io)?;
-        Ok(Some(Writing { derived: self, epoch, key, file, buffer: Zeroizing::new(Vec::new()), number: 0 }))
+        self.handover.supersede(by, || self.empty()).map_err(StoreError::io)
     }
 
     /// What is there, if it is whole as far as can be told before it is read.
@@ -120,7 +80,7 @@ impl Derived {
 
     /// Whether anything lies here.
     pub fn is_empty(&self) -> bool {
-        !self.state.lock().present
+        self.handover.is_empty()
     }
 
     fn key(&self) -> Option<DataKey> {
@@ -174,10 +134,24 @@ impl Derived {
     }
 }
 
-/// Derived data on its way to disk. Nothing can read it before it is published: its key is in memory alone.
+impl Room for Derived {
+    type Writing<'a> = Writing<'a>;
+
+    fn begin(&self, in_force: u64) -> Result<Option<Writing<'_>>, StoreError> {
+        let Some(begun) = self.handover.begin(in_force) else { return Ok(None) };
+        let key = DataKey::generate(&*self.entropy)?;
+        let made = DirBuilder::new().mode(0o700).recursive(true).create(&self.dir);
+        made.and_then(|()| remove(&self.draft())).map_err(StoreError::io)?;
+        let file =
+            FileOptions::new().write(true).create_new(true).mode(0o600).open(self.draft()).map_err(StoreError::io)?;
+        Ok(Some(Writing { derived: self, begun, key, file, buffer: Zeroizing::new(Vec::new()), number: 0 }))
+    }
+}
+
+/// Derived data on its way to disk: its key is in memory alone until it is published.
 pub struct Writing<'a> {
     derived: &'a Derived,
-    epoch: u64,
+    begun: Begun,
     key: DataKey,
     file: File,
     buffer: Zeroizing<Vec<u8>>,
@@ -191,9 +165,8 @@ enum Chunk {
     Last,
 }
 
-impl Writing<'_> {
-    /// Adds a piece.
-    pub fn put<T: Serialize>(&mut self, piece: &T) -> Result<(), StoreError> {
+impl Sink for Writing<'_> {
+    fn put<T: Serialize>(&mut self, piece: &T) -> Result<(), StoreError> {
         let bytes = codec::encode(piece, 0)?;
         let length = u32::try_from(bytes.len()).map_err(|_| StoreError::TooLarge)?;
         self.buffer.extend_from_slice(&length.to_le_bytes());
@@ -206,25 +179,22 @@ impl Writing<'_> {
         Ok(())
     }
 
-    /// Whether it is out of date by now, so that more work on it is in vain.
-    pub fn is_outdated(&self) -> bool {
-        self.derived.state.lock().epoch != self.epoch
+    fn is_outdated(&self) -> bool {
+        self.derived.handover.is_outdated(self.begun)
     }
 
-    /// Makes it what the next start finds, unless a record was replaced or erased since it was begun.
-    pub fn publish(mut self) -> Result<Published, StoreError> {
+    fn publish(mut self) -> Result<Published, StoreError> {
         self.seal(Chunk::Last)?;
         self.derived.disk.sync(&self.file).map_err(StoreError::io)?;
-        let mut state = self.derived.state.lock();
-        if state.epoch != self.epoch {
+        let published = self.derived.handover.publish(self.begun, || self.derived.install(&self.key))?;
+        if published == Published::Outdated {
             remove(&self.derived.draft()).map_err(StoreError::io)?;
-            return Ok(Published::Outdated);
         }
-        state.present = true;
-        self.derived.install(&self.key)?;
-        Ok(Published::Whole)
+        Ok(published)
     }
+}
 
+impl Writing<'_> {
     fn seal(&mut self, chunk: Chunk) -> Result<(), StoreError> {
         let mut nonce = [0; 24];
         self.derived.entropy.fill(&mut nonce)?;
@@ -250,9 +220,8 @@ pub struct Reading {
     piece: Zeroizing<Vec<u8>>,
 }
 
-impl Reading {
-    /// The next piece; `None` where it does not open, or is not of this form: then all of it is nothing.
-    pub fn piece<T: DeserializeOwned>(&mut self) -> Option<T> {
+impl Pieces for Reading {
+    fn piece<T: DeserializeOwned>(&mut self) -> Option<T> {
         let mut length = [0; 4];
         self.fill(&mut length)?;
         let length = usize::try_from(u32::from_le_bytes(length)).ok().filter(|length| *length <= codec::VALUE_BYTES)?;
@@ -268,11 +237,12 @@ impl Reading {
         decoded
     }
 
-    /// Whether everything was read, and all of it was there.
-    pub fn is_at_end(&self) -> bool {
+    fn is_at_end(&self) -> bool {
         self.number > 0 && self.left == 0 && self.at == self.plain.len()
     }
+}
 
+impl Reading {
     fn fill(&mut self, mut out: &mut [u8]) -> Option<()> {
         while !out.is_empty() {
             if self.at == self.plain.len() {

@@ -16,6 +16,7 @@ mod draft;
 mod engine;
 mod error;
 mod evidence;
+mod handover;
 mod keychain;
 mod layout;
 mod ledger;
@@ -40,6 +41,8 @@ mod fixture;
 #[cfg(test)]
 pub(crate) mod key_tests;
 #[cfg(test)]
+pub(crate) mod pieces;
+#[cfg(test)]
 mod rebuild_tests;
 #[cfg(test)]
 mod tests;
@@ -50,11 +53,12 @@ pub use backup::{
 };
 pub use change::{Change, Moved, RingKey, Row, RowKey, Wraps};
 pub use codec::{Bytes, StoredBundle, StoredRecord};
-pub use derived::{Derived, Published, Reading, Writing};
+pub use derived::{Derived, Reading, Writing};
 pub use disk::{Disk, RealDisk};
 pub use engine::{Batch, EachRow, Engine, EngineError, EngineKind};
 pub use error::StoreError;
 pub use evidence::Evidence;
+pub use handover::{Begun, Guarded, Handover, Pieces, Published, Room, Sink, Turns};
 pub use load::{Hand, Intake, SealedRecord, StoredName};
 pub use manifest::Manifest;
 pub use names::Kind;

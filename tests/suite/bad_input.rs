@@ -140,7 +140,10 @@ impl Process {
         write!(head, "content-length: {}\r\n\r\n", request.body.len()).unwrap();
         // A server that has refused may close before it has read everything: what it said counts.
         let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&request.body));
-        receive(&mut stream)
+        let answer = receive(&mut stream)?;
+        let kind = request.headers.iter().find_map(|line| line.strip_prefix("content-type: ")).unwrap_or_default();
+        super::description::hold(request.method, &request.path, kind, &request.body, &answer);
+        Some(answer)
     }
 }
 
@@ -477,6 +480,34 @@ fn bodies() -> Vec<Case> {
         ),
         case("a list where an object belongs", text(format!("[\"{CANARY}\"]")), 422, "wrong_type", "expected"),
         case("a text where an object belongs", text(format!("\"{CANARY}\"")), 422, "wrong_type", "expected"),
+        case(
+            "a question as a list of its values",
+            text(format!("[[1, 0], null, 1, \"{CANARY}\", null, null, null, null]")),
+            422,
+            "wrong_type",
+            "expected an object",
+        ),
+        case(
+            "a record as a list of its values",
+            put(RECORDS, format!("{{\"records\": [[\"new\", \"{CANARY}\", [1, 0], null, \"\", {{}}, {{}}, []]]}}")),
+            422,
+            "wrong_type",
+            "expected an object",
+        ),
+        case(
+            "an erasure as a list of its values",
+            post(ERASE, format!("[[\"{CANARY}\"], null, null, false, false]")),
+            422,
+            "wrong_type",
+            "expected an object",
+        ),
+        case(
+            "a parent as a list of its values",
+            one(&with(record("id", json!("new")), "parents", json!([["Group", CANARY]]))),
+            422,
+            "wrong_type",
+            "expected an object",
+        ),
         case("JSON nested 33 deep", text(deep(32)), 400, "too_deep", "32 levels"),
         case("JSON nested 1,000,000 deep", text(deep(1_000_000)), 400, "too_deep", "32 levels"),
         case(
@@ -845,7 +876,7 @@ fn people() -> Vec<Case> {
     let many: Vec<String> = (0..1_001).map(|n| format!("{CANARY}-{n}")).collect();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
     vec![
-        case("entities that are no list", entities(group(CANARY, &[])), 422, "wrong_type", "expected a sequence"),
+        case("entities that are no list", entities(group(CANARY, &[])), 422, "wrong_type", "expected a list"),
         case("no entities", entities(json!([])), 422, "entities", "1 to"),
         case("an entity that is a text", one(json!(CANARY)), 422, "malformed", "uid"),
         case("an entity without a uid", one(json!({"attrs": {"level": CANARY}})), 422, "malformed", "uid"),

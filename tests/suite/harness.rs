@@ -128,7 +128,9 @@ impl Client {
             .collect();
         let status = response.status().as_u16();
         let bytes = response.body_mut().with_config().limit(1 << 30).read_to_vec()?;
-        Ok(Answer { status, headers, bytes })
+        let answer = Answer { status, headers, bytes };
+        super::description::hold(method, path, kind, body, &answer);
+        Ok(answer)
     }
 
     pub fn get(&self, path: &str) -> Answer {

@@ -11,6 +11,7 @@ mod caps;
 mod cases;
 mod crash;
 mod deletions;
+mod description;
 mod diff;
 mod disk;
 mod engines;

@@ -199,11 +199,30 @@ fn forbidden_rows_are_never_read() {
                 }
             }
             assert_eq!(ask(&index), before, "{metric:?} {dimension}, seed {seed}");
-            assert!(before.iter().all(|found| found.scored == permitted.len()));
+            assert!(before.iter().all(|found| (found.scored, found.work.first) == (permitted.len(), permitted.len())));
             for slot in 0..8_000 {
                 let row = index.encoder().encode(rows[slot as usize].clone());
                 index.columns.replace(slot, &row);
             }
+        }
+    }
+}
+
+#[test]
+fn rows_are_counted_where_they_are_handed_to_a_kernel() {
+    let seed = 0xC0DE;
+    let mut dice = Dice(seed);
+    let mut index = VectorIndex::new(64, Metric::Dot, Isolation::Strict);
+    let rows = chart(&mut dice, 4_000, 64, Metric::Dot);
+    rows.iter().for_each(|row| _ = index.put(row));
+    // vectors, bytes and bits, each as a first pass; slots without a row are not handed to any
+    for count in [10, 1_000, 4_000] {
+        let permitted: RoaringBitmap = (0..count).chain(4_010..4_500).collect();
+        let query = rows[7].components();
+        let sought = Sought { query, permitted: Cow::Borrowed(&permitted), k: 10, source: None };
+        for effort in FULL.into_iter().chain([Effort::Usual]) {
+            let (_, work) = index.scanning(&sought, &by_slot).run(&permitted, effort);
+            assert_eq!(work.first, u64::from(count), "{effort:?}, seed {seed}");
         }
     }
 }
