@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{ErrorKind, Write},
+    io::{ErrorKind, IsTerminal, Write, stdout},
     os::unix::fs::{FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
@@ -26,8 +26,9 @@ pub(super) struct Backup {
     /// Offline: the store's directory (else a running server is asked, which puts backups where its configuration says)
     #[arg(long, value_name = "DIR", requires = "somewhere")]
     data: Option<PathBuf>,
-    /// Offline: directory of the backup; a whole one is begun where there is none, else what changed since is added
-    #[arg(long, value_name = "DIR", requires = "data")]
+    /// Offline: directory of the backup; a whole one is begun where there is none, else what changed since is added. `-` writes a whole
+    /// one to standard output, offline or from a running server; only one that ended with exit code 0 can be restored
+    #[arg(long, value_name = "DIR")]
     to: Option<PathBuf>,
     /// Also write what a restore needs of the keys to this file, under the store's passphrase or key provider. Keep it apart from the
     /// backup, take a new one after erasures, and destroy the old one: it opens what was stored when it was taken
@@ -53,7 +54,7 @@ enum Verb {
 
 #[derive(Args)]
 struct Verify {
-    /// Directory of the backup
+    /// Directory of the backup, or a file that is whole
     #[arg(long, value_name = "DIR")]
     from: PathBuf,
     /// An escrow of the store, of any time; it opens under the passphrase or key provider that the store had then
@@ -109,6 +110,7 @@ impl Backup {
     }
 
     fn make(self) -> Outcome {
+        self.check_words()?;
         let (taken, escrow) = match &self.data {
             Some(data) => self.offline(data)?,
             None => self.online()?,
@@ -118,6 +120,10 @@ impl Backup {
         }
         if self.json {
             print_json(&json!({"backup": taken, "escrow": self.escrow}));
+        } else if self.is_streamed() {
+            let bytes = taken.iter().filter_map(|taken| taken.get("bytes")?.as_u64()).sum::<u64>();
+            eprintln!("backup     a whole one, {bytes} bytes");
+            self.escrow.iter().for_each(|path| eprintln!("escrow     {}", path.display()));
         } else {
             taken.iter().for_each(print);
             self.escrow.iter().for_each(|path| println!("escrow     {}", path.display()));
@@ -125,11 +131,29 @@ impl Backup {
         Ok(())
     }
 
+    /// What the parser of arguments cannot tell.
+    fn check_words(&self) -> Outcome {
+        let usage = |told: &str| Err(Failure::Usage(told.into()));
+        match (self.is_streamed(), &self.data, &self.to) {
+            (false, None, Some(_)) => {
+                usage("a running server puts backups where its configuration says: `--to DIR` goes with `--data`")
+            }
+            (true, _, _) if self.json => usage("`--json` and a backup cannot both be on standard output"),
+            (true, _, _) if std::io::stdout().is_terminal() => usage("a backup is nothing for a terminal: redirect it"),
+            (true | false, _, _) => Ok(()),
+        }
+    }
+
+    fn is_streamed(&self) -> bool {
+        self.to.as_deref() == Some(Path::new("-"))
+    }
+
     fn online(&self) -> Result<(Option<Json>, Option<Vec<u8>>), Failure> {
         let client = self.server.client()?;
-        let taken = match self.only_escrow {
-            true => None,
-            false => Some(client.post("/v1/backup", &json!({}))?),
+        let taken = match (self.only_escrow, self.is_streamed()) {
+            (true, _) => None,
+            (false, true) => Some(json!({"bytes": client.post_for_stream("/v1/backup/stream", &mut stdout())?})),
+            (false, false) => Some(client.post("/v1/backup", &json!({}))?),
         };
         // after the backup, so that it has the keys of all that is in it
         let escrow = self.escrow.as_ref().map(|_| client.post_for_bytes("/v1/escrow")).transpose()?;
@@ -151,7 +175,12 @@ impl Backup {
     fn of(&self, engine: &Wardkeep) -> Result<(Option<Taken>, Option<Vec<u8>>), Refusal> {
         let grant = engine.operator_grant(&engine.operator());
         let bar = progress::counter("copying objects", None);
-        let taken = self.to.as_ref().map(|to| engine.back_up(&grant, to, &|n| bar.set_position(n))).transpose();
+        let progress = |n| bar.set_position(n);
+        let taken = match &self.to {
+            Some(_) if self.is_streamed() => engine.stream_backup(&grant, &mut stdout(), &progress).map(Some),
+            Some(to) => engine.back_up(&grant, to, &progress).map(Some),
+            None => Ok(None),
+        };
         bar.finish_and_clear();
         let escrow = self.escrow.as_ref().map(|_| engine.escrow(&grant)).transpose()?;
         Ok((taken?, escrow))

@@ -1,6 +1,6 @@
 //! A small client of the HTTP interface, for the verbs that speak to a running server.
 
-use std::io::Read;
+use std::io::{Read, Write};
 
 use clap::Args;
 use serde_json::Value as Json;
@@ -65,6 +65,17 @@ impl Client {
             return Ok(body.with_config().limit(1 << 30).read_to_vec()?);
         }
         answer(Ok(sent)).map(|_| Vec::new())
+    }
+
+    /// Writes the bytes of an answer to `out` as they come; how many they were.
+    pub(super) fn post_for_stream(&self, path: &str, out: &mut dyn Write) -> Result<u64, Failure> {
+        let request = self.agent.post(self.url(path)).header("authorization", self.bearer());
+        let sent =
+            request.send_empty().map_err(|error| Failure::Failed(format!("no answer from the server: {error}")))?;
+        if sent.status().is_success() {
+            return Ok(std::io::copy(&mut sent.into_body().into_reader(), out)?);
+        }
+        answer(Ok(sent)).map(|_| 0)
     }
 
     /// Streams newline-delimited JSON.

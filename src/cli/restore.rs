@@ -1,7 +1,10 @@
 //! `restore`: a store from a backup and an escrow.
 
 use std::{
-    path::PathBuf,
+    fs::{self, DirBuilder, OpenOptions},
+    io,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -12,12 +15,12 @@ use super::{Failure, Outcome, passphrase::PassphraseArgument, print_json, progre
 use crate::{
     clock::{Clock, SystemClock},
     engine::{Environment, Settings, restore},
-    store::{EngineKind, Plan, Replayed, Restored},
+    store::{EngineKind, HoldsOf, Plan, Replayed, Restored},
 };
 
 #[derive(Args)]
 pub(super) struct Restore {
-    /// Directory of the backup
+    /// Directory of the backup, a file that is whole, or `-`: a stream on standard input
     #[arg(long, value_name = "DIR")]
     from: PathBuf,
     /// The escrow, taken after the backup; it opens under the passphrase or key provider that the store had then
@@ -29,7 +32,7 @@ pub(super) struct Restore {
     /// Go back to this file of the backup, by its number
     #[arg(long, value_name = "NUMBER")]
     until: Option<u32>,
-    /// The ledger of what was erased and revoked; else the copy beside the backup. The one in the lost data directory will do, if it can be had
+    /// The ledger of what was erased and revoked; else the copy beside the backup, which a stream has none of. The one in the lost data directory will do, if it can be had
     #[arg(long, value_name = "FILE")]
     ledger: Option<PathBuf>,
     /// The storage engine of the new store; else that of the one that was backed up
@@ -60,9 +63,11 @@ pub(super) struct Restore {
 impl Restore {
     pub(super) fn run(self) -> Outcome {
         let passphrase = self.passphrase.read()?;
+        let arrived = (self.from == Path::new("-")).then(|| Arrived::beside(&self.data)).transpose()?;
+        let from = arrived.as_ref().map_or(self.from.as_path(), |arrived| &arrived.0);
         let escrow = super::backup::read(&self.escrow)?;
         let plan = Plan {
-            from: &self.from,
+            from,
             until: self.until,
             escrow: &escrow,
             ledger: self.ledger.as_deref(),
@@ -91,12 +96,12 @@ impl Restore {
     }
 
     fn tell(&self, restored: &Restored, took: Duration, verified: Option<(&Finding, Duration)>) {
-        let Restored { files, at, escrow_at, objects, gone_since, older, lost, entries, ledger } = restored;
+        let Restored { files, at, escrow_at, objects, gone_since, older, lost, entries, ledger, holds } = restored;
         if self.json {
             print_json(&json!({
                 "restored": {
                     "files": files, "at": at.rfc3339(), "escrow_at": escrow_at.rfc3339(), "objects": objects,
-                    "gone_since": gone_since, "older": older, "lost": lost, "entries": entries,
+                    "gone_since": gone_since, "older": older, "lost": lost, "entries": entries, "holds_of": holds,
                     "ledger": {
                         "complete": ledger.complete, "entries": ledger.entries, "after_escrow": ledger.after_escrow,
                         "until": ledger.until.map(|at| at.rfc3339()), "withdrawn": ledger.withdrawn, "permissions": ledger.permissions,
@@ -120,6 +125,11 @@ impl Restore {
         println!("  {older:>8} came back as they were before they were last changed");
         println!("  {lost:>8} are lost: they came after the backup, or were sealed under a new key since");
         tell_ledger(ledger);
+        if *holds == HoldsOf::Backup {
+            println!(
+                "holds      the escrow is of an older build, which put no legal holds in: they are those of the backup. Place what was placed since, lift what was lifted"
+            );
+        }
         println!(
             "holds      nothing expires until they are confirmed: wardkeep holds lift --type System --id wardkeep"
         );
@@ -127,6 +137,29 @@ impl Restore {
             finding.print();
             println!("verified in {:.1} s", took.as_secs_f64());
         }
+    }
+}
+
+/// What came on standard input, as a file beside the new store: it is read twice. Gone when it is dropped.
+struct Arrived(PathBuf);
+
+impl Arrived {
+    fn beside(data: &Path) -> Result<Self, Failure> {
+        let room = data.with_added_extension("incoming");
+        let told = |error: io::Error| Failure::Failed(format!("cannot write {}: {error}", room.display()));
+        DirBuilder::new().mode(0o700).create(&room).map_err(told)?;
+        let arrived = Self(room.join("stream.wkb"));
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&arrived.0).map_err(told)?;
+        io::copy(&mut io::stdin().lock(), &mut file).map_err(told)?;
+        Ok(arrived)
+    }
+}
+
+impl Drop for Arrived {
+    fn drop(&mut self) {
+        // a room of its own, so that no ledger that happens to lie about is taken for the one beside it
+        let _ = fs::remove_file(&self.0);
+        let _ = self.0.parent().map(fs::remove_dir);
     }
 }
 

@@ -1,6 +1,9 @@
 //! Backups and escrows for those who manage keys; and a store made anew from them, which says so in its own log.
 
-use std::path::Path;
+use std::{
+    io::{self, ErrorKind, Write},
+    path::Path,
+};
 
 use super::{
     Environment, OpenError, Refusal, Settings, Wardkeep,
@@ -10,7 +13,8 @@ use super::{
 };
 use crate::{
     audit::What,
-    store::{self, BackupError, LedgerState, LogCut, Plan, Restored, Rising, Taken},
+    clock::Instant,
+    store::{self, BackupError, Copying, LedgerState, LogCut, Plan, Restored, Rising, Taken},
 };
 
 /// Why no store could be made from a backup.
@@ -40,9 +44,36 @@ impl Wardkeep {
         Ok(taken)
     }
 
+    /// Writes a whole backup to `out`, while requests and changes go on. Its entry is durable before the first byte is written; a second
+    /// one says how it ended.
+    pub fn stream_backup(
+        &self,
+        grant: &Grant<ManageKeys>,
+        out: &mut dyn Write,
+        progress: &dyn Fn(u64),
+    ) -> Result<Taken, Refusal> {
+        let trail = grant.trail(self, What::Backup);
+        let begun = self.told(trail.clone(), self.store.back_up_into(Box::new(out)).map_err(Refusal::from))?;
+        self.journal.note(trail.clone().detail("stream_begun"))?;
+        let taken = self.copy(begun, progress).map_err(BackupError::of_stream);
+        let taken = self.told(trail.clone(), taken.map_err(Refusal::from))?;
+        let objects = usize::try_from(taken.objects).unwrap_or(usize::MAX);
+        self.journal.note(trail.done(objects).detail("stream"))?;
+        Ok(taken)
+    }
+
+    /// What a streamed backup is written to, as long as whoever asked for it may have it: that is asked anew every few seconds.
+    pub fn while_permitted<'a>(&'a self, grant: &'a Grant<ManageKeys>, out: &'a mut dyn Write) -> impl Write + 'a {
+        Permitted { engine: self, grant, out, asked: self.clock.now() }
+    }
+
     fn copy_to(&self, dir: &Path, progress: &dyn Fn(u64)) -> Result<Taken, BackupError> {
-        let mut copying = self.store.back_up_to(dir)?;
+        self.copy(self.store.back_up_to(dir)?, progress)
+    }
+
+    fn copy(&self, mut copying: Copying<'_>, progress: &dyn Fn(u64)) -> Result<Taken, BackupError> {
         copying.rows(progress)?;
+        copying.catch_up()?;
         // the writer holds the log while it commits: with it in hand, rows and log are of one moment
         let log = self.journal.log();
         let head = log.head();
@@ -69,6 +100,31 @@ impl Wardkeep {
         let escrow = self.told(trail.clone(), self.store.escrow(self.clock.now()).map_err(Refusal::from))?;
         self.journal.note(trail)?;
         Ok(escrow)
+    }
+}
+
+/// So long a stream goes on before it is asked again whether it may.
+const RENEWAL_MS: i64 = 5_000;
+
+struct Permitted<'a> {
+    engine: &'a Wardkeep,
+    grant: &'a Grant<ManageKeys>,
+    out: &'a mut dyn Write,
+    asked: Instant,
+}
+
+impl Write for Permitted<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let now = self.engine.clock.now();
+        if now.millis().saturating_sub(self.asked.millis()) >= RENEWAL_MS {
+            self.engine.renew(self.grant, std::iter::empty()).map_err(|_| ErrorKind::PermissionDenied)?;
+            self.asked = now;
+        }
+        self.out.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
     }
 }
 
@@ -138,7 +194,11 @@ impl From<BackupError> for Refusal {
             BackupError::Busy => "backup_running",
             BackupError::Foreign => "backup_foreign",
             BackupError::Missing => "backup_missing",
-            BackupError::Damaged(_) | BackupError::DoesNotAddUp => "backup_damaged",
+            BackupError::Damaged(_)
+            | BackupError::Unfinished(_)
+            | BackupError::NotWhole(_)
+            | BackupError::DoesNotAddUp => "backup_damaged",
+            BackupError::Stream(_) => "backup_stream",
             BackupError::ForeignLedger | BackupError::NoLedger => "ledger_unfit",
             BackupError::DamagedEscrow
             | BackupError::OlderEscrow

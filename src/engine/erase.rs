@@ -22,7 +22,7 @@ use super::{
 use crate::{
     audit::{Outcome, What},
     model::{CollectionName, DocumentId, EntityUid, RecordId, Slot, limits},
-    policy::PolicyName,
+    policy::{self, PolicyName},
     store::Change,
 };
 
@@ -96,6 +96,9 @@ pub struct StillNamed {
     /// Policies whose text or link names the patient; for those who may manage policies.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policies: Option<Vec<PolicyName>>,
+    /// The same of versions that were in force before and are kept.
+    #[serde(flatten)]
+    pub earlier: Option<EarlierPolicies>,
     /// Whether an API key speaks for the patient; for those who may manage callers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub api_keys: Option<bool>,
@@ -115,6 +118,31 @@ pub struct NamingEntities {
     pub entities_count: usize,
     /// How many records refer to the patient: their own in other collections, and others'.
     pub records: u64,
+}
+
+/// Earlier versions of the policies that name a patient.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct EarlierPolicies {
+    /// The newest of them.
+    pub earlier_policies: Vec<NamingVersion>,
+    /// How many do.
+    pub earlier_versions: usize,
+    /// Versions that could not be read: nobody knows whom they name.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub unreadable_versions: usize,
+}
+
+/// A version of the policies that names a patient.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct NamingVersion {
+    /// Its number.
+    pub version: u64,
+    /// Its policies and templates that do.
+    pub policies: Vec<PolicyName>,
+}
+
+fn is_zero(n: &usize) -> bool {
+    *n == 0
 }
 
 /// What is asked for.
@@ -245,14 +273,34 @@ impl Wardkeep {
             self.hears::<ManagePolicies>(grant),
             self.hears::<ManageCallers>(grant),
         );
+        let earlier = policies.then(|| self.earlier_policies(patient));
         let world = self.world.read();
         let named = StillNamed {
             entities: entities.then(|| self.naming_entities(grant, &world, patient)),
             policies: policies.then(|| world.policy.bundle.naming(patient)),
+            earlier,
             api_keys: callers.then(|| world.keys.read().speak_for(patient)),
             elsewhere: self.elsewhere(grant, &world, patient),
         };
         (named != StillNamed::default()).then_some(named)
+    }
+
+    /// From the newest on, each read from the disk: nothing waits for this but the answer.
+    fn earlier_policies(&self, patient: &EntityUid) -> EarlierPolicies {
+        let (in_force, mut found) = (self.bundle_in_force().version, EarlierPolicies::default());
+        for version in (1..in_force).rev() {
+            let Ok(stored) = self.version_of(version) else {
+                found.unreadable_versions += 1;
+                continue;
+            };
+            let policies = policy::naming(&stored.source, patient);
+            if !policies.is_empty() {
+                found.earlier_versions += 1;
+                found.earlier_policies.push(NamingVersion { version, policies });
+                found.earlier_policies.truncate(limits::STILL_NAMED);
+            }
+        }
+        found
     }
 
     fn elsewhere(&self, grant: &Grant<Erase>, world: &World, patient: &EntityUid) -> BTreeMap<CollectionName, u64> {

@@ -54,7 +54,7 @@ pub use diff::{
 };
 pub use disclosure::{Disclosure, Include};
 pub use entities::Written;
-pub use erase::{Erased, Erasure, Holds, NamingEntities, Own, StillNamed};
+pub use erase::{EarlierPolicies, Erased, Erasure, Holds, NamingEntities, NamingVersion, Own, StillNamed};
 pub use explain::{Assumed, Explained, Tried, Why};
 pub use gate::{Release, Released, Scope};
 pub use grant::{

@@ -450,4 +450,69 @@ mod erasing {
         assert_eq!(entities.entities, [EntityUid::new("Team", "a")]);
         assert_eq!((entities.entities_count, entities.own_entity), (1, true));
     }
+
+    #[test]
+    fn earlier_versions_of_policies_that_speak_of_an_erased_patient_are_named_up_to_the_bound_and_counted_beyond() {
+        let bench = Bench::with(Environment::default());
+        let put = |more: &str| {
+            let source = BundleSource {
+                schema: SCHEMA.into(),
+                policies: format!("{POLICIES}{more}"),
+                ..crate::policy::starter()
+            };
+            let allow = Allow { widening: true, ..Allow::default() };
+            let operator = bench.engine.operator_grant(&bench.engine.operator());
+            bench.engine.put_policies(&operator, source, None, allow).unwrap().version
+        };
+        let about = |patient: &str| {
+            format!(
+                "@id(\"about-{patient}\") forbid (principal, action == Action::\"Read\", resource) when {{ resource has patient && resource.patient == Patient::\"{patient}\" }};"
+            )
+        };
+        let first = put(&about("p1"));
+        put(&about("p2"));
+        let second = put(&format!("{}{}", about("p1"), about("p3")));
+        put("");
+        let named = || {
+            let named = bench.erase(&Erasure::Patient("p1".into(), Own::Kept)).still_named.unwrap();
+            assert_eq!(named.policies, Some(Vec::new()), "none in force does");
+            let earlier = named.earlier.unwrap();
+            assert_eq!(earlier.unreadable_versions, 0);
+            earlier
+        };
+        let of = |version| NamingVersion { version, policies: vec!["about-p1".into()] };
+        assert_eq!(named().earlier_policies, [of(second), of(first)]);
+        assert_eq!(named().earlier_versions, 2);
+        let shown = serde_json::to_value(bench.erase(&Erasure::Patient("p1".into(), Own::Kept))).unwrap();
+        assert_eq!(shown["still_named"]["earlier_policies"][0], json!({"version": second, "policies": ["about-p1"]}));
+        assert_eq!(shown["still_named"]["earlier_versions"], 2);
+
+        // as many more as the bound, written beside the history that the engine checks
+        let source = BundleSource { schema: SCHEMA.into(), policies: about("p1"), ..crate::policy::starter() };
+        let stored = |at| crate::store::StoredBundle {
+            source: source.clone(),
+            author: EntityUid::new("Administrator", "root"),
+            at,
+            restores: None,
+        };
+        let store = &bench.engine.store;
+        let mut version = bench.engine.bundle_in_force().version;
+        let at = SystemClock.now();
+        let more: Vec<_> =
+            (1..limits::STILL_NAMED as u64).map(|n| store.put_bundle(version + n, &stored(at), at)).collect();
+        store.commit(&more.into_iter().map(Result::unwrap).collect::<Vec<_>>(), &[], 0).unwrap();
+        version += limits::STILL_NAMED as u64 - 1;
+        bench.engine.world.write().policy.version = version;
+        let earlier = named();
+        assert_eq!(
+            (earlier.earlier_policies.len(), earlier.earlier_versions),
+            (limits::STILL_NAMED, limits::STILL_NAMED)
+        );
+        bench.engine.world.write().policy.version += 1;
+        let earlier = named();
+        assert_eq!(
+            (earlier.earlier_policies.len(), earlier.earlier_versions),
+            (limits::STILL_NAMED, limits::STILL_NAMED + 1)
+        );
+    }
 }

@@ -92,6 +92,7 @@ pub const ROUTES: &[(&str, &str, &str)] = &[
     ("GET", "/v1/keys", "ManageKeys"),
     ("POST", "/v1/keys/rotate", "ManageKeys"),
     ("POST", "/v1/backup", "ManageKeys"),
+    ("POST", "/v1/backup/stream", "ManageKeys"),
     ("POST", "/v1/escrow", "ManageKeys"),
     ("GET", "/v1/audit", "ReadAudit"),
     ("GET", "/v1/audit/checkpoint", "ReadAudit"),
@@ -127,9 +128,13 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/keys", get(keys::status))
         .route("/v1/keys/rotate", post(keys::rotate))
         .route("/v1/backup", post(backup::back_up))
+        .route("/v1/backup/stream", post(backup::stream))
         .route("/v1/escrow", post(backup::escrow))
         .route("/v1/audit", get(audit::entries))
         .route("/v1/audit/checkpoint", get(audit::checkpoint))
         .layer(axum::middleware::from_fn_with_state(Arc::clone(&app), session::enter))
         .with_state(app)
 }
+
+#[cfg(test)]
+mod rotation_tests;

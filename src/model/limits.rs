@@ -38,7 +38,7 @@ pub const ROTATION_ROWS: usize = 512;
 pub const HOLDS: usize = 10_000;
 /// Seconds between two looks for records that have outlived their time.
 pub const EXPIRY_SECONDS: u64 = 3_600;
-/// Entities that an erasure names because they still speak of the patient; more are counted.
+/// Entities, and as many earlier versions of policies, that an erasure names because they still speak of the patient; more are counted.
 pub const STILL_NAMED: usize = 1_000;
 /// Parents of one entity or record.
 pub const PARENTS: usize = 1_000;
@@ -50,6 +50,12 @@ pub const DRAINED_BYTES: usize = 256 << 20;
 pub const LEDGER_BYTES: u64 = 1 << 30;
 /// Bytes of it from which entries that are older than any escrow should be are left out when the store is opened.
 pub const LEDGER_KEPT_BYTES: u64 = 32 << 20;
+/// How long a commit waits for the ledger's copy beside the backup, in milliseconds; then it goes on without.
+pub const LEDGER_COPY_WAIT_MS: u64 = 1_000;
+/// Bytes of a streamed backup that are held back while commits are: what they touched since it was last looked at.
+pub const BACKUP_HELD_BYTES: usize = 64 << 20;
+/// How long a streamed backup waits for whoever reads it, in milliseconds.
+pub const BACKUP_STALL_MS: u64 = 30_000;
 /// Days after which an escrow is no longer taken for what the store was last like.
 pub const ESCROW_DAYS: u64 = 7;
 /// Nesting of JSON values in a body.

@@ -23,6 +23,7 @@ mod filter;
 mod forecast;
 mod format;
 mod inquiry;
+mod naming;
 mod ordinal;
 mod places;
 mod plan;
@@ -196,6 +197,11 @@ pub fn formatted(text: &str, part: Part) -> Result<String, BundleFault> {
 /// How many policies a bundle has; it need not compile.
 pub fn count(source: &BundleSource) -> Counts {
     count::count(source)
+}
+
+/// The policies and templates that name this entity in their text or by a link; the bundle need not compile.
+pub fn naming(source: &BundleSource, uid: &EntityUid) -> Vec<PolicyName> {
+    naming::naming(source, uid)
 }
 
 /// Stack for Cedar's parser and validator: nesting is bounded, but generously.

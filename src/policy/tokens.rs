@@ -124,7 +124,7 @@ pub(super) fn sequence(text: &str, statement: &Statement, wanted: &[&str]) -> Op
 }
 
 /// The stretches of a part of a text, without comments.
-fn within<'t>(text: &'t str, span: &Range<usize>) -> impl Iterator<Item = Token> + 't {
+pub(super) fn within<'t>(text: &'t str, span: &Range<usize>) -> impl Iterator<Item = Token> + 't {
     let offset = span.start;
     let moved = move |token: Token| Token { span: token.span.start + offset..token.span.end + offset, ..token };
     let part = text.get(span.clone()).unwrap_or_default();

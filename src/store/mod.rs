@@ -48,8 +48,8 @@ mod rebuild_tests;
 mod tests;
 
 pub use backup::{
-    BackupError, Copying, Inspected, LedgerCopy, LedgerState, LogCut, Plan, Replayed, Restored, Rising, Taken, inspect,
-    restore,
+    BackupError, Copying, HoldsOf, Inspected, LedgerCopy, LedgerState, LogCut, Plan, Replayed, Restored, Rising, Taken,
+    inspect, restore,
 };
 pub use change::{Change, Moved, RingKey, Row, RowKey, Wraps};
 pub use codec::{Bytes, StoredBundle, StoredRecord};

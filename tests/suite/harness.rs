@@ -19,6 +19,8 @@ use wardkeep::{
     http::{App, Running, serve},
 };
 
+use super::said;
+
 /// The repository.
 pub fn root_dir() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -197,6 +199,7 @@ impl Server {
         environment: Environment,
         set: impl FnOnce(Running) -> Running + Send + 'static,
     ) -> Self {
+        said::hear_this_process();
         let engine = Arc::new(Wardkeep::open(dir, &passphrase(), settings, environment, &|_| {}).unwrap());
         let app = App::backing_up_to(Some(home.path().join("backups")), Arc::clone(&engine), Vec::new());
         let (told, address) = std::sync::mpsc::channel::<SocketAddr>();

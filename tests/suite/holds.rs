@@ -8,6 +8,7 @@ use std::sync::{
 use serde_json::{Value as Json, json};
 use wardkeep::{
     clock::{Clock, Instant},
+    crypto::{Entropy, EntropyError, OsEntropy},
     engine::{Environment, Retention, Settings},
 };
 
@@ -349,4 +350,96 @@ fn whoever_may_only_erase_is_told_of_no_other_record_entity_policy_or_key() {
     let team = json!([{"type": "Team", "id": "t"}]);
     assert_eq!((&answer["still_named"]["entities"], &answer["still_named"]["own_entity"]), (&team, &json!(true)));
     assert_eq!((&answer["still_named"]["policies"], &answer["still_named"]["api_keys"]), (&json!([]), &json!(false)));
+}
+
+/// Random bytes that the thread of a test is refused, so many times.
+struct Refusing {
+    thread: std::thread::ThreadId,
+    times: AtomicI64,
+}
+
+impl Entropy for Refusing {
+    fn fill(&self, out: &mut [u8]) -> Result<(), EntropyError> {
+        if std::thread::current().id() == self.thread && self.times.fetch_sub(1, SeqCst) > 0 {
+            return Err(EntropyError);
+        }
+        OsEntropy.fill(out)
+    }
+}
+
+/// What is logged on this thread while `work` is done.
+fn logged(work: impl FnOnce()) -> String {
+    #[derive(Clone, Default)]
+    struct Heard(Arc<std::sync::Mutex<Vec<u8>>>);
+    impl std::io::Write for Heard {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let heard = Heard::default();
+    let writer = heard.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_ansi(false)
+        .with_max_level(tracing::Level::TRACE)
+        .with_writer(move || writer.clone())
+        .finish();
+    tracing::subscriber::with_default(subscriber, work);
+    String::from_utf8(heard.0.lock().unwrap().clone()).unwrap()
+}
+
+#[test]
+fn a_rule_that_fails_is_counted_and_logged_without_content_ends_no_other_and_is_carried_out_the_next_time() {
+    let refusing = Arc::new(Refusing { thread: std::thread::current().id(), times: AtomicI64::new(0) });
+    let shared = Arc::clone(&refusing);
+    let server =
+        Server::with(Settings::default(), move || Environment { entropy: shared.clone(), ..Environment::default() });
+    let root = server.root();
+    let bundle = json!({"schema": SCHEMA, "policies": "@id(\"all\") permit(principal, action, resource);"});
+    root.put("/v1/policies?allow_widening=true", &bundle).ok();
+    let record = |id: &str, day: &str| {
+        let written = json!({"__extn": {"fn": "datetime", "arg": day}});
+        let patient = json!({"type": "Patient", "id": "canary-patient"});
+        json!({"id": format!("canary-{id}"), "document": "canary-document", "vector": [1, 2], "text": "canary-text",
+            "attributes": {"written": written, "patient": patient}})
+    };
+    let names = ["first", "second"];
+    for name in names {
+        root.put(&format!("/v1/collections/{name}"), &json!({"dimension": 2, "metric": "dot"})).ok();
+        // what stays of the patient is sealed anew, for which random bytes are needed
+        let records = [record("old", "2020-01-01"), record("new", "9999-01-01")];
+        root.put(&format!("/v1/collections/{name}/records"), &json!({ "records": records })).ok();
+    }
+    let left = |name: &str| {
+        let listed = root.post(&format!("/v1/collections/{name}/records/list"), &json!({"purpose": "operations"}));
+        listed.expect(200).ids().len()
+    };
+    let rule = |name: &str| Retention { collection: name.parse().unwrap(), attribute: "written".into(), days: 30 };
+    server.engine.retain(names.map(rule).into());
+    refusing.times.store(1, SeqCst);
+    let log = logged(|| drop(server.engine.expire().unwrap_err()));
+    assert_eq!(names.map(left), [2, 1], "the second rule was carried out");
+    let lines: Vec<_> = log.lines().filter(|line| line.contains("has outlived its time")).collect();
+    assert!(lines.len() == 1 && lines[0].contains("ERROR") && lines[0].contains("first"), "{log}");
+    assert!(!log.contains("canary"), "{log}");
+    let metrics = || root.get("/metrics").expect(200).text();
+    for line in [
+        "wardkeep_expired_records_total 1",
+        "wardkeep_expiry_failures_total 1",
+        "wardkeep_expiry_last_success_seconds 0",
+    ] {
+        assert!(metrics().contains(&format!("{line}\n")), "{line} in {}", metrics());
+    }
+    assert_eq!(logged(|| assert_eq!(server.engine.expire(), Ok(1))), "");
+    assert_eq!(names.map(left), [1, 1]);
+    for line in ["wardkeep_expired_records_total 2", "wardkeep_expiry_failures_total 1"] {
+        assert!(metrics().contains(&format!("{line}\n")), "{line} in {}", metrics());
+    }
+    assert!(!metrics().contains("wardkeep_expiry_last_success_seconds 0\n"), "{}", metrics());
+    let log = plain::all_entries(&root, 0);
+    let expired = log.iter().filter(|entry| plain::what(entry) == "expire" && entry["outcome"] == "allowed");
+    assert_eq!(expired.count(), 2);
 }

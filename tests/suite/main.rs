@@ -33,6 +33,7 @@ mod plain;
 mod powercut;
 mod providers;
 mod refusals;
+mod said;
 mod smoke;
 mod stream;
 mod trial;

@@ -20,7 +20,10 @@ use wardkeep::{
     store::EngineKind,
 };
 
-use super::harness::{Client, Server, passphrase};
+use super::{
+    harness::{Client, Server, passphrase},
+    said,
+};
 
 pub const PHRASE: &str = "correct horse battery staple";
 /// Components of a vector in collection `notes`.
@@ -103,6 +106,7 @@ pub fn closed(mut server: Server) -> (Arc<TempDir>, PathBuf) {
 
 /// A record of a document, in its revision.
 pub fn record(id: &str, document: &str, rev: u64) -> Json {
+    said::planted(id);
     let seed = id.bytes().fold(7_u64, |h, b| h.wrapping_mul(31).wrapping_add(u64::from(b)));
     let vector: Vec<f64> =
         (0..DIMENSION as u64).map(|i| ((seed.wrapping_mul(i + 3) >> 5) % 199) as f64 / 100.0 - 0.991).collect();
@@ -180,8 +184,12 @@ impl Process {
 
     /// Starts a command that serves; what it said instead, if it does not listen.
     pub fn start(mut command: Command, dir: &Path) -> Result<Self, String> {
-        let command = command.args(["--listen", "127.0.0.1:0", "--data"]).arg(dir);
-        Self::listening(command.stdout(Stdio::piped()).stderr(Stdio::piped()))
+        command.args(["--listen", "127.0.0.1:0", "--data"]).arg(dir).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let hearing = said::Hearing::of(&mut command);
+        Self::listening(&mut command).map_err(|said| match hearing {
+            Some(hearing) => said + &hearing.said(),
+            None => said,
+        })
     }
 
     /// Any way to start a server whose output can be read.
@@ -250,6 +258,7 @@ pub fn run(arguments: &[&str], dir: &Path) -> (i32, String, String) {
 }
 
 pub fn said(output: Output) -> (i32, String, String) {
+    said::heard(&output);
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (output.status.code().unwrap_or(-1), text(output.stdout), text(output.stderr))
 }

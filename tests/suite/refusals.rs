@@ -192,6 +192,7 @@ impl Ward {
             admin("GET", "/v1/keys"),
             admin("POST", "/v1/keys/rotate"),
             admin("POST", "/v1/backup"),
+            admin("POST", "/v1/backup/stream"),
             admin("POST", "/v1/escrow"),
             admin("GET", "/v1/callers"),
             with(admin("POST", "/v1/callers"), &json!({"type": "Service", "id": "record-feed"})),

@@ -107,6 +107,7 @@ pub(super) const MEANINGS: &[(&str, &str)] = &[
     ("backup_foreign", "the directory holds the backup of another store"),
     ("backup_missing", "a file of the backup is missing"),
     ("backup_running", "a backup into this directory is being made already; ask again later"),
+    ("backup_stream", "what took the streamed backup took no more of it"),
     ("backup_unwritable", "the directory cannot be written, or others may write it"),
     ("bad_accept", "`@accept` names something that is no code of a warning"),
     ("bad_cap", "`@max_records` or `@max_patients` is no positive integer, or stands on a forbid"),

@@ -51,6 +51,7 @@ pub(super) const ALL: &[Told] = &[
     ("GET", "/v1/keys", key_status),
     ("POST", "/v1/keys/rotate", rotate),
     ("POST", "/v1/backup", back_up),
+    ("POST", "/v1/backup/stream", stream_backup),
     ("POST", "/v1/escrow", escrow),
     ("GET", "/v1/audit", entries),
     ("GET", "/v1/audit/checkpoint", checkpoint),
@@ -455,6 +456,19 @@ fn back_up() -> Operation {
         .answers("BackupTaken", "The file is durable.")
         .fails(409, ["backup_unwritable", "backup_running", "backup_foreign", "backup_missing", "backup_damaged"])
         .fails(422, ["no_backup_directory"])
+}
+
+fn stream_backup() -> Operation {
+    let told = format!(
+        "The form of a whole file, without a directory on the server. After the first byte an error breaks the connection off: what came is \
+         whole only with its end, which `wardkeep backup verify` looks for. Given up where nobody reads on for {} seconds; authorised anew \
+         every few seconds.",
+        limits::BACKUP_STALL_MS / 1_000
+    );
+    operation("Keep", "streamBackup", "A whole backup as the answer")
+        .told(told)
+        .answers_in("application/octet-stream", "The backup.")
+        .fails(409, ["backup_unwritable", "backup_running", "backup_damaged", "backup_stream"])
 }
 
 fn escrow() -> Operation {

@@ -220,6 +220,12 @@ fn records() -> Json {
             "entities_count": count("How many do."),
             "records": count("Records elsewhere that refer to the patient."),
             "policies": list(text("The `@id` of a policy."), "Policies whose text or link names the patient; for those who may manage policies."),
+            "earlier_policies": list_within(0, limits::STILL_NAMED, object(&["version", "policies"], json!({
+                "version": count("Its number."),
+                "policies": list(text("The `@id` of a policy."), "Its policies and templates that do."),
+            })), "Earlier versions of the policies that name the patient, the newest of them; for those who may manage policies, as the next two are."),
+            "earlier_versions": count("How many do."),
+            "unreadable_versions": count("Versions that could not be read, if there are any: nobody knows whom they name."),
             "api_keys": flag("Whether a key speaks for the patient; for those who may manage callers."),
             "elsewhere": map(count("How many."), "The patient's records in other collections in which you may erase."),
         })), "What still speaks of a patient whose records are gone, each part where the right to see it is there."),

@@ -126,6 +126,25 @@ impl Deposit {
     }
 }
 
+/// A body as it was before escrows held legal holds, and before that the place in the ledger too.
+#[cfg(test)]
+pub(super) fn of_an_older_build(mut body: &[u8], knows_the_ledger: bool) -> Vec<u8> {
+    let mut older = Vec::new();
+    while let Some((length, rest)) = body.split_first_chunk::<4>() {
+        let (part, rest) = rest.split_at(u32::from_le_bytes(*length) as usize);
+        match codec::decode(part).unwrap() {
+            Part::Holds(_) => {}
+            Part::Ledger(_) if !knows_the_ledger => {}
+            Part::Head { .. } | Part::Keys(_) | Part::Rows(_) | Part::Ledger(_) => {
+                older.extend_from_slice(length);
+                older.extend_from_slice(part);
+            }
+        }
+        body = rest;
+    }
+    older
+}
+
 fn write(body: &mut Vec<u8>, part: &Part) -> Result<(), StoreError> {
     let bytes = codec::encode(part, 1 << 20)?;
     body.extend_from_slice(&u32::try_from(bytes.len()).map_err(|_| StoreError::TooLarge)?.to_le_bytes());

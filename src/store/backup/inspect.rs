@@ -33,16 +33,17 @@ pub struct Inspected {
     pub entries: u64,
 }
 
-/// Looks at every file of the backup in `dir`, also those that later ones do not need any more.
+/// Looks at every file of the backup in `dir` (or at the whole one that it is), also those that later ones do not need any more.
 ///
 /// # Errors
 /// There is none, it is another store's, or the directory cannot be read.
 pub fn inspect(dir: &Path, ring: &KeyRing) -> Result<Vec<Inspected>, BackupError> {
-    let files = room::files(dir)?;
+    let files = if dir.is_file() { room::set(dir, None)? } else { room::files(dir)? };
     let last = files.last().map(|(number, _)| *number).ok_or(BackupError::Missing)?;
+    let first = if dir.is_file() { last } else { 0 };
     let paths: HashMap<_, _> = files.into_iter().collect();
     let mut chain = Chain { ring, sealer: ring.sealer("backup"), before: None, rows: HashMap::new() };
-    (0..=last).map(|number| chain.inspect(number, paths.get(&number).map(AsRef::as_ref))).collect()
+    (first..=last).map(|number| chain.inspect(number, paths.get(&number).map(AsRef::as_ref))).collect()
 }
 
 /// What the files so far come to; `before` is none where the last of them is of no use.
@@ -58,7 +59,9 @@ impl Chain<'_> {
         let mut found = Inspected { number, sound: false, whole: false, at: None, objects: 0, entries: 0 };
         match path.ok_or(BackupError::Damaged(number)).and_then(|path| self.read(number, path, &mut found)) {
             Ok(()) => found.sound = true,
-            Err(BackupError::Damaged(_) | BackupError::DoesNotAddUp | BackupError::Io(_)) => self.before = None,
+            Err(
+                BackupError::Damaged(_) | BackupError::Unfinished(_) | BackupError::DoesNotAddUp | BackupError::Io(_),
+            ) => self.before = None,
             Err(other) => return Err(other),
         }
         Ok(found)

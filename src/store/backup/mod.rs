@@ -13,11 +13,14 @@
 //! log; the engine's account of itself; and at the end an index of every row, so that the next file knows what changed. The chunks are
 //! sealed once more under a key of their own class, so that a backup shows sizes and nothing else.
 //!
+//! A stream is the same as a whole file, number 0 of a set of its own; it lies in no directory, and no ledger lies beside it.
+//!
 //! **No key is in a backup.** Data keys lie in an [`Escrow`](crate::crypto::Escrow), taken apart and often: a patient whose key was
 //! destroyed is noise in every backup as soon as the escrows from before are gone. What was erased or revoked after the escrow stands in a
 //! ledger (`withdrawn`), of which a copy lies beside the backup: a restore replays it, and refuses without it. What derives from records (columns, snapshots of an
 //! index) is in no backup either.
 
+mod beside;
 mod deposit;
 mod inspect;
 mod restore;
@@ -37,7 +40,7 @@ use serde::{Deserialize, Serialize};
 use super::{StoreError, codec::Bytes};
 use crate::{clock::Instant, model::limits};
 pub use inspect::{Inspected, inspect};
-pub use restore::{Plan, Replayed, Restored, restore};
+pub use restore::{HoldsOf, Plan, Replayed, Restored, restore};
 pub use rising::Rising;
 pub use take::{Copying, LogCut, Taken};
 use withdrawn::Point;
@@ -103,6 +106,21 @@ pub enum BackupError {
         "file {0} of the backup is damaged or does not follow the one before it: use an earlier file with `--until`, or another backup"
     )]
     Damaged(u32),
+    /// A file ends too early.
+    #[error(
+        "file {0} of the backup ends before its end: it was cut off, or its making was, and nothing can be made from it; use an earlier file with `--until`, or another backup"
+    )]
+    Unfinished(u32),
+    /// A file that was given alone follows another one.
+    #[error(
+        "file {0} of the backup holds only what changed since the one before: name the directory that they lie in, or a file that is whole"
+    )]
+    NotWhole(u32),
+    /// What a streamed backup goes to.
+    #[error(
+        "the backup's stream could not be written ({0}): whoever reads it has gone, may not have it any more, or is too slow; what was written cannot be restored"
+    )]
+    Stream(io::ErrorKind),
     /// The escrow is not what was written.
     #[error("the escrow is damaged, or is none: use another one that was taken after the backup")]
     DamagedEscrow,
@@ -145,6 +163,14 @@ pub enum BackupError {
 impl BackupError {
     fn io(error: io::Error) -> Self {
         Self::Io(error.kind())
+    }
+
+    /// The same where there is no directory, but a stream.
+    pub fn of_stream(self) -> Self {
+        match self {
+            Self::Io(kind) => Self::Stream(kind),
+            other => other,
+        }
     }
 }
 

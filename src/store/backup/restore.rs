@@ -13,7 +13,7 @@ use super::{
     deposit::Deposit,
     digest,
     room::{self, WHOLE},
-    withdrawn::{Deed, LEDGER, Replay},
+    withdrawn::{Deed, Replay},
 };
 use crate::{
     clock::Instant,
@@ -32,7 +32,7 @@ const CLOCKS_DIFFER_MS: i64 = 60_000;
 
 /// What is restored, from what, and what its operator knows.
 pub struct Plan<'a> {
-    /// The directory of the backup.
+    /// The directory of the backup, or one whole file.
     pub from: &'a Path,
     /// The number of the last file to use; all of them without it.
     pub until: Option<u32>,
@@ -75,6 +75,19 @@ pub struct Restored {
     pub entries: u64,
     /// What was done after the escrow, as the ledger says.
     pub ledger: Replayed,
+    /// Where legal holds were taken from.
+    pub holds: HoldsOf,
+}
+
+/// Where a restore takes legal holds from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HoldsOf {
+    /// The escrow: those of its moment, and none that was lifted before.
+    Escrow,
+    /// The backup, for the escrow is of a build that put no holds in. One that was placed after the backup is not among them, and makes the
+    /// restore refuse unless older permissions are accepted.
+    Backup,
 }
 
 /// What a restore took from the ledger.
@@ -110,7 +123,7 @@ pub fn restore(plan: &Plan<'_>, options: &StoreOptions, progress: &dyn Fn(u64)) 
     let keys = escrow.keys(&*options.entropy).map_err(StoreError::from)?;
     let sealer = keys.sealer("backup");
     let engine = options.engine.or(made_with(&files, &escrow, &sealer)?);
-    let beside = plan.from.join(LEDGER);
+    let beside = room::ledger_beside(plan.from);
     let replay = Replay::read(plan.ledger.unwrap_or(&beside), &keys, deposit.ledger)?;
     if !replay.is_complete && !plan.accept_missing_ledger {
         return Err(BackupError::NoLedger);
@@ -263,6 +276,7 @@ impl Restoring<'_> {
                 withdrawn: filling.withdrawn,
                 permissions: changed_since,
             },
+            holds: self.deposit.holds.as_ref().map_or(HoldsOf::Backup, |_| HoldsOf::Escrow),
         })
     }
 

@@ -12,7 +12,7 @@ use std::{
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    BackupError, Item, file_name,
+    BackupError, Item, LEDGER, file_name,
     stream::{Header, Inlet},
 };
 use crate::{model::Sealer, store::Store};
@@ -67,7 +67,9 @@ impl Room {
         let number = last.checked_add(1).ok_or(BackupError::Missing)?;
         match self.last(last, store_id, sealer, each) {
             Ok(after) => Ok(Next { number, after: Some(after), broken: None }),
-            Err(BackupError::Damaged(broken)) => Ok(Next { number, after: None, broken: Some(broken) }),
+            Err(BackupError::Damaged(broken) | BackupError::Unfinished(broken)) => {
+                Ok(Next { number, after: None, broken: Some(broken) })
+            }
             Err(other) => Err(other),
         }
     }
@@ -196,8 +198,21 @@ pub(super) fn open(number: u32, path: &Path, sealer: &Arc<dyn Sealer>) -> Result
     Inlet::begin(BufReader::with_capacity(READ_BYTES, file), sealer.clone(), number)
 }
 
-/// The files up to `until` (or all of them), from the last whole one on, in order.
+/// The ledger's copy beside a backup, which is a directory, or a file that stands alone.
+pub(super) fn ledger_beside(from: &Path) -> PathBuf {
+    if from.is_dir() { from.join(LEDGER) } else { from.with_file_name(LEDGER) }
+}
+
+/// The files up to `until` (or all of them), from the last whole one on, in order; or the one file that `dir` is, if it is whole.
 pub(super) fn set(dir: &Path, until: Option<u32>) -> Result<Vec<(u32, PathBuf)>, BackupError> {
+    if dir.is_file() {
+        let header = Header::read_any(&mut File::open(dir).map_err(BackupError::io)?)?;
+        return match header.link == WHOLE {
+            _ if until.is_some_and(|until| until != header.number) => Err(BackupError::Missing),
+            true => Ok(vec![(header.number, dir.to_owned())]),
+            false => Err(BackupError::NotWhole(header.number)),
+        };
+    }
     let mut files = files(dir)?;
     files.retain(|(number, _)| until.is_none_or(|until| *number <= until));
     let last = files.last().map(|(number, _)| *number).ok_or(BackupError::Missing)?;

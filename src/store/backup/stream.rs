@@ -41,6 +41,13 @@ impl Header {
         out
     }
 
+    /// Reads what stands at the head of a file whose name does not tell its number.
+    pub(super) fn read_any(input: &mut impl Read) -> Result<Self, BackupError> {
+        let mut bytes = [0; HEADER];
+        input.read_exact(&mut bytes).map_err(|error| told(error, 0))?;
+        Self::parse(&bytes).ok_or(BackupError::Damaged(0))
+    }
+
     /// Reads what stands at the head of file `number`.
     pub(super) fn read(input: &mut impl Read, number: u32) -> Result<Self, BackupError> {
         let mut bytes = [0; HEADER];
@@ -85,6 +92,11 @@ impl<W: Write> Outlet<W> {
             Self { out, hash: Sha256::new(), sealer, header, items: Vec::new(), size: 0, chunks: 0, bytes: 0 };
         outlet.write(&header.bytes())?;
         Ok(outlet)
+    }
+
+    /// What it is written to.
+    pub(super) fn sink(&mut self) -> &mut W {
+        &mut self.out
     }
 
     /// Adds an item of about `size` bytes.
@@ -181,10 +193,9 @@ impl<R: Read> Inlet<R> {
     }
 }
 
-/// A file that ends too early is damaged.
 fn told(error: std::io::Error, number: u32) -> BackupError {
     match error.kind() {
-        ErrorKind::UnexpectedEof => BackupError::Damaged(number),
+        ErrorKind::UnexpectedEof => BackupError::Unfinished(number),
         _ => BackupError::io(error),
     }
 }

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::File,
-    io::{BufWriter, Read, Seek, SeekFrom},
+    io::{self, BufWriter, ErrorKind, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
 };
 
@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     clock::Instant,
+    model::limits,
     store::{Kind, Store, StoreError, codec::Bytes, ledger::Account, names::META},
 };
 
@@ -26,6 +27,9 @@ const INDEXED: usize = 4_096;
 const LOG_BYTES: usize = 256 << 10;
 /// Rows between two tidings of progress.
 const TIDINGS: u64 = 1_000;
+/// So few rows that were touched meanwhile are left for the moment when commits are held; it is not waited for longer than so many rounds.
+const FEW: usize = 1_000;
+const ROUNDS: u32 = 8;
 
 /// How far the audit log is, and its files, in order, up to there.
 #[derive(Debug, Clone, Default)]
@@ -62,12 +66,13 @@ pub struct Taken {
     pub bytes: u64,
 }
 
-/// A backup file in the making. Dropped before `finish`, it leaves nothing.
+/// A backup file in the making. Dropped before `finish`, it leaves nothing in a directory, and a stream that does not end as it should.
 pub struct Copying<'a> {
     store: &'a Store,
     watch: Option<Watch<'a>>,
-    out: Option<Outlet<BufWriter<File>>>,
-    room: Room,
+    out: Option<Outlet<Sink<'a>>>,
+    /// Where it will have its name; a stream has none.
+    room: Option<Room>,
     header: Header,
     broken: Option<u32>,
     before: Index,
@@ -84,9 +89,8 @@ impl Store {
         let watch = self.watch()?;
         let room = Room::enter(dir)?;
         let sealer = self.ring().sealer("backup");
-        let store_id = self.ring().store_id();
         let mut before = Before::default();
-        let next = room.next(store_id, &sealer, &mut |item| before.note(item))?;
+        let next = room.next(self.ring().store_id(), &sealer, &mut |item| before.note(item))?;
         room.take_ledger(self)?;
         let header = match next.after {
             // a store that was restored has a past of its own from then on
@@ -95,20 +99,43 @@ impl Store {
             }
             Some(_) | None => {
                 before = Before::default();
-                let mut set = [0; 16];
-                self.entropy.fill(&mut set).map_err(StoreError::from)?;
-                Header { store_id, set, number: next.number, link: WHOLE }
+                self.whole(next.number)?
             }
         };
-        let file = room.begin(header.number)?;
-        let out = Outlet::begin(BufWriter::with_capacity(1 << 20, file), sealer, header)?;
+        let sink = Sink::File(BufWriter::with_capacity(1 << 20, room.begin(header.number)?));
+        self.begin_copying(watch, sink, Some(room), header, next.broken, before)
+    }
+
+    /// Begins a whole backup that goes to `out` and into no directory. Nothing is written before `Copying::rows`.
+    pub fn back_up_into<'a>(&'a self, out: Box<dyn Write + 'a>) -> Result<Copying<'a>, BackupError> {
+        let watch = self.watch()?;
+        let sink = Sink::Stream { out, held: Some(Vec::new()) };
+        self.begin_copying(watch, sink, None, self.whole(0)?, None, Before::default())
+    }
+
+    /// The header of a whole file of a set of its own.
+    fn whole(&self, number: u32) -> Result<Header, StoreError> {
+        let mut set = [0; 16];
+        self.entropy.fill(&mut set)?;
+        Ok(Header { store_id: self.ring().store_id(), set, number, link: WHOLE })
+    }
+
+    fn begin_copying<'a>(
+        &'a self,
+        watch: Watch<'a>,
+        sink: Sink<'a>,
+        room: Option<Room>,
+        header: Header,
+        broken: Option<u32>,
+        before: Before,
+    ) -> Result<Copying<'a>, BackupError> {
         let mut copying = Copying {
             store: self,
             watch: Some(watch),
-            out: Some(out),
+            out: Some(Outlet::begin(sink, self.ring().sealer("backup"), header)?),
             room,
             header,
-            broken: next.broken,
+            broken,
             before: before.rows,
             logs_before: before.logs,
             now: Index::new(),
@@ -169,6 +196,11 @@ fn is_copied(key: &[u8]) -> bool {
 pub(super) struct Watch<'a>(&'a Store);
 
 impl Watch<'_> {
+    /// The rows that were touched since this was last asked; each is as it was committed.
+    fn touched(&self) -> BTreeSet<Vec<u8>> {
+        self.0.ledger.lock().watched.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
     /// Holds commits, hands on what they touched as it is now, and lets `at_that_moment` look.
     pub(super) fn settle<T>(
         self,
@@ -196,6 +228,7 @@ impl Drop for Watch<'_> {
 impl Copying<'_> {
     /// Copies every row, telling now and then how many were looked at.
     pub fn rows(&mut self, progress: &dyn Fn(u64)) -> Result<(), BackupError> {
+        self.release()?;
         let (store, mut seen) = (self.store, 0);
         store.each_row(&mut |key, value| {
             seen += 1;
@@ -206,8 +239,24 @@ impl Copying<'_> {
         })
     }
 
+    /// Copies what commits touched meanwhile, while they still go on: little is then left for the moment when they are held.
+    pub fn catch_up(&mut self) -> Result<(), BackupError> {
+        for _ in 0..ROUNDS {
+            let touched = self.watch.as_ref().map(Watch::touched).unwrap_or_default();
+            for key in touched.iter().filter(|key| is_copied(key)) {
+                let value = self.store.engine.get(key).map_err(StoreError::from)?;
+                self.row(key, value.as_deref())?;
+            }
+            if touched.len() < FEW {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     /// Fixes the moment that the backup is of. Whoever calls holds the audit log still, at `cut`.
     pub fn settle(&mut self, cut: LogCut, at: Instant) -> Result<(), BackupError> {
+        self.out.as_mut().ok_or(BackupError::Busy)?.sink().hold();
         let store = self.store;
         let watch = self.watch.take().ok_or(BackupError::Busy)?;
         let (sealed, ledger) = watch.settle(&mut |key, value| self.row(key, value), |_| {
@@ -224,17 +273,23 @@ impl Copying<'_> {
 
     /// Copies the audit log up to the moment of the backup, and gives the file its name. Durable when it returns.
     pub fn finish(mut self) -> Result<Taken, BackupError> {
+        self.release()?;
         self.logs()?;
         self.index()?;
         let out = self.out.take().ok_or(BackupError::Busy)?;
-        let (file, _, bytes) = out.end()?;
-        let file = file.into_inner().map_err(|error| BackupError::io(error.into_error()))?;
-        file.sync_all().map_err(BackupError::io)?;
-        self.room.keep(self.header.number)?;
-        self.room.take_ledger(self.store)?;
+        let (sink, _, bytes) = out.end()?;
+        sink.end().map_err(BackupError::io)?;
+        if let Some(room) = &self.room {
+            room.keep(self.header.number)?;
+            room.take_ledger(self.store)?;
+        }
         let (objects, entries) = (self.now.len() as u64, self.cut.size);
         let (number, whole, broken) = (self.header.number, self.header.link == WHOLE, self.broken);
         Ok(Taken { number, whole, broken, objects, changed: self.changed, gone: self.gone, entries, bytes })
+    }
+
+    fn release(&mut self) -> Result<(), BackupError> {
+        self.out.as_mut().ok_or(BackupError::Busy)?.sink().release().map_err(BackupError::io)
     }
 
     fn row(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<(), BackupError> {
@@ -293,7 +348,60 @@ impl Copying<'_> {
 impl Drop for Copying<'_> {
     fn drop(&mut self) {
         // after `finish` there is none
-        self.room.abandon(self.header.number);
+        if let Some(room) = &self.room {
+            room.abandon(self.header.number);
+        }
+    }
+}
+
+/// What a backup is written to.
+enum Sink<'a> {
+    /// A file without a name yet.
+    File(BufWriter<File>),
+    /// Whoever reads it may be slow, or gone: while commits are held, or before anything may leave, what is written is kept.
+    Stream { out: Box<dyn Write + 'a>, held: Option<Vec<u8>> },
+}
+
+impl Sink<'_> {
+    fn hold(&mut self) {
+        match self {
+            Self::Stream { held, .. } => drop(held.get_or_insert_default()),
+            Self::File(_) => {}
+        }
+    }
+
+    fn release(&mut self) -> io::Result<()> {
+        match self {
+            Self::Stream { out, held } => held.take().map_or(Ok(()), |kept| out.write_all(&kept)),
+            Self::File(_) => Ok(()),
+        }
+    }
+
+    fn end(self) -> io::Result<()> {
+        match self {
+            Self::File(file) => file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all(),
+            Self::Stream { .. } => Ok(()),
+        }
+    }
+}
+
+impl Write for Sink<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::File(file) => file.write(bytes),
+            Self::Stream { held: Some(held), .. } if held.len() + bytes.len() > limits::BACKUP_HELD_BYTES => {
+                Err(ErrorKind::TimedOut.into())
+            }
+            Self::Stream { held: Some(held), .. } => held.write(bytes),
+            Self::Stream { out, held: None } => out.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::File(file) => file.flush(),
+            Self::Stream { out, .. } => out.flush(),
+        }
     }
 }
 
@@ -322,5 +430,27 @@ impl Before {
             | Item::Account { .. }
             | Item::Engine(_) => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_held_of_a_stream_goes_out_in_order_and_is_bounded() {
+        let mut out = Vec::new();
+        let mut sink = Sink::Stream { out: Box::new(&mut out), held: Some(Vec::new()) };
+        sink.write_all(&vec![1; limits::BACKUP_HELD_BYTES]).unwrap();
+        assert_eq!(sink.write_all(&[2]).unwrap_err().kind(), ErrorKind::TimedOut);
+        sink.release().unwrap();
+        sink.write_all(&[3]).unwrap();
+        sink.hold();
+        sink.write_all(&[4]).unwrap();
+        sink.hold();
+        sink.write_all(&[5]).unwrap();
+        sink.release().unwrap();
+        drop(sink);
+        assert_eq!((out.len(), &out[limits::BACKUP_HELD_BYTES..]), (limits::BACKUP_HELD_BYTES + 3, &[3, 4, 5][..]));
     }
 }

@@ -460,6 +460,55 @@ fn legal_holds_come_back_as_the_escrow_has_them_and_nothing_expires_until_they_a
     assert!(again.verify().unwrap().is_sound());
 }
 
+/// The same escrow as an older build would have taken it.
+fn of_an_older_build(scene: &Scene, escrow: &[u8], knows_the_ledger: bool) -> Vec<u8> {
+    let opened = crate::crypto::Escrow::open(escrow, &phrase()).unwrap();
+    let body = deposit::of_an_older_build(&opened.body, knows_the_ledger);
+    scene.store.ring().escrow(&body, &crate::crypto::OsEntropy).unwrap()
+}
+
+#[test]
+fn with_an_escrow_of_an_older_build_holds_are_those_of_the_backup_and_one_placed_since_refuses_or_is_told_as_lost() {
+    let hold = |n| Hold { patient: patient(n), by: patient(9), since: at(), reason: Some("a case".into()) };
+    let until_confirmed = Hold::until_confirmed(at().plus_seconds(LATER));
+    let holds_in = |dir: PathBuf| {
+        let mut holds = fixture::open(&dir).holds().unwrap();
+        holds.sort_by(|a, b| a.patient.cmp(&b.patient));
+        holds
+    };
+    let scene = Scene::new();
+    scene.commit(scene.store.put_hold(&hold(1), at()));
+    scene.commit(scene.store.put_hold(&hold(2), at()));
+    scene.back_up();
+    scene.commit(Ok(scene.store.remove_hold(&patient(2), at())));
+    let lifted = of_an_older_build(&scene, &scene.escrow(), true);
+    let restored = scene.restore(&lifted, "lifted").unwrap();
+    assert_eq!((restored.holds, restored.gone_since, restored.lost), (HoldsOf::Backup, 1, 0));
+    assert_eq!(holds_in(scene.path("lifted")), [hold(1), until_confirmed.clone()]);
+
+    scene.commit(scene.store.put_hold(&hold(3), at()));
+    let escrow = scene.escrow();
+    let older = of_an_older_build(&scene, &escrow, true);
+    let refused = scene.restore(&older, "placed").unwrap_err();
+    assert!(matches!(refused, BackupError::OlderPermissions(1)), "{}", said(&refused));
+    assert!(refused.to_string().contains("legal holds"), "{refused}");
+    let accepting = |plan| Plan { accept_older_permissions: true, ..plan };
+    let restored = scene.restore_with(&older, "placed", accepting).unwrap();
+    assert_eq!((restored.holds, restored.lost), (HoldsOf::Backup, 1));
+    assert_eq!(
+        holds_in(scene.path("placed")),
+        [hold(1), until_confirmed.clone()],
+        "and nothing expires until somebody looked"
+    );
+    // the same moment with an escrow of this build
+    assert_eq!(scene.restore(&escrow, "now").unwrap().holds, HoldsOf::Escrow);
+    assert_eq!(holds_in(scene.path("now")), [hold(1), hold(3), until_confirmed]);
+
+    // one from before the ledger does not know where that was
+    let oldest = of_an_older_build(&scene, &escrow, false);
+    assert!(matches!(scene.restore_with(&oldest, "oldest", accepting), Err(BackupError::NoLedger)));
+}
+
 /// Everything of patient 1 and an API key go, a bundle comes.
 fn withdraw(scene: &Scene) {
     let of_patient: Vec<_> = (0..40).filter(|n| n % 10 == 1).map(|n| record(n, 1).record.id).collect();
@@ -592,6 +641,57 @@ fn a_ledger_whose_copy_cannot_be_written_says_so_and_brings_it_up_as_soon_as_it_
     assert_eq!(store.ledger_state().copy, LedgerCopy::Behind);
     assert_eq!(fs::read(backup.join("ledger")).unwrap(), foreign);
     assert!(matches!(store.back_up_to(&backup), Err(BackupError::ForeignLedger)));
+}
+
+#[test]
+fn a_directory_that_does_not_answer_holds_up_no_commit_and_its_copy_is_brought_up_when_it_does() {
+    let scene = Scene::new();
+    let far = scene.path("far");
+    fs::create_dir(&far).unwrap();
+    // whoever opens it waits until somebody opens its other end
+    let silent = far.join("ledger");
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &silent,
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::from_raw_mode(0o600),
+        0,
+    )
+    .unwrap();
+    scene.store.keep_ledger_beside(&far);
+    let before = scene.store.ledger_state().entries;
+    withdraw(&scene);
+    let state = scene.store.ledger_state();
+    assert_eq!((state.copy, state.entries, scene.store.is_halted()), (LedgerCopy::Behind, before + 3, false));
+    scene.escrow();
+    assert!(matches!(scene.store.back_up_to(&far), Err(BackupError::Io(std::io::ErrorKind::TimedOut))));
+    // it answers again, with what is no ledger; and by then there is none
+    let aside = far.join("aside");
+    fs::rename(&silent, &aside).unwrap();
+    drop(fs::OpenOptions::new().write(true).open(&aside).unwrap());
+    let began = std::time::Instant::now();
+    while scene.store.ledger_state().copy != LedgerCopy::Current {
+        assert!(began.elapsed().as_secs() < 60, "the copy is never brought up");
+        std::thread::yield_now();
+    }
+    assert_eq!(fs::read(&silent).unwrap(), fs::read(scene.path("data").join("ledger")).unwrap());
+    scene.commit(Ok(scene.store.remove_entities(&[patient(2)], at())));
+    assert_eq!(scene.store.ledger_state().copy, LedgerCopy::Current);
+    assert_eq!(fs::read(&silent).unwrap(), fs::read(scene.path("data").join("ledger")).unwrap());
+}
+
+#[test]
+fn a_store_is_closed_while_the_directory_of_its_ledgers_copy_does_not_answer() {
+    let scene = Scene::new();
+    let far = scene.path("far");
+    fs::create_dir(&far).unwrap();
+    let fifo = rustix::fs::FileType::Fifo;
+    rustix::fs::mknodat(rustix::fs::CWD, far.join("ledger"), fifo, rustix::fs::Mode::from_raw_mode(0o600), 0).unwrap();
+    scene.store.keep_ledger_beside(&far);
+    withdraw(&scene);
+    let (data, entries) = (scene.path("data"), scene.store.ledger_state().entries);
+    drop(scene.store);
+    assert_eq!(fixture::open(&data).ledger_state().entries, entries);
 }
 
 #[test]

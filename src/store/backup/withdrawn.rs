@@ -3,8 +3,8 @@
 //!
 //! Every commit that takes rows away or changes permissions is entered *before* it is made: a crash between leaves an entry too many,
 //! never one too few. The ledger lies in the data directory, where nothing that a commit can do without is away, and a copy of it lies
-//! beside the backup, brought up in the same step. Where the copy cannot be written service goes on, and log and metrics say so; the next
-//! entry, backup or start tries again. An escrow holds how far the ledger was: a restore replays what follows, and so it knows when the
+//! beside the backup, brought up in the same step (`beside`). Where the copy cannot be written, or not in time, service goes on, and log and
+//! metrics say so; the next entry, backup or start tries again. An escrow holds how far the ledger was: a restore replays what follows, and so it knows when the
 //! ledger is cut below that or missing. What was cut above it nobody can tell from the files alone: the certificate of an erasure has the
 //! number of its entry for that.
 //!
@@ -23,11 +23,10 @@ use std::{
     sync::Arc,
 };
 
-use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::{BackupError, room};
+use super::{BackupError, beside::Shared, room};
 use crate::{
     clock::Instant,
     crypto::KeyRing,
@@ -113,9 +112,10 @@ pub struct LedgerState {
 }
 
 /// The ledger of an open store.
-pub(in crate::store) struct Withdrawals(Mutex<State>);
+pub(in crate::store) struct Withdrawals(Arc<Shared>);
 
-struct State {
+/// The ledger alone.
+pub(super) struct State {
     path: PathBuf,
     file: File,
     disk: Arc<dyn Disk>,
@@ -124,8 +124,6 @@ struct State {
     bytes: u64,
     /// A failed write may have left something behind the end.
     untidy: bool,
-    copy: Option<PathBuf>,
-    behind: bool,
     last_escrow: Option<Instant>,
     /// Entries up to the one that says that the store was restored.
     restored: u64,
@@ -139,7 +137,7 @@ impl Withdrawals {
         disk: Arc<dyn Disk>,
         sequence: u64,
     ) -> Result<Self, StoreError> {
-        State::begin(path, Seal::of(ring), disk, sequence).map(|state| Self(Mutex::new(state)))
+        State::begin(path, Seal::of(ring), disk, sequence).map(|state| Self(Shared::new(state)))
     }
 
     /// Looks at a ledger that may be damaged, and changes nothing.
@@ -160,59 +158,52 @@ impl Withdrawals {
     pub(in crate::store) fn enter(&self, changes: &[Change], audit: u64, sequence: u64) -> Result<(), StoreError> {
         let deeds: Vec<_> = changes.iter().flat_map(Change::lasting).collect();
         match changes.first() {
-            Some(first) if !deeds.is_empty() => self.0.lock().enter(sequence, &Entry { at: first.at(), audit, deeds }),
+            Some(first) if !deeds.is_empty() => {
+                let mut both = self.0.lock();
+                both.ledger.enter(sequence, &Entry { at: first.at(), audit, deeds })?;
+                self.0.follow(&mut both);
+                Ok(())
+            }
             Some(_) | None => Ok(()),
         }
     }
 
     /// Enters that an escrow was taken; it knows all up to the point that is given back.
     pub(in crate::store) fn enter_escrow(&self, at: Instant, sequence: u64) -> Result<Point, StoreError> {
-        let mut state = self.0.lock();
-        let known = state.head;
+        let mut both = self.0.lock();
+        let known = both.ledger.head;
         // no commit has this number yet: an end that is torn off here is known for one
-        state.enter(sequence.saturating_add(1), &Entry { at, audit: 0, deeds: vec![Deed::Escrow] })?;
-        state.last_escrow = Some(at);
+        both.ledger.enter(sequence.saturating_add(1), &Entry { at, audit: 0, deeds: vec![Deed::Escrow] })?;
+        both.ledger.last_escrow = Some(at);
+        self.0.follow(&mut both);
         Ok(known)
     }
 
     /// From here on a copy is kept in `dir`, the directory of a backup.
     pub(in crate::store) fn keep_beside(&self, dir: &Path) {
-        let mut state = self.0.lock();
-        state.copy = Some(dir.join(LEDGER));
-        state.behind = true;
-        state.bring_up();
+        self.0.keep(dir.join(LEDGER));
     }
 
     /// Puts a copy into `dir`, the directory of a backup.
     pub(super) fn copy_to(&self, dir: &Path) -> Result<(), BackupError> {
-        let mut state = self.0.lock();
-        let copy = dir.join(LEDGER);
-        let done = state.copy_whole(&copy);
-        if state.copy.as_ref() == Some(&copy) {
-            state.behind = done.is_err();
-        }
-        done
+        self.0.copy_to(&dir.join(LEDGER))
     }
 
     /// Where it stands.
     pub(in crate::store) fn state(&self) -> LedgerState {
-        let state = self.0.lock();
-        let copy = match (&state.copy, state.behind) {
-            (None, _) => LedgerCopy::None,
-            (Some(_), false) => LedgerCopy::Current,
-            (Some(_), true) => LedgerCopy::Behind,
-        };
-        LedgerState { entries: state.head.entries, copy, last_escrow: state.last_escrow }
+        let both = self.0.lock();
+        LedgerState { entries: both.ledger.head.entries, copy: both.copy(), last_escrow: both.ledger.last_escrow }
     }
 
     /// How far it is.
     pub(super) fn head(&self) -> Point {
-        self.0.lock().head
+        self.0.lock().ledger.head
     }
 
     /// Whether a backup that was taken when the ledger was at `point` is of this store's own past.
     pub(super) fn continues(&self, point: Option<Point>) -> Result<bool, StoreError> {
-        let state = self.0.lock();
+        let both = self.0.lock();
+        let state = &both.ledger;
         let bytes = fs::read(&state.path).map_err(StoreError::io)?;
         let frames = Frames::parse(&bytes, &state.seal.store_id).ok_or(StoreError::DamagedLedger)?;
         Ok(point.is_some_and(|point| point.entries >= state.restored && frames.passed(point)))
@@ -220,17 +211,33 @@ impl Withdrawals {
 
     /// Takes over the ledger of the store that was lost, if it is known, and enters that this one was restored.
     pub(super) fn take_over(&self, replay: &Replay, at: Instant, sequence: u64) -> Result<(), StoreError> {
-        let mut state = self.0.lock();
+        let mut both = self.0.lock();
         if replay.is_complete {
-            put(&state.path, &replay.bytes).map_err(StoreError::io)?;
-            let (path, disk) = (state.path.clone(), state.disk.clone());
-            let seal = state.seal.clone();
-            *state = State::begin(&path, seal, disk, u64::MAX)?;
+            let State { path, disk, seal, .. } = &both.ledger;
+            put(path, &replay.bytes).map_err(StoreError::io)?;
+            let taken = State::begin(path, seal.clone(), disk.clone(), u64::MAX)?;
+            both.replace(taken);
         }
+        let state = &mut both.ledger;
         state.enter(sequence, &Entry { at, audit: 0, deeds: vec![Deed::Restored] })?;
         state.restored = state.head.entries;
+        self.0.follow(&mut both);
         Ok(())
     }
+}
+
+impl Drop for Withdrawals {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
+/// What a ledger and a copy of it are to one another.
+pub(super) enum Met {
+    /// The same, so long.
+    Same(u64),
+    /// The copy lacks something; these are the ledger's bytes.
+    Behind(Vec<u8>),
 }
 
 impl State {
@@ -264,20 +271,14 @@ impl State {
         let (head, end) = (frames.head(), frames.bytes() as u64);
         let untidy = end < bytes.len() as u64;
         let path = path.to_owned();
-        let (copy, behind) = (None, false);
-        Ok(Self { path, file, disk, seal, head, bytes: end, untidy, copy, behind, last_escrow, restored })
+        Ok(Self { path, file, disk, seal, head, bytes: end, untidy, last_escrow, restored })
     }
 
     fn enter(&mut self, sequence: u64, entry: &Entry) -> Result<(), StoreError> {
         let frame = self.seal.frame(self.head, sequence, entry)?;
-        let (head, begin) = (self.seal.after(self.head, &frame), self.bytes);
+        let head = self.seal.after(self.head, &frame);
         self.append(&frame).inspect_err(|_| self.untidy = true).map_err(StoreError::io)?;
         (self.head, self.bytes) = (head, self.bytes + frame.len() as u64);
-        match (&self.copy, self.behind) {
-            (Some(copy), false) if append_at(copy, begin, &frame).is_ok() => {}
-            (Some(_), _) => self.bring_up(),
-            (None, _) => {}
-        }
         Ok(())
     }
 
@@ -290,48 +291,39 @@ impl State {
         self.disk.sync(&self.file)
     }
 
-    /// Gives the copy what it lacks; says so where that cannot be done.
-    fn bring_up(&mut self) {
-        let Some(copy) = self.copy.clone() else { return };
-        let done = self.copy_whole(&copy);
-        self.behind = done.is_err();
-        if let Err(error) = done {
-            tracing::error!(
-                %error,
-                "the ledger beside the backup cannot be written: if the data directory is lost now, a restore brings back what was erased or revoked since"
-            );
-        }
+    /// How long it is.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
     }
 
-    /// Brings a copy to the same bytes. One that knows more than this ledger gives what it knows; one that knows something else stays.
-    fn copy_whole(&mut self, copy: &Path) -> Result<(), BackupError> {
-        if let Some(dir) = copy.parent() {
-            room::make(dir)?;
-        }
-        let mut ours = fs::read(&self.path).map_err(StoreError::io)?;
-        ours.truncate(usize::try_from(self.bytes).unwrap_or(usize::MAX));
-        let theirs = match read(copy) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return put(copy, &ours).map_err(BackupError::io),
-            theirs => theirs.map_err(BackupError::io)?,
-        };
+    /// Its bytes from here to its end.
+    pub(super) fn bytes_from(&self, from: u64) -> io::Result<Vec<u8>> {
+        let length = self.bytes.checked_sub(from).and_then(|length| usize::try_from(length).ok());
+        let mut bytes = vec![0; length.ok_or(ErrorKind::InvalidInput)?];
+        File::open(&self.path)?.read_exact_at(&mut bytes, from)?;
+        Ok(bytes)
+    }
+
+    /// Holds a copy against it, if there is one. One that knows more gives what it knows; one that knows something else is refused.
+    pub(super) fn meet(&mut self, copy: Option<&[u8]>) -> Result<Met, BackupError> {
+        let ours = self.bytes_from(0).map_err(StoreError::io)?;
+        let Some(theirs) = copy else { return Ok(Met::Behind(ours)) };
         if ours == theirs {
-            return Ok(());
+            return Ok(Met::Same(self.bytes));
         }
-        let there = Frames::parse(&theirs, &self.seal.store_id).ok_or(BackupError::ForeignLedger)?;
+        let there = Frames::parse(theirs, &self.seal.store_id).ok_or(BackupError::ForeignLedger)?;
         let here = Frames::parse(&ours, &self.seal.store_id).ok_or(StoreError::DamagedLedger)?;
         if here.passed(there.head()) {
-            return put(copy, &ours).map_err(BackupError::io);
+            return Ok(Met::Behind(ours));
         }
         if !there.passed(self.head) || there.open(&self.seal, self.head.entries, &mut |_| ()).is_none() {
             return Err(BackupError::ForeignLedger);
         }
         // this ledger was put back to an older state, or begun anew
         self.append(&there.tail(self.head.entries)).inspect_err(|_| self.untidy = true).map_err(StoreError::io)?;
-        let seal = self.seal.clone();
-        let again = Self::begin(&self.path, seal, self.disk.clone(), u64::MAX)?;
-        *self = Self { copy: self.copy.take(), ..again };
+        *self = Self::begin(&self.path, self.seal.clone(), self.disk.clone(), u64::MAX)?;
         tracing::error!("the store's ledger was behind its copy beside the backup, and has been brought up from it");
-        Ok(())
+        Ok(Met::Same(self.bytes))
     }
 }
 
@@ -550,7 +542,7 @@ fn check(before: &Link, bytes: &[u8]) -> [u8; 4] {
 }
 
 /// Reads a ledger, which is no link to one.
-fn read(path: &Path) -> io::Result<Vec<u8>> {
+pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
     let file = OpenOptions::new().read(true).custom_flags(room::NO_FOLLOW).open(path)?;
     let length = file.metadata()?.len();
     let mut bytes = vec![0; usize::try_from(length.min(limits::LEDGER_BYTES)).unwrap_or(usize::MAX)];
@@ -559,13 +551,13 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 /// Puts a whole ledger in its place in one step. Durable when it returns.
-fn put(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(super) fn put(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let fresh = path.with_added_extension("new");
     room::put_in_place(&fresh, path, bytes)
 }
 
 /// Adds an entry to a copy that is exactly so long. Durable when it returns.
-fn append_at(path: &Path, at: u64, bytes: &[u8]) -> io::Result<()> {
+pub(super) fn append_at(path: &Path, at: u64, bytes: &[u8]) -> io::Result<()> {
     let file = OpenOptions::new().write(true).custom_flags(room::NO_FOLLOW).open(path)?;
     if file.metadata()?.len() != at {
         return Err(ErrorKind::InvalidData.into());
