@@ -344,9 +344,11 @@ fn link(required: &[&str]) -> Json {
             "id": or_null(text("The link's own name, unique in the bundle.")),
             "values": {
                 "type": "object",
-                "properties": {"principal": named("Uid"), "resource": named("Uid")},
+                "properties": {
+                    "principal": named("Uid"), "resource": named("Uid"), "?principal": named("Uid"), "?resource": named("Uid"),
+                },
                 "additionalProperties": false,
-                "description": "What fills the template's slots.",
+                "description": "What fills the template's slots, each named with or without its question mark.",
             },
         }),
     )
