@@ -516,3 +516,87 @@ mod erasing {
         );
     }
 }
+
+mod streaming {
+    //! A backup as a stream: its entries, and who may have it how long.
+
+    use std::{
+        io::{ErrorKind, Write},
+        sync::atomic::{AtomicI64, Ordering::SeqCst},
+    };
+
+    use super::*;
+    use crate::audit::{Entry, Outcome, What};
+
+    struct Set(AtomicI64);
+
+    impl Clock for Set {
+        fn now(&self) -> Instant {
+            Instant::from_millis(self.0.load(SeqCst))
+        }
+    }
+
+    /// Takes so many bytes, and then none.
+    struct Short<'a>(&'a mut Vec<u8>, usize);
+
+    impl Write for Short<'_> {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            let takes = self.1.saturating_sub(self.0.len()).min(bytes.len());
+            match takes {
+                0 => Err(ErrorKind::BrokenPipe.into()),
+                some => self.0.write(&bytes[..some]),
+            }
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn backups(bench: &Bench) -> Vec<(Outcome, Option<String>)> {
+        let entries = bench.engine.audit(&bench.grant(), 0, 1_000, &Sieve::default()).unwrap().entries;
+        let told = |entry: &Entry| (entry.outcome, entry.detail.clone().map(|detail| detail.to_string()));
+        entries.iter().filter(|(_, entry)| entry.what == What::Backup).map(|(_, entry)| told(entry)).collect()
+    }
+
+    #[test]
+    fn a_stream_is_in_the_log_before_its_first_byte_and_one_that_nobody_reads_to_the_end_has_failed_and_bars_no_other()
+    {
+        let bench = Bench::with(Environment::default());
+        bench.ingest(&[line(0, 1), line(1, 2)]);
+        let begun = (Outcome::Allowed, Some("stream_begun".into()));
+        let mut none = Vec::new();
+        let refused = bench.engine.stream_backup(&bench.grant(), &mut Short(&mut none, 0), &|_| ()).unwrap_err();
+        assert!(matches!(refused, Refusal::Conflict { code: "backup_stream", .. }), "{refused:?}");
+        let told = backups(&bench);
+        assert_eq!((told.len(), &told[0]), (2, &begun), "{told:?}");
+        assert_ne!(told[1].0, Outcome::Allowed);
+        assert!(none.is_empty());
+        let mut whole = Vec::new();
+        let taken = bench.engine.stream_backup(&bench.grant(), &mut whole, &|_| ()).unwrap();
+        assert_eq!(taken.bytes, whole.len() as u64);
+        let told = backups(&bench);
+        assert_eq!((&told[2], &told[3]), (&begun, &(Outcome::Allowed, Some("stream".into()))));
+        let mut cut = Vec::new();
+        let half = &mut Short(&mut cut, whole.len() / 2);
+        assert!(bench.engine.stream_backup(&bench.grant(), half, &|_| ()).is_err());
+    }
+
+    #[test]
+    fn a_stream_ends_within_seconds_for_whom_its_key_is_taken_from() {
+        let clock = Arc::new(Set(AtomicI64::new(SystemClock.now().millis())));
+        let shared = Arc::clone(&clock) as Arc<dyn Clock>;
+        let bench = Bench::with(Environment { clock: shared, ..Environment::default() });
+        let (grant, mut taken) = (bench.grant::<ManageKeys>(), Vec::new());
+        let mut out = bench.engine.while_permitted(&grant, &mut taken);
+        out.write_all(b"one").unwrap();
+        let id = bench.engine.keys(&bench.grant()).unwrap()[0].key_id.parse().unwrap();
+        let operator = bench.engine.operator();
+        bench.engine.revoke_key(operator.caller(), &NOWHERE, Some(id)).unwrap();
+        out.write_all(b"two").unwrap();
+        clock.0.fetch_add(5_000, SeqCst);
+        assert_eq!(out.write_all(b"three").unwrap_err().kind(), ErrorKind::PermissionDenied);
+        drop(out);
+        assert_eq!(taken, b"onetwo");
+    }
+}

@@ -13,6 +13,11 @@ use super::{
 };
 use crate::model::Metric;
 
+/// Bytes of a chunk of vectors, about. Between chunks some of the system's huge pages are lost: with chunks of a tenth that was a tenth of
+/// all memory. Codes lie in small ones, for a chunk of theirs is copied whenever it is written to while they are kept on disk; one of
+/// vectors only while a graph is built.
+const VECTORS_BYTES: usize = 32 << 20;
+
 /// The columns of one collection.
 pub(super) struct Columns {
     /// The vectors, from which every score is made.
@@ -37,7 +42,7 @@ pub(super) struct Codes {
 impl Columns {
     pub(super) fn new(dimension: usize, metric: Metric, kernels: Kernels) -> Self {
         let codes = (dimension >= codec::DIMENSION_MIN).then(|| Codes::new(Codec::new(dimension, metric, kernels)));
-        Self { exact: Rows::new(dimension), codes }
+        Self { exact: Rows::in_chunks(dimension, VECTORS_BYTES), codes }
     }
 
     /// Keeps no vector from here on, where there are codes to find the near ones by.

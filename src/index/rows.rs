@@ -38,7 +38,12 @@ enum Kept {
 impl<T: Cell> Rows<T> {
     /// No rows yet, of `width` cells each.
     pub(super) fn new(width: usize) -> Self {
-        let fit = CHUNK_BYTES / (width * size_of::<T>()).max(1);
+        Self::in_chunks(width, CHUNK_BYTES)
+    }
+
+    /// The same in chunks of about so many bytes.
+    pub(super) fn in_chunks(width: usize, bytes: usize) -> Self {
+        let fit = bytes / (width * size_of::<T>()).max(1);
         Self { width, shift: fit.max(1).ilog2(), len: 0, chunks: Vec::new(), kept: Kept::Here }
     }
 
@@ -195,7 +200,7 @@ impl<T: Cell> Rows<T> {
 
 /// Memory for rows, of fixed capacity, wiped when dropped.
 struct Chunk<T: Cell> {
-    /// Begins with `skip` unused cells, where memory did not begin on a cache line.
+    /// Begins with `skip` unused cells, so that the rows begin on a cache line.
     cells: Vec<T>,
     skip: usize,
     capacity: usize,
@@ -215,13 +220,7 @@ impl<T: Cell> Chunk<T> {
         chunk
     }
 
-    /// In memory that begins on a cache line. That of many pages does by itself, and a line more than whole pages would cost a tenth more:
-    /// what allocators round up to, and what is taken from the system in huge pages together with its neighbours.
     fn taking(capacity: usize, take: impl Fn(usize) -> Vec<T>) -> Self {
-        let cells = take(capacity);
-        if cells.as_ptr().align_offset(LINE_BYTES) == 0 {
-            return Self { cells, skip: 0, capacity };
-        }
         let line = LINE_BYTES / size_of::<T>().clamp(1, LINE_BYTES);
         let cells = take(capacity + line);
         let skip = cells.as_ptr().align_offset(LINE_BYTES).min(line);

@@ -468,3 +468,63 @@ fn a_restore_that_is_shown_the_anchor_goes_on_under_it_and_the_lost_store_is_ref
     assert_eq!((code, err.contains("is not this store's"), to.exists()), (1, true, false), "{err}");
     assert_eq!(fs::read(&foreign).unwrap(), before);
 }
+
+#[test]
+fn a_backup_is_streamed_from_a_running_server_and_offline_and_restored_from_the_stream_or_the_file() {
+    use std::process::Stdio;
+    let server = plain::server();
+    let records: Vec<_> = (0..300).map(|n| record(&format!("r{n:03}"), &format!("d{}", n / 10), 1)).collect();
+    put_records(&server.root(), &records).ok();
+    let (escrow, file) = (server.home.path().join("escrow"), server.home.path().join("streamed.wkb"));
+    let streamed = |command: &mut std::process::Command| {
+        let done = command.stdout(fs::File::create(&file).unwrap()).output().unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        fs::read(&file).unwrap()
+    };
+    let mut online = plain::bare_command(&["backup", "--to", "-", "--url", &server.url, "--escrow"]);
+    let bytes = streamed(online.arg(&escrow).env("WARDKEEP_API_KEY", &server.root_key));
+    assert!(bytes.starts_with(b"WKBACK"));
+    let entries = all_entries(&server.root(), 0);
+    let told: Vec<_> = entries.iter().filter(|e| what(e) == "backup").map(|e| e["detail"].clone()).collect();
+    assert_eq!(told, ["stream_begun", "stream"]);
+    let root_key = server.root_key.clone();
+    let (home, data) = closed(server);
+    let restore_from = |from: &str, input: &[u8], to: &str, more: &[&str]| {
+        fs::write(home.path().join("input"), input).unwrap();
+        let mut command = plain::command(&["restore", "--json", "--verify", "--from", from, "--escrow"]);
+        command.arg(&escrow).arg("--data").arg(home.path().join(to)).args(more);
+        said(command.stdin(Stdio::from(fs::File::open(home.path().join("input")).unwrap())).output().unwrap())
+    };
+    let ledger = data.join("ledger");
+    let with_ledger = ["--ledger", ledger.to_str().unwrap()];
+    let left = || {
+        let names = fs::read_dir(home.path()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.contains("incoming")).count()
+    };
+    for (from, to) in [("-", "by-stream"), (file.to_str().unwrap(), "by-file")] {
+        let (code, out, err) = restore_from(from, &bytes, to, &with_ledger);
+        assert_eq!((code, out.contains("\"sound\": true")), (0, true), "{out}{err}");
+        let again = serve(&home, &home.path().join(to), &root_key);
+        assert_eq!(all_records(&again.root()).len(), 300);
+        closed(again);
+    }
+    // what nobody can vouch for, what was cut off, what is none
+    let (code, _, err) = restore_from("-", &bytes, "alone", &[]);
+    assert_eq!((code, err.contains("--accept-missing-ledger")), (1, true), "{err}");
+    for (input, words) in [
+        (&bytes[..bytes.len() - 1], "ends before its end"),
+        (&[][..], "ends before its end"),
+        (&[7; 500][..], "damaged"),
+    ] {
+        let (code, _, err) = restore_from("-", input, "nothing", &with_ledger);
+        assert_eq!((code, err.contains(words)), (1, true), "{err}");
+        assert!(!home.path().join("nothing").exists() && left() == 0);
+    }
+    let offline = streamed(plain::command(&["backup", "--to", "-", "--data"]).arg(&data));
+    assert!(offline.starts_with(b"WKBACK") && offline != bytes);
+    let mut verify = plain::command(&["backup", "verify", "--json", "--from"]);
+    let (code, out, err) = said(verify.arg(&file).arg("--escrow").arg(&escrow).output().unwrap());
+    assert_eq!((code, out.contains("\"sound\": true")), (0, true), "{out}{err}");
+    let words = said(plain::command(&["backup", "--to", "-", "--json", "--data"]).arg(&data).output().unwrap());
+    assert_eq!(words.0, 2, "{words:?}");
+}

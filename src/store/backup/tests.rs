@@ -44,9 +44,23 @@ impl Scene {
     }
 
     fn back_up_meanwhile(&self, meanwhile: impl FnOnce()) -> Taken {
-        let mut copying = self.store.back_up_to(&self.path("backup")).unwrap();
+        self.complete(self.store.back_up_to(&self.path("backup")).unwrap(), || (), meanwhile)
+    }
+
+    /// A backup as a stream; `at_each_write` is done whenever something goes out.
+    fn stream(&self, at_each_write: impl FnMut(), early: impl FnOnce(), late: impl FnOnce()) -> (Taken, Vec<u8>) {
+        let mut bytes = Vec::new();
+        let out = Box::new(Looked { out: &mut bytes, at_each_write });
+        let taken = self.complete(self.store.back_up_into(out).unwrap(), early, late);
+        (taken, bytes)
+    }
+
+    /// With something done while commits go on, before and after what they touched was looked at.
+    fn complete(&self, mut copying: Copying<'_>, early: impl FnOnce(), late: impl FnOnce()) -> Taken {
         copying.rows(&|_| ()).unwrap();
-        meanwhile();
+        early();
+        copying.catch_up().unwrap();
+        late();
         let log = self.store.audit_dir().join("00000001.log");
         let length = fs::metadata(&log).unwrap().len();
         copying.settle(LogCut { size: 4, root: [4; 32], group: 2, files: vec![(log, length)] }, at()).unwrap();
@@ -69,6 +83,22 @@ impl Scene {
     ) -> Result<Restored, BackupError> {
         let plan = Plan { now: at().plus_seconds(LATER), ..plan_of(self, escrow, to) };
         restore(&with(plan), &options(), &|_| ())
+    }
+}
+
+struct Looked<'a, F> {
+    out: &'a mut Vec<u8>,
+    at_each_write: F,
+}
+
+impl<F: FnMut()> std::io::Write for Looked<'_, F> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        (self.at_each_write)();
+        self.out.write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 
@@ -267,7 +297,8 @@ fn a_changed_cut_swapped_or_missing_file_is_refused_by_its_number_and_leaves_not
     let refused = |what: &str, number: u32| {
         let error = scene.restore(&escrow, "restored").err().unwrap_or_else(|| panic!("{what}: was taken"));
         assert!(
-            matches!(error, BackupError::Damaged(n) if n == number) || matches!(error, BackupError::Foreign),
+            matches!(error, BackupError::Damaged(n) | BackupError::Unfinished(n) if n == number)
+                || matches!(error, BackupError::Foreign),
             "{what}: {}",
             said(&error)
         );
@@ -298,6 +329,82 @@ fn a_changed_cut_swapped_or_missing_file_is_refused_by_its_number_and_leaves_not
     refused("the first missing", 0);
     fs::write(file(0), &good[0]).unwrap();
     scene.restore(&escrow, "restored").unwrap();
+}
+
+#[test]
+fn a_stream_is_a_whole_file_that_is_restored_alone_and_one_that_was_cut_off_is_told_from_it() {
+    let scene = Scene::new();
+    scene.back_up();
+    let (taken, bytes) = scene.stream(|| (), || (), || ());
+    assert_eq!((taken.number, taken.whole, taken.bytes), (0, true, bytes.len() as u64));
+    assert!(names(&scene.path("backup")).iter().all(|name| name != "00000001.wkb"), "it lies in no directory");
+    let (escrow, file) = (scene.escrow(), scene.path("streamed"));
+    let ledger = scene.path("data").join("ledger");
+    let restore = |to: &str| {
+        let from = leak(&file);
+        scene.restore_with(&escrow, to, |plan| Plan { from, ledger: Some(leak(&ledger)), ..plan })
+    };
+    fs::write(&file, &bytes).unwrap();
+    let keys = crate::crypto::Escrow::open(&escrow, &phrase()).unwrap().keys(&crate::crypto::OsEntropy).unwrap();
+    let found = inspect(&file, &keys).unwrap();
+    assert!(found.len() == 1 && found[0].sound && found[0].whole, "{found:?}");
+    assert_eq!(restore("restored").unwrap().files, 1);
+    assert_eq!(everything(&fixture::open(&scene.path("restored"))).unwrap(), everything(&scene.store).unwrap());
+    assert!(matches!(
+        scene.restore_with(&escrow, "alone", |plan| Plan { from: leak(&file), ..plan }),
+        Err(BackupError::NoLedger)
+    ));
+
+    let nothing_there = |to: &str| fs::read_dir(scene.path(to)).map_or(0, Iterator::count) == 0;
+    for end in (0..bytes.len()).step_by(bytes.len() / 40).chain([bytes.len() - 1]) {
+        fs::write(&file, &bytes[..end]).unwrap();
+        let refused = restore("cut").unwrap_err();
+        assert!(matches!(refused, BackupError::Unfinished(0)), "cut at {end}: {}", said(&refused));
+        assert!(refused.to_string().contains("ends before its end") && nothing_there("cut"));
+    }
+    for at in [0, 30, 42, 77, bytes.len() / 2, bytes.len() - 1] {
+        let mut bad = bytes.clone();
+        bad[at] ^= 0x10;
+        fs::write(&file, &bad).unwrap();
+        assert!(restore("changed").is_err() && nothing_there("changed"), "byte {at}");
+    }
+    // what holds only changes is nothing alone
+    scene.back_up();
+    fs::copy(scene.path("backup").join(file_name(1)), &file).unwrap();
+    let refused = restore("changes").unwrap_err();
+    assert!(matches!(refused, BackupError::NotWhole(1)), "{}", said(&refused));
+    assert!(nothing_there("changes"));
+}
+
+#[test]
+fn whoever_reads_a_stream_holds_up_no_commit_and_what_is_committed_meanwhile_is_in_it() {
+    let scene = Scene::new();
+    let write = |from: usize, version| {
+        let long = |n| {
+            let mut stored = record(n, version);
+            stored.record.text = crate::model::Phi::new("a long narrative ".repeat(1_000));
+            stored
+        };
+        let records: Vec<_> = (from..from + 200).map(long).collect();
+        scene.commit(scene.store.put_records(&collection(), &records, at()));
+    };
+    let (mut writes, mut held_up) = (0, 0);
+    let looked = || {
+        writes += 1;
+        held_up += u32::from(scene.store.ledger.try_lock().is_none());
+    };
+    let early = || {
+        write(100, 1);
+        scene.commit(Ok(scene.store.erase_records(&collection().name, &[record(4, 1).record.id], at())));
+    };
+    // several chunks, made while commits are held
+    let (_, bytes) = scene.stream(looked, early, || write(200, 2));
+    assert!(writes > 3 && held_up == 0, "{held_up} of {writes}");
+    let file = scene.path("backup").join("streamed");
+    fs::write(&file, &bytes).unwrap();
+    let escrow = scene.escrow();
+    scene.restore_with(&escrow, "restored", |plan| Plan { from: leak(&file), ..plan }).unwrap();
+    assert_eq!(everything(&fixture::open(&scene.path("restored"))).unwrap(), everything(&scene.store).unwrap());
 }
 
 #[test]
@@ -396,7 +503,7 @@ fn after_a_file_that_is_changed_cut_or_missing_the_next_one_is_whole_says_why_an
                 ..plan
             })
         };
-        assert!(matches!(earlier(2), Err(BackupError::Damaged(_))), "{what}");
+        assert!(matches!(earlier(2), Err(BackupError::Damaged(_) | BackupError::Unfinished(_))), "{what}");
         assert_eq!(earlier(0).is_ok(), number != 0, "{what}");
     }
 }
