@@ -72,7 +72,7 @@ const SCENES: [Scene; 6] = [
     Scene { steps: &[Step::Erase("b"), Step::Put("c", 3)], keepings: 1, forgettings: 0, stops: [None, None] },
     Scene { steps: &[Step::Put("c", 3), Step::Put("c", 4)], keepings: 1, forgettings: 0, stops: [Some(4), None] },
     Scene { steps: &[], keepings: 1, forgettings: 1, stops: [None, None] },
-    Scene { steps: &[Step::Put("b", 3)], keepings: 2, forgettings: 1, stops: [Some(2), Some(4)] },
+    Scene { steps: &[Step::Put("b", 3)], keepings: 2, forgettings: 1, stops: [Some(2), Some(3)] },
 ];
 
 /// What was wrong once, or might be.
