@@ -96,14 +96,6 @@ impl Scope {
         Self { inquiry: None, caps: Caps::default(), allowed, ask, capped: None, filter: None }
     }
 
-    /// A scope of one record, to be asked of Cedar: what a read by id needs, without planning for all others.
-    pub(super) fn of_one(world: &World, inquiry: Inquiry, holding: &Holding, slot: Slot) -> Self {
-        let caps = world.policy.bundle.caps(&inquiry, &world.directory);
-        let mut ask = RoaringBitmap::from_iter([slot.0]);
-        ask -= &holding.invalid;
-        Self { inquiry: Some(inquiry), caps, allowed: RoaringBitmap::new(), ask, capped: None, filter: None }
-    }
-
     /// Leaves only `rows`.
     pub(super) fn narrow(&mut self, rows: &RoaringBitmap) {
         self.allowed &= rows;

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     audit::What,
-    model::{Action, CollectionName, Embedding, Entity, EntityUid, Phi, RecordId, RetrievalId, Slot},
+    model::{Action, CollectionName, Embedding, Phi, RecordId, RetrievalId, Slot},
     policy::{Filter, FilterFault},
 };
 
@@ -89,18 +89,16 @@ impl Wardkeep {
         }
     }
 
-    /// The record, if it is there and may be read. What is absent costs a decision too.
+    /// The record, if it is there and may be read. It is planned for before it is looked for: what the plan denies is not opened, so that it
+    /// takes no longer than what is not there.
     fn permitted(&self, grant: &Grant<Read>, id: &RecordId) -> Result<Option<(Release, Frame)>, Refusal> {
         let world = self.world.read();
-        let Some(inquiry) = gate::inquiry(self, &world, grant, Action::Read)? else { return Ok(None) };
-        let name = grant.collection()?;
-        let Some((holding, slot)) = world.holding(name).and_then(|h| Some((h, h.find(id)?.0))) else {
-            let nothing = Entity::bare(EntityUid::record(name, id));
-            let _ = world.policy.bundle.decide(&inquiry, &nothing, &world.directory);
-            return Ok(None);
+        let Some(holding) = world.holding(grant.collection()?) else {
+            return gate::inquiry(self, &world, grant, Action::Read).map(|_| None);
         };
-        let scope = Scope::of_one(&world, inquiry, holding, slot);
-        let release = gate::in_order(self, &world, holding, &scope, std::iter::once(slot), 1, Withheld::Skipped)?;
+        let scope = Scope::plan(self, &world, holding, grant, Action::Read)?;
+        let slot = holding.find(id).map(|(slot, _)| slot);
+        let release = gate::in_order(self, &world, holding, &scope, slot.into_iter(), 1, Withheld::Skipped)?;
         let frame = Frame::new(world.policy.version, holding, Include::default(), None);
         Ok((!release.records.is_empty()).then_some((release, frame)))
     }
