@@ -15,6 +15,7 @@ use crate::{
     clock::{Instant, SystemClock},
     crypto::{KdfCost, Passphrase},
     model::{Action, BundleSource, CollectionName, Embedding, Isolation, Metric, Phi},
+    store::RECORDS_ASKED_FOR,
 };
 
 const SCHEMA: &str = r#"
@@ -138,6 +139,28 @@ fn where_a_cap_on_patients_is_used_up_only_the_patients_that_it_covers_are_looke
     assert_eq!(ids, ["r00000", "r00001", "r00002", "r00003", "r00004", "r00005", "r01000", "r01001"]);
     assert_eq!(release.decided, 22, "the first round of twenty, then what is left of the two patients");
     assert_eq!(release.cut.records, 14);
+}
+
+#[test]
+fn a_read_of_a_hidden_record_opens_as_little_as_one_of_a_record_that_is_not_there() {
+    let bench = Bench::with(Environment::default());
+    bench.ingest(&[line(0, 0), line(1, 1)]);
+    let policies = format!(
+        "{POLICIES} @id(\"own\") permit (principal, action == Action::\"Read\", resource) \
+         when {{ resource has patient && resource.patient == Patient::\"p0\" }};"
+    );
+    let source = BundleSource { schema: SCHEMA.into(), policies, ..crate::policy::starter() };
+    let allow = Allow { widening: true, ..Allow::default() };
+    bench.engine.put_policies(&bench.engine.operator_grant(&bench.engine.operator()), source, None, allow).unwrap();
+    let reading = bench.engine.reading(&bench.caller(), &NOWHERE, notes(), None).unwrap();
+    let read = |id: &str| {
+        let before = RECORDS_ASKED_FOR.get();
+        let shown = bench.engine.read(&reading, &id.parse().unwrap()).is_ok();
+        (shown, RECORDS_ASKED_FOR.get() - before)
+    };
+    assert_eq!(read("r00000"), (true, 1), "the control: what may be read is opened");
+    assert_eq!(read("r00001"), (false, 0), "hidden");
+    assert_eq!(read("nobody-has-it"), (false, 0), "not there");
 }
 
 /// Each time that it is asked, it lets somebody else act first.

@@ -13,6 +13,12 @@ use crate::{
     model::{ApiKey, Collection, CollectionName, Embedding, Entity, Hold, RecordId},
 };
 
+#[cfg(test)]
+thread_local! {
+    /// How many single records this thread has asked for: tells a test what was not even looked at.
+    pub(crate) static RECORDS_ASKED_FOR: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+}
+
 impl Store {
     /// All collections.
     pub fn collections(&self) -> Result<Vec<Collection>, StoreError> {
@@ -79,6 +85,8 @@ impl Store {
 
     /// One record.
     pub fn record(&self, collection: &CollectionName, id: &RecordId) -> Result<Option<StoredRecord>, StoreError> {
+        #[cfg(test)]
+        RECORDS_ASKED_FOR.set(RECORDS_ASKED_FOR.get() + 1);
         let key = self.names.record(collection, id);
         match self.engine.get(&key)? {
             Some(value) => self.current_record(&key, value),

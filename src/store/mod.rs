@@ -59,6 +59,8 @@ pub use engine::{Batch, EachRow, Engine, EngineError, EngineKind};
 pub use error::StoreError;
 pub use evidence::Evidence;
 pub use handover::{Begun, Guarded, Handover, Pieces, Published, Room, Sink, Turns};
+#[cfg(test)]
+pub(crate) use load::RECORDS_ASKED_FOR;
 pub use load::{Hand, Intake, SealedRecord, StoredName};
 pub use manifest::Manifest;
 pub use names::Kind;

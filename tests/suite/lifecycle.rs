@@ -413,6 +413,24 @@ fn the_sample_bundles_pass_the_strict_check_and_are_in_its_style() {
 }
 
 #[test]
+fn the_bundle_that_the_readme_compares_with_is_the_one_that_its_command_makes() {
+    let (home, readme) = (TempDir::new().unwrap(), fs::read_to_string(root_dir().join("README.md")).unwrap());
+    for entry in fs::read_dir(root_dir().join("policies/clinical")).unwrap() {
+        let path = entry.unwrap().path();
+        let text = fs::read_to_string(&path).unwrap();
+        let text = match path.file_name().unwrap().to_str().unwrap() {
+            "vip.cedar" => text.replace("sensitivity >= 3", "sensitivity >= 4"),
+            _ => text,
+        };
+        fs::write(home.path().join(path.file_name().unwrap()), text).unwrap();
+    }
+    let (code, out, err) = told(&["policy", "check", "--json", home.path().to_str().unwrap()]);
+    let digest = serde_json::from_str::<Json>(&out).unwrap()["digest"].as_str().unwrap()[..12].to_owned();
+    assert_eq!(code, 0, "{out}{err}");
+    assert!(readme.contains(&format!("the bundle {digest}: ")), "README shows another than {digest}");
+}
+
+#[test]
 fn check_tells_how_each_policy_is_decided_and_shows_what_is_wrong_in_its_file() {
     let home = TempDir::new().unwrap();
     let dir = home.path().to_str().unwrap();
