@@ -1,6 +1,7 @@
 //! When answers leave: as soon as they are ready, or at whole multiples of a span of time after their requests came, so that an answer's time
-//! tells how many spans it took and no more (the simplest form of Askarov, Zhang and Myers, "Predictive black-box mitigation of timing
-//! channels", 2010). Knows nothing of what is asked and answered but whether it takes a credential.
+//! tells how many spans it took (the simplest form of Askarov, Zhang and Myers, "Predictive black-box mitigation of timing channels", 2010),
+//! and by chance a little later, which blurs what sending it off still tells. Knows nothing of what is asked and answered but whether it
+//! takes a credential.
 
 use std::{
     collections::BTreeMap,
@@ -19,8 +20,9 @@ use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
 use super::takes_no_credential;
+use crate::crypto::{Entropy as _, OsEntropy};
 
-/// Lets answers leave at whole multiples of a span after their requests came. A thread of its own calls them: tokio's timer sleeps in whole
+/// Lets answers leave at whole multiples of a span after their requests came, or up to half a span later. A thread of its own calls them: tokio's timer sleeps in whole
 /// milliseconds from when the last work ended, so that what a request took would still be told by when within a millisecond its answer leaves.
 pub struct Timetable {
     span: Duration,
@@ -39,8 +41,12 @@ impl Timetable {
 
     /// Waits for the next departure of a request that came at `arrival`, with nothing in hand.
     async fn departure(&self, arrival: Instant) {
-        let waiting = self.platform.enter(departure(arrival, Instant::now(), self.span));
-        waiting.called().await;
+        let mut chance = [0; 8];
+        // without chance nobody is late, and nothing was answered either: a request without an id of its own is refused
+        let _ = OsEntropy.fill(&mut chance);
+        let late = delay(u64::from_le_bytes(chance), self.span);
+        let due = departure(arrival, Instant::now(), self.span);
+        self.platform.enter(due.checked_add(late).unwrap_or(due)).called().await;
     }
 }
 
@@ -71,6 +77,15 @@ fn departure(arrival: Instant, now: Instant, span: Duration) -> Instant {
     let spans = now.saturating_duration_since(arrival).as_nanos().div_ceil(span).max(1);
     let after = Duration::from_nanos(u64::try_from(spans.saturating_mul(span)).unwrap_or(u64::MAX));
     arrival.checked_add(after).unwrap_or(now)
+}
+
+/// How much later than due: less than half a span, the mean of four throws of dice. What is done after the departure itself (caches are as
+/// the work before left them) differs by microseconds, which are lost in it. A single throw would not do: its least values would lie
+/// close to a sharp edge, and a few hundred answers would show where that is.
+fn delay(chance: u64, span: Duration) -> Duration {
+    const THROW: u64 = u16::MAX as u64;
+    let thrown: u64 = (0..4).map(|throw| chance >> (16 * throw) & THROW).sum();
+    (span / 2).mul_f64(thrown as f64 / (4 * (THROW + 1)) as f64)
 }
 
 /// When somebody leaves, and a number that no other has.
@@ -184,6 +199,24 @@ mod tests {
         for (micros, spans) in [(1_400, 1), (4_999, 1), (5_001, 2), (9_999, 2)] {
             assert_eq!(due(micros), arrival + SPAN * spans, "{micros} us");
         }
+    }
+
+    #[test]
+    fn nobody_is_later_than_due_by_half_a_span_and_most_are_by_about_a_quarter() {
+        assert_eq!(delay(0, SPAN), Duration::ZERO);
+        let latest = delay(u64::MAX, SPAN);
+        assert!(latest < SPAN / 2 && latest > SPAN * 499 / 1_000, "{latest:?}");
+        // each throw counts for as much as any other
+        for throw in 0..4 {
+            assert_eq!(delay(0x8000 << (16 * throw), SPAN), SPAN / 16);
+        }
+        let mut chance = 0_u64;
+        let late = (0..10_000).filter(|_| {
+            chance = chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let late = delay(chance, SPAN);
+            late > SPAN / 8 && late < SPAN * 3 / 8
+        });
+        assert!(late.count() > 8_000);
     }
 
     fn runtime() -> tokio::runtime::Runtime {
