@@ -5,6 +5,7 @@ use std::{
     env, fs,
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use serde::Deserialize;
@@ -14,6 +15,7 @@ use super::Failure;
 use crate::{
     crypto::{KdfCost, Keeper, TokenAccess, TokenKey, VaultAccess, VaultKey},
     engine::{Limits, Memory, Retention, Settings},
+    model::limits,
     store::EngineKind,
 };
 
@@ -171,6 +173,7 @@ fn secret(path: Option<&Path>, credential: &str, name: &'static str) -> Result<Z
 struct Server {
     listen: Option<SocketAddr>,
     trusted_proxies: Vec<IpAddr>,
+    answers_every_ms: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -216,6 +219,7 @@ impl Config {
             }
         };
         config.server.listen = variable("WARDKEEP_LISTEN")?.or(config.server.listen);
+        config.server.answers_every_ms = variable("WARDKEEP_ANSWERS_EVERY_MS")?.or(config.server.answers_every_ms);
         config.limits.max_records = variable("WARDKEEP_MAX_RECORDS")?.or(config.limits.max_records);
         config.storage.cache_mib = variable("WARDKEEP_CACHE_MIB")?.or(config.storage.cache_mib);
         config.audit.anchor = variable("WARDKEEP_ANCHOR")?.or(config.audit.anchor);
@@ -227,10 +231,20 @@ impl Config {
             let parse = |text: &str| text.trim().parse().map_err(|_| bad("WARDKEEP_TRUSTED_PROXIES"));
             config.server.trusted_proxies = list.split(',').map(parse).collect::<Result<_, _>>()?;
         }
-        if config.limits.max_records == Some(0) {
+        config.within_bounds()
+    }
+
+    fn within_bounds(self) -> Result<Self, Failure> {
+        if self.limits.max_records == Some(0) {
             return Err(Failure::Usage("`limits.max_records` must be 1 or more".into()));
         }
-        Ok(config)
+        if self.server.answers_every_ms > Some(limits::ANSWERS_EVERY_MS) {
+            return Err(Failure::Usage(format!(
+                "`server.answers_every_ms` (WARDKEEP_ANSWERS_EVERY_MS) must be at most {}; 0 lets answers leave as soon as they are ready",
+                limits::ANSWERS_EVERY_MS
+            )));
+        }
+        Ok(self)
     }
 
     /// What keeps the key file.
@@ -259,6 +273,11 @@ impl Config {
     /// Proxies whose forwarded addresses are believed.
     pub(super) fn trusted_proxies(&self) -> Vec<IpAddr> {
         self.server.trusted_proxies.iter().map(IpAddr::to_canonical).collect()
+    }
+
+    /// The span after whose multiples answers leave; none: as soon as they are ready.
+    pub(super) fn answers_every(&self) -> Option<Duration> {
+        self.server.answers_every_ms.filter(|ms| *ms > 0).map(Duration::from_millis)
     }
 
     /// The file elsewhere that knows how far the audit log was.
@@ -308,6 +327,25 @@ mod tests {
         assert_eq!(config.settings().memory, default.memory);
         assert_eq!(config.listen(), Config::default().listen());
         assert_eq!(config.anchor(), Config::default().anchor());
+        assert_eq!(
+            (config.server.answers_every_ms, config.answers_every()),
+            (Some(0), Config::default().answers_every())
+        );
+    }
+
+    #[test]
+    fn answers_may_leave_as_seldom_as_the_bound_says_and_no_more() {
+        let every = |ms: &str| {
+            let config: Config = toml::from_str(&format!("[server]\nanswers_every_ms = {ms}")).ok()?;
+            config.within_bounds().ok()
+        };
+        let most = limits::ANSWERS_EVERY_MS;
+        assert_eq!(every("0").unwrap().answers_every(), None);
+        assert_eq!(every("5").unwrap().answers_every(), Some(Duration::from_millis(5)));
+        assert_eq!(every(&most.to_string()).unwrap().answers_every(), Some(Duration::from_millis(most)));
+        for refused in [&(most + 1).to_string(), "-1", "2.5", "\"5\""] {
+            assert!(every(refused).is_none(), "{refused}");
+        }
     }
 
     #[test]

@@ -14,10 +14,13 @@ use parking_lot::Mutex;
 use serde_json::Value as Json;
 
 use super::{Failure, Outcome, policy::source::Folder, progress};
-use crate::leaktest::{
-    Conclusion, Effort, Plan, Progress, Run, limits, report, run,
-    target::{Child, Launch, Ledger, OverHttp, Target, Trouble},
-    world::{Metric, Own, Rules, World, hospital, own, ward},
+use crate::{
+    leaktest::{
+        Conclusion, Effort, Plan, Progress, Run, limits, report, run,
+        target::{Child, Launch, Ledger, OverHttp, Target, Trouble},
+        world::{Metric, Own, Rules, World, hospital, own, ward},
+    },
+    model::limits::ANSWERS_EVERY_MS,
 };
 
 /// Components of a vector of a generated hospital.
@@ -40,6 +43,10 @@ pub(super) struct Leaktest {
     /// Collections in fast isolation, to measure what it leaves
     #[arg(long, conflicts_with_all = ["url", "adapter"])]
     fast: bool,
+    /// `server.answers_every_ms` of the throw-away servers, to measure what it hides
+    #[arg(long, value_name = "MS", default_value_t = 0, conflicts_with_all = ["url", "adapter"])]
+    #[arg(value_parser = clap::value_parser!(u64).range(..=ANSWERS_EVERY_MS))]
+    answers_every_ms: u64,
     #[command(flatten)]
     own: OwnStore,
     /// Some two minutes; the default
@@ -57,6 +64,9 @@ pub(super) struct Leaktest {
     /// Starts of each server in the timing probe
     #[arg(long, value_name = "N")]
     restarts: Option<usize>,
+    /// Questions that count, to each server at each start, in the timing probe [default: 150, and 300 with --full]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=limits::QUESTIONS_MAX))]
+    questions: Option<u64>,
     /// Connections over which is asked at once, but for the timing probe [default: 16, and 4 with --url]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=limits::CONNECTIONS_MAX as u64))]
     connections: Option<u64>,
@@ -215,6 +225,7 @@ impl Leaktest {
             effort: if self.full { Effort::Full } else { Effort::Quick },
             only: self.only.clone(),
             restarts: self.restarts,
+            questions: self.questions.and_then(|n| usize::try_from(n).ok()),
             live: self.url.is_some(),
             command: self.command(),
             connections: self.connections.and_then(|n| usize::try_from(n).ok()).unwrap_or(match self.url {
@@ -251,7 +262,9 @@ impl Leaktest {
             add("metric", Some(self.own.metric.word().to_owned()));
             add("source-ip", self.own.source_ip.map(|ip| ip.to_string()));
         }
+        add("answers-every-ms", (self.answers_every_ms > 0).then(|| self.answers_every_ms.to_string()));
         add("restarts", self.restarts.map(|n| n.to_string()));
+        add("questions", self.questions.map(|n| n.to_string()));
         add("connections", self.connections.map(|n| n.to_string()));
         add("breadth", self.breadth.map(|n| n.to_string()));
         add("seed", Some(self.seed.to_string()));
@@ -268,7 +281,7 @@ impl Leaktest {
             None => ward()?,
         };
         let binary = self.server.clone().map_or_else(std::env::current_exe, Ok)?;
-        let launch = Launch { binary, fast: self.fast };
+        let launch = Launch { binary, fast: self.fast, answers_every_ms: self.answers_every_ms };
         let open = || -> Result<Box<dyn Target>, Trouble> {
             Ok(match &self.adapter {
                 Some(command) => Box::new(Child::start(command)?),

@@ -7,7 +7,7 @@ use clap::Args;
 use super::{Outcome, config::Config, offline, passphrase::PassphraseArgument, private};
 use crate::{
     engine::{ClockBehind, Environment},
-    http::{App, serve},
+    http::{App, Timetable, serve},
 };
 
 /// Address space for each thread's stack: enough for Cedar's evaluator at the bounds of a bundle, so that none has to be mapped for each
@@ -47,7 +47,10 @@ impl Serve {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(THREAD_STACK).build()?;
         runtime.block_on(async {
-            let running = serve(app, listen).await?;
+            let mut running = serve(app, listen).await?;
+            if let Some(span) = config.answers_every() {
+                running = running.leaving_by(Timetable::every(span)?);
+            }
             println!("wardkeep listening on http://{}", running.address()?);
             running.until(stop_signal()).await
         })?;

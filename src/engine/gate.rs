@@ -163,7 +163,7 @@ pub(super) fn nearest(
         engine.graphs.count(found.path);
         let more: Vec<_> = found.hits.iter().map(|hit| (hit.slot, Some(hit.score))).collect();
         walk.offer(&more)?;
-        if found.hits.len() < wanted {
+        if found.hits.len() < wanted || walk.full() {
             break;
         }
         // What was looked at is done with, and so is what only used-up permits may grant.
@@ -367,7 +367,7 @@ impl<'a> Walk<'a> {
     }
 
     fn known_or_nobodys(&self) -> RoaringBitmap {
-        let mut rows = self.holding.of_nobody();
+        let mut rows = self.holding.of_nobody().clone();
         self.allotment.known_patients().for_each(|patient| rows |= self.holding.of_patient(patient));
         rows
     }

@@ -15,7 +15,7 @@ use crate::{
     authn::{Caller, Credential, Origin},
     clock::{Instant, SystemClock},
     crypto::{KdfCost, Passphrase},
-    model::{Action, BundleSource, CollectionName, Embedding, Isolation, Metric, Phi},
+    model::{Action, BundleSource, CollectionName, Embedding, Isolation, Metric, Phi, Slot},
     store::RECORDS_ASKED_FOR,
 };
 
@@ -140,6 +140,30 @@ fn where_a_cap_on_patients_is_used_up_only_the_patients_that_it_covers_are_looke
     assert_eq!(ids, ["r00000", "r00001", "r00002", "r00003", "r00004", "r00005", "r01000", "r01001"]);
     assert_eq!(release.decided, 22, "the first round of twenty, then what is left of the two patients");
     assert_eq!(release.cut.records, 14);
+}
+
+#[test]
+fn rows_of_nobody_are_those_without_a_patient_through_writes_and_erasures() {
+    let bench = Bench::with(Environment::default());
+    let nobodys = |number: usize| {
+        let Line { number, draft } = line(number, 0);
+        Line { number, draft: draft.map(|draft| Draft { document: "alone".into(), attributes: json!({}), ..draft }) }
+    };
+    let known = |count: u64, context: &str| {
+        let world = bench.engine.world.read();
+        let holding = world.holding(&notes()).unwrap();
+        let without = |slot: &u32| holding.row(Slot(*slot)).is_some_and(|row| row.patient.is_none());
+        let expected: roaring::RoaringBitmap = holding.index.live().iter().filter(without).collect();
+        assert_eq!((holding.of_nobody(), expected.len()), (&expected, count), "{context}");
+    };
+    known(0, "empty");
+    bench.ingest(&[line(0, 1), nobodys(1), nobodys(2), line(3, 2), nobodys(4)]);
+    known(3, "written");
+    bench.ingest(&[nobodys(1), line(3, 2), nobodys(5)]);
+    known(4, "written over");
+    let ids = ["r00002", "r00003", "r00005"].map(|id| id.parse().unwrap()).to_vec();
+    bench.engine.erase(&bench.grant(), &Erasure::Records(ids)).unwrap();
+    known(2, "erased");
 }
 
 #[test]

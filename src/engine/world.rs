@@ -61,6 +61,7 @@ pub(super) struct Holding {
     slots: HashMap<RecordId, Slot>,
     rows: Vec<Option<Row>>,
     by_patient: HashMap<EntityUid, RoaringBitmap>,
+    of_nobody: RoaringBitmap,
     by_document: HashMap<DocumentId, RoaringBitmap>,
 }
 
@@ -371,6 +372,7 @@ impl Holding {
             slots: HashMap::new(),
             rows: Vec::new(),
             by_patient: HashMap::new(),
+            of_nobody: RoaringBitmap::new(),
             by_document: HashMap::new(),
             spec,
         }
@@ -410,10 +412,8 @@ impl Holding {
     }
 
     /// Records without a patient.
-    pub(super) fn of_nobody(&self) -> RoaringBitmap {
-        let mut rows = self.index.live().clone();
-        self.by_patient.values().for_each(|of_patient| rows -= of_patient);
-        rows
+    pub(super) fn of_nobody(&self) -> &RoaringBitmap {
+        &self.of_nobody
     }
 
     pub(super) fn of_document(&self, document: &DocumentId) -> RoaringBitmap {
@@ -447,9 +447,10 @@ impl Holding {
     }
 
     fn seat(&mut self, slot: Slot, row: Row) {
-        if let Some(patient) = &row.patient {
-            self.by_patient.entry(patient.clone()).or_default().insert(slot.0);
-        }
+        match &row.patient {
+            Some(patient) => self.by_patient.entry(patient.clone()).or_default().insert(slot.0),
+            None => self.of_nobody.insert(slot.0),
+        };
         self.by_document.entry(row.document.clone()).or_default().insert(slot.0);
         self.slots.insert(row.id.clone(), slot);
         let at = slot.0 as usize;
@@ -467,8 +468,11 @@ impl Holding {
         self.columns.remove(slot);
         self.invalid.remove(slot.0);
         let row = self.rows.get_mut(slot.0 as usize)?.take()?;
-        if let Some(patient) = &row.patient {
-            drop_from(&mut self.by_patient, patient, slot);
+        match &row.patient {
+            Some(patient) => drop_from(&mut self.by_patient, patient, slot),
+            None => {
+                self.of_nobody.remove(slot.0);
+            }
         }
         drop_from(&mut self.by_document, &row.document, slot);
         Some(row)

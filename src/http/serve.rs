@@ -2,10 +2,11 @@
 
 use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
+use axum::middleware::from_fn_with_state;
 use tokio::net::TcpListener;
 
 use super::{
-    App, router,
+    App, Timetable, router, timetable,
     wire::{Listening, Patience, Peer},
 };
 
@@ -19,11 +20,12 @@ pub struct Running {
     listener: TcpListener,
     app: Arc<App>,
     grace: Duration,
+    timetable: Option<Arc<Timetable>>,
 }
 
 /// Binds; port 0 takes any free one.
 pub async fn serve(app: Arc<App>, listen: SocketAddr) -> std::io::Result<Running> {
-    Ok(Running { listener: TcpListener::bind(listen).await?, app, grace: GRACE })
+    Ok(Running { listener: TcpListener::bind(listen).await?, app, grace: GRACE, timetable: None })
 }
 
 impl Running {
@@ -37,11 +39,20 @@ impl Running {
         Self { grace, ..self }
     }
 
+    /// The same, whose answers leave on time.
+    pub fn leaving_by(self, timetable: Timetable) -> Self {
+        Self { timetable: Some(Arc::new(timetable)), ..self }
+    }
+
     /// Serves until `stop` is done, finishes the requests under way, and closes the store.
     pub async fn until(self, stop: impl Future<Output = ()> + Send + 'static) -> std::io::Result<()> {
         let ticking = tokio::spawn(tick(Arc::clone(&self.app)));
         let expiring = tokio::spawn(expire(Arc::clone(&self.app)));
-        let service = router(Arc::clone(&self.app)).into_make_service_with_connect_info::<Peer>();
+        let routes = match self.timetable {
+            Some(table) => router(Arc::clone(&self.app)).layer(from_fn_with_state(table, timetable::keep)),
+            None => router(Arc::clone(&self.app)),
+        };
+        let service = routes.into_make_service_with_connect_info::<Peer>();
         let (ending, ended) = tokio::sync::oneshot::channel::<()>();
         let stop = async move {
             stop.await;

@@ -45,6 +45,8 @@ pub struct Plan {
     pub only: Vec<String>,
     /// Starts of each server for the timing probe; none: as the effort says.
     pub restarts: Option<usize>,
+    /// Questions that count, to each server at each start of the timing probe; none: as the effort says.
+    pub questions: Option<usize>,
     /// The store is somebody's own: nothing is reset, and what is planted is taken away again.
     pub live: bool,
     /// The command that repeats the run but for `--only`.

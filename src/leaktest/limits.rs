@@ -10,6 +10,8 @@ pub const CONNECTIONS: usize = 16;
 pub const CONNECTIONS_LIVE: usize = 4;
 /// Connections that may be asked for.
 pub const CONNECTIONS_MAX: usize = 64;
+/// Questions to each server at each start of the timing probe.
+pub const QUESTIONS_MAX: u64 = 100_000;
 /// Requests whose answers are held at once.
 pub const HELD_ANSWERS: usize = 64;
 /// Stores with one caller's records alone that are kept for the next probe.

@@ -104,5 +104,7 @@ pub const DIFF_DAYS: usize = 366;
 pub const DIFF_ENTRIES: usize = 200_000;
 /// Connections at a time: below the 1,024 file descriptors that a process usually has. Others wait to be taken.
 pub const CONNECTIONS: usize = 768;
+/// Milliseconds after whose multiples answers leave, where they leave on time.
+pub const ANSWERS_EVERY_MS: u64 = 1_000;
 /// Bytes of an anchor: a checkpoint with its signature, and some by witnesses.
 pub const ANCHOR_BYTES: u64 = 64 << 10;

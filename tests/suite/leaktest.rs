@@ -55,6 +55,7 @@ fn attack(server: &Server, world: &World, keys: &[(Caller, String)], admin: Opti
         effort: Effort::Quick,
         only: only.iter().map(|p| (*p).to_owned()).collect(),
         restarts: None,
+        questions: None,
         live: true,
         command: String::new(),
         connections: 4,

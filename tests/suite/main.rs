@@ -36,5 +36,6 @@ mod refusals;
 mod said;
 mod smoke;
 mod stream;
+mod timetable;
 mod trial;
 mod ward;

@@ -32,6 +32,7 @@ fn plan(seed: u64, only: &[&str]) -> Plan {
         effort: Effort::Quick,
         only: only.iter().map(|p| (*p).to_owned()).collect(),
         restarts: Some(24),
+        questions: None,
         live: false,
         command: format!("control --seed {seed}"),
         connections: 2,

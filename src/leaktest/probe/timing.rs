@@ -30,7 +30,7 @@ const POWER: f64 = 0.9;
 fn work(bench: &mut Bench<'_>) -> Result<(), Trouble> {
     bench.be_alone();
     let restarts = bench.plan.restarts.unwrap_or(bench.scale(6, 20));
-    let (each, most) = (bench.scale(150, 300), bench.scale(1, 3));
+    let (each, most) = (bench.plan.questions.unwrap_or(bench.scale(150, 300)), bench.scale(1, 3));
     let askers = askers(bench, most)?;
     if askers.is_empty() {
         return Err(Trouble::Unable("no caller sees something, and has more hidden than that".into()));

@@ -21,12 +21,14 @@ pub struct Launch {
     pub binary: PathBuf,
     /// Whether collections walk a graph.
     pub fast: bool,
+    /// What it is told as `server.answers_every_ms`.
+    pub answers_every_ms: u64,
 }
 
 impl Launch {
     /// A server on an empty store, removed when it is dropped.
     pub fn open(&self) -> Result<OverHttp, Trouble> {
-        let (mut house, key) = House::build(&self.binary)?;
+        let (mut house, key) = House::build(self)?;
         let base = house.start()?;
         Ok(OverHttp::at(&base, "ward", Some(&key)).in_house(house, if self.fast { "fast" } else { "strict" }))
     }
@@ -37,11 +39,12 @@ pub(super) struct House {
     binary: PathBuf,
     dir: PathBuf,
     pub(super) version: String,
+    pub(super) answers_every_ms: u64,
     process: Option<Process>,
 }
 
 impl House {
-    fn build(binary: &Path) -> Result<(Self, String), Trouble> {
+    fn build(launch: &Launch) -> Result<(Self, String), Trouble> {
         let broken = |what: &str, e: &dyn std::fmt::Display| Trouble::Broken(format!("{what}: {e}"));
         let mut name = [0; 8];
         crate::crypto::Entropy::fill(&crate::crypto::OsEntropy, &mut name).map_err(|e| broken("no chance", &e))?;
@@ -49,8 +52,10 @@ impl House {
         let dir = std::env::temp_dir().join(format!("{PREFIX}{}", hex::encode(name)));
         fs::create_dir(&dir).map_err(|e| broken("no room for a store", &e))?;
         fs::write(dir.join(OWNER), std::process::id().to_string()).map_err(|e| broken("no room for a store", &e))?;
-        let mut house = Self { binary: binary.to_owned(), dir, version: String::new(), process: None };
+        let Launch { binary, answers_every_ms, .. } = launch.clone();
+        let mut house = Self { binary, dir, version: String::new(), answers_every_ms, process: None };
         fs::create_dir(house.backups()).map_err(|e| broken("no room for backups", &e))?;
+        fs::write(house.settings(), settings(answers_every_ms)).map_err(|e| broken("no room for settings", &e))?;
         let version = house.command(&["--version"]).output().map_err(|e| broken("cannot start the server", &e))?;
         String::from_utf8_lossy(&version.stdout).trim().clone_into(&mut house.version);
         let init = house.command(&["init", "--json", "--data"]).arg(house.data()).output();
@@ -74,11 +79,16 @@ impl House {
         self.dir.join("log")
     }
 
+    fn settings(&self) -> PathBuf {
+        self.dir.join("wardkeep.toml")
+    }
+
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.binary);
         command.args(arguments).env("WARDKEEP_PASSPHRASE", PASSPHRASE).env("WARDKEEP_LOG", "info");
-        command.env("WARDKEEP_BACKUP_DIRECTORY", self.backups());
+        command.env("WARDKEEP_BACKUP_DIRECTORY", self.backups()).env("WARDKEEP_CONFIG", self.settings());
         command.env_remove("CREDENTIALS_DIRECTORY").env_remove("WARDKEEP_LISTEN").stdin(Stdio::null());
+        command.env_remove("WARDKEEP_ANSWERS_EVERY_MS");
         command
     }
 
@@ -108,6 +118,14 @@ impl House {
             }
             let _ = process.wait();
         }
+    }
+}
+
+/// What a server is told by its file of settings: a server that does not know it is not started, rather than measured as if it did.
+fn settings(answers_every_ms: u64) -> String {
+    match answers_every_ms {
+        0 => String::new(),
+        ms => format!("[server]\nanswers_every_ms = {ms}\n"),
     }
 }
 

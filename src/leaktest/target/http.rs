@@ -254,7 +254,13 @@ fn segment(text: &str) -> String {
 impl Target for OverHttp {
     fn about(&self) -> About {
         let place = match &self.house {
-            Some(_) => format!("a throw-away server of its own, {} isolation", self.isolation),
+            Some(house) => {
+                let leaving = match house.answers_every_ms {
+                    0 => "answers leave as soon as they are ready".to_owned(),
+                    ms => format!("answers leave every {ms} ms"),
+                };
+                format!("a throw-away server of its own, {} isolation; {leaving}", self.isolation)
+            }
             None => match self.base.rsplit_once('@') {
                 Some((_, host)) => format!("…@{host}"),
                 None => self.base.clone(),
