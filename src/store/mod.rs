@@ -48,7 +48,7 @@ mod rebuild_tests;
 mod tests;
 
 pub use backup::{
-    BackupError, Copying, HoldsOf, Inspected, LedgerCopy, LedgerState, LogCut, Plan, Replayed, Restored, Rising, Taken,
+    BackupError, Copying, HoldsOf, Inspected, LedgerCopy, LedgerDoubt, LedgerState, LogCut, Plan, Replayed, Restored, Rising, Taken,
     inspect, restore,
 };
 pub use change::{Change, Moved, RingKey, Row, RowKey, Wraps};
@@ -68,4 +68,4 @@ pub use rebuild::{Rebuilt, RowsCopied, Stat};
 pub use rotate::Census;
 pub use vault::{OpenOptions, Store};
 pub use verify::{Damage, Report, Shortfall};
-pub use write::Resealed;
+pub use write::{Resealed, Whose};

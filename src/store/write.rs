@@ -1,6 +1,6 @@
 //! Sealing: values become a [`Change`], on any thread, before the commit. Nothing is written here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use zeroize::Zeroizing;
 
@@ -13,12 +13,21 @@ use super::{
 use crate::{
     clock::Instant,
     crypto::{self, KeyTag},
-    model::{ApiKey, Collection, CollectionName, Entity, EntityUid, Hold, KeyId, RecordId, limits},
+    model::{ApiKey, Collection, CollectionName, DocumentId, Entity, EntityUid, Hold, KeyId, RecordId, limits},
 };
 
 /// A value to be sealed: to whom its key belongs, its row's name, its bytes.
 type Plain = ([u8; 16], Vec<u8>, Zeroizing<Vec<u8>>);
 type Keys = Vec<(KeyTag, Vec<u8>)>;
+
+/// To whom the key of a record belongs.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Whose {
+    /// Its patient.
+    Patient(EntityUid),
+    /// Its document, where it has no patient.
+    Document(DocumentId),
+}
 
 /// Rows sealed anew, as far as one commit may go.
 pub struct Resealed {
@@ -64,6 +73,18 @@ impl Store {
     /// Erases records; ids that are not there do no harm. With its last record a patient's or document's data key goes.
     pub fn erase_records(&self, collection: &CollectionName, ids: &[RecordId], at: Instant) -> Change {
         Change::EraseRecords { at, rows: ids.iter().map(|id| self.names.record(collection, id)).collect() }
+    }
+
+    /// Destroys the keys of those of whose records none is left; `None` where they have none. Their last record takes its key with it anyway;
+    /// but one that is damaged need not say truly which that is.
+    pub fn destroy_keys(&self, collection: &CollectionName, of: &BTreeSet<Whose>, at: Instant) -> Option<Change> {
+        let owner = |whose: &Whose| match whose {
+            Whose::Patient(patient) => self.names.scope(&Owner::Patient(collection, patient)),
+            Whose::Document(document) => self.names.scope(&Owner::Document(collection, document)),
+        };
+        let owners: HashSet<_> = of.iter().map(owner).collect();
+        let keys = self.keychain.of_owners(&owners);
+        (!keys.is_empty()).then_some(Change::DestroyKeys { at, keys })
     }
 
     /// Whatever is sealed from here on for the owners of these records goes under fresh keys.
