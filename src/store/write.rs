@@ -35,6 +35,8 @@ pub struct Resealed {
     pub change: Option<Change>,
     /// How many of the rows asked for were looked at.
     pub taken: usize,
+    /// How many of those cannot be read, and stay as they are.
+    pub unread: usize,
 }
 
 impl Store {
@@ -109,7 +111,8 @@ impl Store {
         self.reseal(ids.iter().map(|id| self.names.record(collection, id)), Wraps::Now, limits::COMMIT_LINES, at)
     }
 
-    /// Seals rows anew, as many as fit one commit. Those that went, or lie under the right key, are passed over.
+    /// Seals rows anew, as many as fit one commit. Those that went, or lie under the right key, are passed over; and so are those that
+    /// cannot be read, where their key is not about to go.
     pub(super) fn reseal(
         &self,
         rows: impl Iterator<Item = RowKey>,
@@ -117,14 +120,19 @@ impl Store {
         most: usize,
         at: Instant,
     ) -> Result<Resealed, StoreError> {
-        let (mut keys, mut moved, mut taken, mut bytes) = (BTreeMap::new(), Vec::new(), 0, 0);
+        let (mut keys, mut moved, mut taken, mut unread, mut bytes) = (BTreeMap::new(), Vec::new(), 0, 0, 0);
         for name in rows {
             taken += 1;
             let Some(value) = self.engine.get(&name)? else { continue };
-            if let Some((sealing, row)) = self.resealed(name, &value)? {
-                bytes += value.len();
-                keys.extend(sealing.pending.map(|carried| (sealing.key.id(), carried)));
-                moved.push(row);
+            match (self.resealed(name, &value), wraps) {
+                (Ok(Some((sealing, row))), _) => {
+                    bytes += value.len();
+                    keys.extend(sealing.pending.map(|carried| (sealing.key.id(), carried)));
+                    moved.push(row);
+                }
+                (Ok(None), _) => {}
+                (Err(StoreError::Damaged { .. }), Wraps::Later) => unread += 1,
+                (Err(error), Wraps::Now | Wraps::Later) => return Err(error),
             }
             if moved.len() >= most || bytes >= limits::COMMIT_BYTES {
                 break;
@@ -132,7 +140,7 @@ impl Store {
         }
         let keys = keys.into_iter().collect();
         let change = (!moved.is_empty()).then_some(Change::Reseal { at, wraps, keys, rows: moved });
-        Ok(Resealed { change, taken })
+        Ok(Resealed { change, taken, unread })
     }
 
     fn resealed(&self, name: RowKey, value: &[u8]) -> Result<Option<(Sealing, Moved)>, StoreError> {

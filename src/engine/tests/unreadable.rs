@@ -197,3 +197,29 @@ fn a_record_that_does_not_say_truly_which_key_it_lies_under_is_not_erased_from_a
     assert_eq!(bench.erase(&Erasure::Patient("p1".into(), Own::Kept)).erased, 3);
     assert!(left(&bench).is_empty());
 }
+
+#[test]
+fn a_rotation_renews_every_key_but_that_of_a_record_that_cannot_be_read_and_ends_once_it_can() {
+    for spoilt in [Spoilt::KeyName, Spoilt::Body] {
+        let bench = bench();
+        bench.ingest(&(0..20).map(|n| line(n, n)).collect::<Vec<_>>());
+        let (before, stays) = (bench.copied(), bench.stored(19));
+        bench.engine.store.spoil(&notes(), &id(7), spoilt.at());
+        let keys = bench.engine.authorise_keys(&bench.caller(), &NOWHERE).unwrap();
+        bench.engine.rotate_keys(&keys).unwrap();
+        let wait_until = |done: &dyn Fn(&KeyStatus) -> bool| {
+            let began = std::time::Instant::now();
+            while !done(&bench.engine.key_status(&keys).unwrap()) {
+                assert!(began.elapsed() < PATIENCE, "{spoilt:?}: {:?}", bench.engine.key_status(&keys));
+                thread::yield_now();
+            }
+        };
+        wait_until(&|status| status.renewed + 1 == status.data_keys);
+        assert_ne!(bench.engine.key_status(&keys).unwrap().state, RotationState::Current);
+        bench.erase(&Erasure::Patient("p3".into(), Own::Kept));
+        bench.engine.store.spoil(&notes(), &id(7), spoilt.at());
+        wait_until(&|status| status.state == RotationState::Current);
+        assert!(!Forensics::of(bench.engine.store.ring(), &[&before]).reads_in(&notes(), &stays));
+        assert!(bench.engine.store.verify().unwrap().is_sound());
+    }
+}
