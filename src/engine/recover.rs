@@ -28,7 +28,7 @@ use crate::{
     crypto::{Entropy, EntropyError, KdfCost, KeyError, KeyProvider, KeyRing, Passphrase, PassphraseKey, Unlock},
     model::{Entity, KeyId},
     policy::{self, Bundle, Directory},
-    store::{EngineKind, OpenOptions, Store, StoreError, StoredBundle},
+    store::{EngineKind, LedgerDoubt, OpenOptions, Store, StoreError, StoredBundle},
 };
 
 /// Why a store could not be made or opened.

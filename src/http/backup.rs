@@ -123,9 +123,8 @@ impl Write for Pipe {
         if *self.ending.borrow() {
             return Err(ErrorKind::ConnectionAborted.into());
         }
-        match self.chunks.try_reserve() {
-            Ok(room) => {
-                room.send(Bytes::copy_from_slice(piece));
+        match self.chunks.try_reserve().map(|room| room.send(Bytes::copy_from_slice(piece))) {
+            Ok(()) => {
                 self.waiting = None;
                 Ok(piece.len())
             }

@@ -231,7 +231,7 @@ impl Withdrawals {
     }
 
     /// How far it is.
-    pub(super) fn head(&self) -> Point {
+    pub(in crate::store) fn head(&self) -> Point {
         self.0.lock().ledger.head
     }
 
@@ -620,7 +620,8 @@ mod tests {
         let (data, path) = (room.path().join("data"), room.path().join("ledger"));
         let store: Store = fixture::create(&data);
         let ring = store.ring();
-        let open = || Withdrawals::open(&path, ring, Arc::new(crate::store::RealDisk), u64::MAX).unwrap();
+        let disk = || Arc::new(crate::store::RealDisk);
+        let open = || Withdrawals::open(&path, ring, disk(), u64::MAX, None, LedgerDoubt::Refuse).unwrap();
         let (ledger, begin) = (open(), fixture::at().millis());
         let kept_days = KEPT_MS / DAY_MS;
         let points: Vec<_> = (0..=kept_days + 2)
