@@ -8,6 +8,7 @@ use super::{Outcome, config::Config, offline, passphrase::PassphraseArgument, pr
 use crate::{
     engine::{ClockBehind, Environment},
     http::{App, Timetable, serve},
+    store::LedgerDoubt,
 };
 
 /// Address space for each thread's stack: enough for Cedar's evaluator at the bounds of a bundle, so that none has to be mapped for each
@@ -28,6 +29,10 @@ pub(super) struct Serve {
     /// Start although the clock is behind the last entry of the audit log: it had been ahead, and is right now
     #[arg(long)]
     accept_clock: bool,
+    /// Start although the ledger of erasures and revocations is missing or older than the rest, and its copy too: a restore from an escrow of
+    /// before will not know what was erased since
+    #[arg(long)]
+    accept_missing_ledger: bool,
     #[command(flatten)]
     passphrase: PassphraseArgument,
 }
@@ -38,7 +43,8 @@ impl Serve {
         private::warn_of_swap();
         let config = Config::load(self.config.as_deref())?;
         let clock_behind = if self.accept_clock { ClockBehind::Accept } else { ClockBehind::Refuse };
-        let environment = Environment { anchor: config.anchor(), clock_behind, ..Environment::default() };
+        let ledger = if self.accept_missing_ledger { LedgerDoubt::Accept } else { LedgerDoubt::Refuse };
+        let environment = Environment { anchor: config.anchor(), clock_behind, ledger, ..Environment::default() };
         let access = self.passphrase.read_with(config.keys())?;
         let engine = offline::open_with(environment, &self.data, &access, config.settings())?;
         engine.retain(config.retention()?);

@@ -12,7 +12,7 @@ use super::{
     watch::Succession,
 };
 use crate::{
-    audit::What,
+    audit::{Outcome, What},
     clock::Instant,
     store::{self, BackupError, Copying, LedgerState, LogCut, Plan, Restored, Rising, Taken},
 };
@@ -55,11 +55,17 @@ impl Wardkeep {
         let trail = grant.trail(self, What::Backup);
         let begun = self.told(trail.clone(), self.store.back_up_into(Box::new(out)).map_err(Refusal::from))?;
         self.journal.note(trail.clone().detail("stream_begun"))?;
-        let taken = self.copy(begun, progress).map_err(BackupError::of_stream);
-        let taken = self.told(trail.clone(), taken.map_err(Refusal::from))?;
-        let objects = usize::try_from(taken.objects).unwrap_or(usize::MAX);
-        self.journal.note(trail.done(objects).detail("stream"))?;
-        Ok(taken)
+        match self.copy(begun, progress).map_err(BackupError::of_stream) {
+            Ok(taken) => {
+                let objects = usize::try_from(taken.objects).unwrap_or(usize::MAX);
+                self.journal.note(trail.done(objects).detail("stream"))?;
+                Ok(taken)
+            }
+            Err(error) => {
+                self.journal.note(trail.outcome(Outcome::Failed).detail(broken_off(&error)))?;
+                Err(error.into())
+            }
+        }
     }
 
     /// What a streamed backup is written to, as long as whoever asked for it may have it: that is asked anew every few seconds.
@@ -100,6 +106,33 @@ impl Wardkeep {
         let escrow = self.told(trail.clone(), self.store.escrow(self.clock.now()).map_err(Refusal::from))?;
         self.journal.note(trail)?;
         Ok(escrow)
+    }
+}
+
+/// Why a stream that was begun did not come to its end, as the log calls it.
+fn broken_off(error: &BackupError) -> &'static str {
+    match error {
+        BackupError::Stream(ErrorKind::PermissionDenied) => "stream_withdrawn",
+        BackupError::Stream(ErrorKind::TimedOut) => "stream_stalled",
+        BackupError::Stream(ErrorKind::ConnectionAborted) => "stream_stopped",
+        BackupError::Stream(_) => "stream_left",
+        BackupError::Store(_)
+        | BackupError::Io(_)
+        | BackupError::Exposed
+        | BackupError::Busy
+        | BackupError::Missing
+        | BackupError::Foreign
+        | BackupError::Damaged(_)
+        | BackupError::Unfinished(_)
+        | BackupError::NotWhole(_)
+        | BackupError::DamagedEscrow
+        | BackupError::DoesNotAddUp
+        | BackupError::OlderEscrow
+        | BackupError::OldEscrow
+        | BackupError::FutureEscrow(_)
+        | BackupError::ForeignLedger
+        | BackupError::NoLedger
+        | BackupError::OlderPermissions(_) => "stream_failed",
     }
 }
 

@@ -13,7 +13,10 @@ const FORM: &str = "wardkeep/erasure/1";
 
 /// What stays, and why.
 const KEPT: &str = "The audit log keeps, as the law requires, entries that name the records and the patient by id, and this erasure. They are sealed, \
-                    readable only to those who may read the audit, and hold no text, no vector and no attribute.";
+                    readable only to those who may read the audit, and hold no text, no vector and no attribute. The ledger of erasures keeps keyed \
+                    names of what went, so that no restore brings it back; without the keys of this store they say nothing. Whatever else names the \
+                    patient (other entities, policies and their earlier versions, API keys) stays: the answer of the erasure tells of it as far as \
+                    whoever erased may know.";
 /// What was done, in words.
 const DONE: &str = "The data keys of what was erased are destroyed, and the keys that wrapped them are renewed: no page of this store and no copy of it \
                     opens what was erased with any key that the store has. A copy of the key file from before, together with what opens it, still would; and so would an escrow from before, which \

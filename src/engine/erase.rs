@@ -17,13 +17,13 @@ use super::{
     holds::LEGAL_HOLD,
     journal::{Intent, Receipt},
     trail::Trail,
-    world::{Holding, World},
+    world::{Holding, Row, World},
 };
 use crate::{
     audit::{Outcome, What},
     model::{CollectionName, DocumentId, EntityUid, RecordId, Slot, limits},
     policy::{self, PolicyName},
-    store::Change,
+    store::{Change, Whose},
 };
 
 /// What to erase.
@@ -162,6 +162,8 @@ pub(super) struct Plan {
     held: usize,
     /// Records that lie under the same keys and stay.
     others: Vec<RecordId>,
+    /// Those of whose records in this collection none is left.
+    emptied: BTreeSet<Whose>,
     /// The patient that is erased whole.
     whole: Option<EntityUid>,
 }
@@ -180,7 +182,15 @@ impl Plan {
     /// One that erases nothing, with others under its keys.
     #[cfg(test)]
     pub(super) fn with_others(others: Vec<RecordId>) -> Self {
-        Self { ids: Vec::new(), missing: 0, patients: Vec::new(), held: 0, others, whole: None }
+        Self {
+            ids: Vec::new(),
+            missing: 0,
+            patients: Vec::new(),
+            held: 0,
+            others,
+            emptied: BTreeSet::new(),
+            whole: None,
+        }
     }
 
     /// Refuses where too many others lie under the same keys, and says how many if that may be told.
@@ -241,7 +251,7 @@ impl Wardkeep {
             }
             return self.told(trail, Err(refusal));
         }
-        let changes = self.sealed_apart(&trail, &name, &plan)?;
+        let changes = self.told(trail.clone(), self.sealed_apart(&trail, &name, &plan))?;
         let trail = plan.told_by(trail);
         let receipt = self.carry_out(&name, &plan, changes, removed.as_ref(), trail)?;
         drop(writing);
@@ -397,6 +407,7 @@ impl Wardkeep {
         let now = self.clock.now();
         if !plan.ids.is_empty() {
             changes.push(self.store.erase_records(name, &plan.ids, now));
+            changes.extend(self.store.destroy_keys(name, &plan.emptied, now));
         }
         changes.extend(removed.map(|uid| self.store.remove_entities(std::slice::from_ref(uid), now)));
         if changes.is_empty() {
@@ -435,8 +446,9 @@ fn plan(world: &World, holding: &Holding, erasure: &Erasure, holds: Holds) -> Re
     if let Erasure::Records(_) = erasure {
         missing = missing.saturating_add(held);
     }
-    let others = holding.ids(&(under_the_same_keys(holding, &slots) - &slots));
-    Ok(Plan { ids: holding.ids(&slots), missing, patients, held, others, whole })
+    let others = under_the_same_keys(holding, &slots) - &slots;
+    let emptied = &whose(holding, &slots) - &whose(holding, &others);
+    Ok(Plan { ids: holding.ids(&slots), missing, patients, held, others: holding.ids(&others), emptied, whole })
 }
 
 /// The rows of patients that are under a legal hold.
@@ -455,6 +467,15 @@ fn of_ids(holding: &Holding, ids: &[RecordId]) -> (RoaringBitmap, usize) {
     (slots, missing)
 }
 
+/// To whom the keys of these rows belong.
+fn whose(holding: &Holding, slots: &RoaringBitmap) -> BTreeSet<Whose> {
+    let of = |row: &Row| match &row.patient {
+        Some(patient) => Whose::Patient(patient.clone()),
+        None => Whose::Document(row.document.clone()),
+    };
+    slots.iter().filter_map(|slot| holding.row(Slot(slot)).map(of)).collect()
+}
+
 /// The rows whose keys these rows lie under: those of their patients, and of their documents where they have no patient.
 fn under_the_same_keys(holding: &Holding, slots: &RoaringBitmap) -> RoaringBitmap {
     let rows = || slots.iter().filter_map(|s| holding.row(Slot(s)));
@@ -465,4 +486,12 @@ fn under_the_same_keys(holding: &Holding, slots: &RoaringBitmap) -> RoaringBitma
     let nobodys = |slot: &u32| holding.row(Slot(*slot)).is_some_and(|row| row.patient.is_none());
     documents.iter().for_each(|document| under.extend(holding.of_document(document).iter().filter(nobodys)));
     under
+}
+
+impl Holding {
+    /// The records that lie under the keys of these, themselves among them.
+    pub(super) fn under_the_keys_of<'a>(&self, ids: impl IntoIterator<Item = &'a RecordId>) -> BTreeSet<RecordId> {
+        let slots: RoaringBitmap = ids.into_iter().filter_map(|id| Some(self.find(id)?.0.0)).collect();
+        self.ids(&(under_the_same_keys(self, &slots) | slots)).into_iter().collect()
+    }
 }

@@ -28,7 +28,7 @@ use crate::{
     crypto::{Entropy, EntropyError, KdfCost, KeyError, KeyProvider, KeyRing, Passphrase, PassphraseKey, Unlock},
     model::{Entity, KeyId},
     policy::{self, Bundle, Directory},
-    store::{EngineKind, OpenOptions, Store, StoreError, StoredBundle},
+    store::{EngineKind, LedgerDoubt, OpenOptions, Store, StoreError, StoredBundle},
 };
 
 /// Why a store could not be made or opened.
@@ -89,6 +89,8 @@ pub struct Environment {
     pub anchor: Option<PathBuf>,
     /// What is done about a clock that is behind the last entry.
     pub clock_behind: ClockBehind,
+    /// What is done about a ledger of erasures that is missing or not of one moment with the rest.
+    pub ledger: LedgerDoubt,
 }
 
 impl Default for Environment {
@@ -100,6 +102,7 @@ impl Default for Environment {
             store_disk: Arc::new(crate::store::RealDisk),
             anchor: None,
             clock_behind: ClockBehind::default(),
+            ledger: LedgerDoubt::default(),
         }
     }
 }
@@ -299,6 +302,7 @@ pub(super) fn options(settings: &Settings, environment: &Environment) -> OpenOpt
         cache_bytes: settings.cache_bytes,
         disk: Arc::clone(&environment.store_disk),
         entropy: Arc::clone(&environment.entropy),
+        ledger: environment.ledger,
     }
 }
 

@@ -149,6 +149,7 @@ impl From<crate::store::StoreError> for Refusal {
             | StoreError::Lost(_)
             | StoreError::DamagedPart(_)
             | StoreError::DamagedLedger
+            | StoreError::LedgerBehind
             | StoreError::Stale => Self::Damaged,
         }
     }

@@ -1,4 +1,6 @@
-//! Records that have outlived their time: erased like any others, but for those of patients under a legal hold.
+//! Records that have outlived their time: erased like any others, but for those of patients under a legal hold, and those that cannot be read.
+
+use std::collections::BTreeSet;
 
 use parking_lot::Mutex;
 
@@ -7,7 +9,7 @@ use super::{
     erase::{Erasure, Holds},
 };
 use crate::{
-    audit::What,
+    audit::{Outcome, What},
     clock::Instant,
     model::{CollectionName, Record, RecordId, Value, limits},
     policy::AttributeType,
@@ -37,6 +39,8 @@ pub struct Expiry {
     pub failed: u64,
     /// Rules that fit no collection or no attribute at the last look: by them nothing ever expires.
     pub unfit: u64,
+    /// Records that were due at the last look and stayed, because they, or others under the same key, cannot be read.
+    pub unreadable: u64,
     /// When everything was last carried out, in seconds since 1970; 0 where it never was.
     pub last_whole: i64,
 }
@@ -50,6 +54,33 @@ pub enum Unfit {
     /// Records have no such moment.
     #[error("the schema gives records no attribute of this name that is a datetime")]
     Attribute,
+}
+
+/// What a rule came to.
+#[derive(Default)]
+struct Came {
+    expired: usize,
+    /// Records that stay though they are due.
+    unreadable: usize,
+    /// The first refusal.
+    failure: Option<Refusal>,
+}
+
+impl Came {
+    fn add(&mut self, more: Self) {
+        self.expired += more.expired;
+        self.unreadable += more.unreadable;
+        self.failure = self.failure.take().or(more.failure);
+    }
+}
+
+/// How a record stands that seemed to be due.
+enum Standing {
+    Due,
+    /// It is gone, or was written anew, or is under a hold.
+    Stays,
+    /// Nobody can see whether it is what it was.
+    Unread,
 }
 
 impl Retention {
@@ -105,28 +136,29 @@ impl Wardkeep {
             );
             return Ok(0);
         }
-        let (mut expired, mut failure, mut unfit) = (0, None, 0);
+        let (mut came, mut unfit) = (Came::default(), 0);
         for rule in &rules {
             unfit += u64::from(self.unfit(rule).is_some());
             self.warn_unfit(rule);
-            let (count, failed) = self.expire_by(rule);
-            expired += count;
-            if let Some(refusal) = failed {
+            let by_rule = self.expire_by(rule);
+            if let Some(refusal) = &by_rule.failure {
                 tracing::error!(
                     ?refusal,
                     collection = rule.collection.as_str(),
+                    unreadable = by_rule.unreadable,
                     "not all that has outlived its time could be erased"
                 );
                 self.retaining.1.lock().failed += 1;
-                failure.get_or_insert(refusal);
             }
+            came.add(by_rule);
         }
         let mut told = self.retaining.1.lock();
-        (told.expired, told.unfit) = (told.expired.saturating_add(expired as u64), unfit);
-        if failure.is_none() {
+        (told.unfit, told.unreadable) = (unfit, came.unreadable as u64);
+        told.expired = told.expired.saturating_add(came.expired as u64);
+        if came.failure.is_none() {
             told.last_whole = self.clock.now().millis() / 1_000;
         }
-        failure.map_or(Ok(expired), Err)
+        came.failure.map_or(Ok(came.expired), Err)
     }
 
     /// What came of expiry so far.
@@ -152,16 +184,13 @@ impl Wardkeep {
         }
     }
 
-    /// All that a rule says; the first refusal, if any part of it was refused.
-    fn expire_by(&self, rule: &Retention) -> (usize, Option<Refusal>) {
-        let (mut expired, mut failure) = (0, None);
+    /// All that a rule says, a part at a time: what is refused ends no other.
+    fn expire_by(&self, rule: &Retention) -> Came {
+        let mut came = Came::default();
         for some in self.over(rule).chunks(limits::COMMIT_LINES) {
-            match self.erase_expired(rule, some) {
-                Ok(count) => expired += count,
-                Err(refusal) => drop(failure.get_or_insert(refusal)),
-            }
+            came.add(self.erase_expired(rule, some));
         }
-        (expired, failure)
+        came
     }
 
     fn over(&self, rule: &Retention) -> Vec<RecordId> {
@@ -171,21 +200,72 @@ impl Wardkeep {
         holding.ids(&slots)
     }
 
-    /// Looked at once more where nothing else can change: a record may have been written anew, or a hold put on its patient.
-    fn erase_expired(&self, rule: &Retention, ids: &[RecordId]) -> Result<usize, Refusal> {
-        let (name, now) = (&rule.collection, self.clock.now());
+    /// Looked at once more where nothing else can change. What cannot be read stays, and with it what is due under the same key: to destroy
+    /// that would take away what may yet be mended. All else goes.
+    fn erase_expired(&self, rule: &Retention, ids: &[RecordId]) -> Came {
         let _writing = self.writing.lock();
-        let mut over = Vec::new();
-        for id in ids {
-            let stored = self.store.record(name, id)?;
-            if stored.is_some_and(|stored| rule.is_over(&stored.record, now)) && !self.is_held(name, id) {
-                over.push(id.clone());
+        let (due, unread) = self.looked_at(rule, ids);
+        let mut apart = self.apart_from(&rule.collection, &due, &unread);
+        let mut erased = self.erase_due(rule, &apart);
+        if erased.is_err() {
+            let fewer = self.apart_from(&rule.collection, &apart, &self.unread_beside(&rule.collection, &apart));
+            if fewer.len() < apart.len() {
+                erased = self.erase_due(rule, &fewer);
+                apart = fewer;
             }
         }
-        if over.is_empty() {
+        let stay = &(&due - &apart) | &unread;
+        let told = self.tell_unreadable(rule, &stay);
+        let (expired, failure) = erased.map_or_else(|refusal| (0, Some(refusal)), |count| (count, told.err()));
+        Came { expired, unreadable: stay.len(), failure }
+    }
+
+    /// What of `ids` is due, and what cannot be read.
+    fn looked_at(&self, rule: &Retention, ids: &[RecordId]) -> (Ids, Ids) {
+        let (now, mut due, mut unread) = (self.clock.now(), Ids::new(), Ids::new());
+        for id in ids {
+            match self.standing(rule, id, now) {
+                Standing::Due => drop(due.insert(id.clone())),
+                Standing::Stays => {}
+                Standing::Unread => drop(unread.insert(id.clone())),
+            }
+        }
+        (due, unread)
+    }
+
+    fn standing(&self, rule: &Retention, id: &RecordId, now: Instant) -> Standing {
+        if !self.may_go(&rule.collection, id) {
+            return Standing::Stays;
+        }
+        match self.store.record(&rule.collection, id) {
+            Ok(Some(stored)) if rule.is_over(&stored.record, now) => Standing::Due,
+            Ok(Some(_)) => Standing::Stays,
+            // it is in force, so that it should be there
+            Ok(None) | Err(_) => Standing::Unread,
+        }
+    }
+
+    /// Those of `due` that share no key with any of `unread`.
+    fn apart_from(&self, name: &CollectionName, due: &Ids, unread: &Ids) -> Ids {
+        due - &self.under_the_keys_of(name, unread)
+    }
+
+    /// What lies under the keys of `due` and cannot be read.
+    fn unread_beside(&self, name: &CollectionName, due: &Ids) -> Ids {
+        let unread = |id: &RecordId| !matches!(self.store.record(name, id), Ok(Some(_)));
+        self.under_the_keys_of(name, due).into_iter().filter(unread).collect()
+    }
+
+    fn under_the_keys_of(&self, name: &CollectionName, ids: &Ids) -> Ids {
+        self.world.read().holding(name).map(|holding| holding.under_the_keys_of(ids)).unwrap_or_default()
+    }
+
+    fn erase_due(&self, rule: &Retention, due: &Ids) -> Result<usize, Refusal> {
+        if due.is_empty() {
             return Ok(0);
         }
-        let plan = self.planned(name, &Erasure::Records(over), Holds::Told)?;
+        let name = &rule.collection;
+        let plan = self.planned(name, &Erasure::Records(due.iter().cloned().collect()), Holds::Told)?;
         // however many lie under the same keys: nobody waits for an answer, and what is due must not stay for ever
         let trail = self.own_trail(What::Expire).collection(name).detail(format!("{} days", rule.days));
         let changes = self.sealed_apart(&trail, name, &plan)?;
@@ -194,9 +274,25 @@ impl Wardkeep {
         Ok(plan.erased())
     }
 
-    fn is_held(&self, name: &CollectionName, id: &RecordId) -> bool {
+    /// Enters in the log, by their ids, what stays because it cannot be read; refused where anything does.
+    fn tell_unreadable(&self, rule: &Retention, stay: &Ids) -> Result<(), Refusal> {
+        if stay.is_empty() {
+            return Ok(());
+        }
+        let trail = self.own_trail(What::Expire).collection(&rule.collection).outcome(Outcome::Failed);
+        self.journal.note(trail.detail(UNREADABLE).asked(stay.len()).done(0).records(stay.iter()))?;
+        Err(Refusal::Damaged)
+    }
+
+    /// Whether a record is in force, and under no hold.
+    fn may_go(&self, name: &CollectionName, id: &RecordId) -> bool {
         let world = self.world.read();
-        let patient = world.holding(name).and_then(|holding| holding.find(id)?.1.patient.as_ref());
-        patient.is_some_and(|patient| world.holds.contains_key(patient))
+        let Some((_, row)) = world.holding(name).and_then(|holding| holding.find(id)) else { return false };
+        row.patient.as_ref().is_none_or(|patient| !world.holds.contains_key(patient))
     }
 }
+
+type Ids = BTreeSet<RecordId>;
+
+/// What the log calls it where records stay because they cannot be read.
+const UNREADABLE: &str = "unreadable";

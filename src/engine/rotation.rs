@@ -68,6 +68,7 @@ impl Rotation {
             inbox,
             awaiting: Vec::new(),
             step: STEP_MIN,
+            unread: 0,
             seen: 0,
             others: None,
         };
@@ -115,6 +116,8 @@ struct Worker {
     awaiting: Vec<SyncSender<()>>,
     /// Rows that the next step takes.
     step: usize,
+    /// Rows of this round that cannot be read.
+    unread: usize,
     /// Entries that were sent on their way when this was last looked at, and when others were last seen among them.
     seen: u64,
     others: Option<Instant>,
@@ -163,11 +166,12 @@ impl Worker {
         }
     }
 
-    /// Everything that is behind. What comes under an old key meanwhile (it was sealed before the rotation began) makes another round.
+    /// Everything that is behind. What comes under an old key meanwhile (it was sealed before the rotation began) makes another round. What
+    /// cannot be read holds back nothing but the end.
     fn renew(&mut self, trail: &Trail) -> Result<Flow, Refusal> {
         let mut moved = usize::MAX;
         while self.store.census().behind > 0 && moved > 0 {
-            moved = 0;
+            (moved, self.unread) = (0, 0);
             let mut rows = Vec::new();
             for part in self.store.parts()? {
                 rows.extend(self.store.behind(&part)?);
@@ -183,6 +187,10 @@ impl Worker {
             if self.bring_up(&rows, trail)?.is_break() {
                 return Ok(Flow::Break(()));
             }
+            moved = moved.saturating_sub(self.unread);
+        }
+        if self.store.census().behind > 0 {
+            return Err(Refusal::Damaged);
         }
         self.renew_wraps(trail)
     }
@@ -194,6 +202,7 @@ impl Worker {
             let some = rows.get(..self.step).unwrap_or(rows);
             let resealed = self.store.bring_up(some, self.clock.now())?;
             rows = rows.get(resealed.taken..).unwrap_or_default();
+            self.unread += resealed.unread;
             let wrote = resealed.change.map(|change| self.commit(change, trail, resealed.taken)).transpose()?;
             drop(writing);
             if self.pause(began.elapsed(), wrote).is_break() {

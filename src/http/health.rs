@@ -56,11 +56,17 @@ impl Metrics {
                 at.millis() / 1_000
             );
         }
-        let Expiry { expired, failed, unfit, last_whole } = expiry;
+        let Expiry { expired, failed, unfit, unreadable, last_whole } = expiry;
         for (name, kind, help, value) in [
             ("expired_records_total", "counter", "Records erased because they had outlived their time.", expired),
             ("expiry_failures_total", "counter", "Times a rule of retention could not be carried out whole.", failed),
             ("expiry_unfit_rules", "gauge", "Rules of retention that fit no collection or no attribute.", unfit),
+            (
+                "expiry_unreadable_records",
+                "gauge",
+                "Records that are due and stay, because they or others under the same key cannot be read.",
+                unreadable,
+            ),
             (
                 "expiry_last_success_seconds",
                 "gauge",

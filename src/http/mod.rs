@@ -44,6 +44,7 @@ pub struct App {
     /// Where backups go, if anywhere.
     pub backups: Option<PathBuf>,
     metrics: health::Metrics,
+    streams: backup::Streams,
 }
 
 impl App {
@@ -55,7 +56,13 @@ impl App {
     /// The same, with a directory for backups, beside which the ledger of erasures and revocations is kept from here on.
     pub fn backing_up_to(backups: Option<PathBuf>, engine: Arc<Wardkeep>, proxies: Vec<IpAddr>) -> Arc<Self> {
         backups.iter().for_each(|dir| engine.keep_ledger_beside(dir));
-        Arc::new(Self { engine, proxies, backups, metrics: health::Metrics::default() })
+        Arc::new(Self {
+            engine,
+            proxies,
+            backups,
+            metrics: health::Metrics::default(),
+            streams: backup::Streams::default(),
+        })
     }
 }
 
@@ -148,5 +155,7 @@ pub fn router(app: Arc<App>) -> Router {
         .with_state(app)
 }
 
+#[cfg(test)]
+mod backup_tests;
 #[cfg(test)]
 mod rotation_tests;

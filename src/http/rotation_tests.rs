@@ -15,7 +15,7 @@ use std::{
 use parking_lot::Mutex;
 use serde_json::{Value as Json, json};
 
-use super::{App, serve};
+use super::{App, Running, serve};
 use crate::{
     crypto::{Entropy, EntropyError, KdfCost, KeyRing, OsEntropy, Passphrase},
     engine::{Environment, Settings, Wardkeep},
@@ -23,12 +23,12 @@ use crate::{
 };
 
 /// Failing is seen after so long at the latest; succeeding never waits.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 const PATIENTS: usize = 6;
 /// Records of each: more in all than a first step renews.
 const RECORDS: usize = 14;
 
-const SCHEMA: &str = r#"
+pub(super) const SCHEMA: &str = r#"
 entity Administrator; entity System; entity Collection; entity Document; entity Patient;
 entity Record in [Document, Collection] = { patient?: Patient };
 action Retrieve, Read, ReadVector appliesTo { principal: [Administrator], resource: [Record], context: {} };
@@ -88,13 +88,13 @@ impl Disk for Halting {
     }
 }
 
-fn passphrase() -> Passphrase {
+pub(super) fn passphrase() -> Passphrase {
     Passphrase::from_bytes(b"correct horse battery staple".to_vec()).unwrap()
 }
 
 /// A server on a directory; stopped and closed when it is dropped.
-struct Server {
-    url: String,
+pub(super) struct Server {
+    pub(super) url: String,
     key: String,
     stop: Option<tokio::sync::oneshot::Sender<()>>,
     thread: Option<std::thread::JoinHandle<()>>,
@@ -103,13 +103,17 @@ struct Server {
 impl Server {
     fn on(dir: &Path, key: &str, environment: Environment) -> Self {
         let engine = Wardkeep::open(dir, &passphrase(), Settings::default(), environment, &|_| {}).unwrap();
-        let app = App::new(Arc::new(engine), Vec::new());
+        Self::of(App::new(Arc::new(engine), Vec::new()), key, |running| running)
+    }
+
+    /// A server over an application, set as `set` sets it.
+    pub(super) fn of(app: Arc<App>, key: &str, set: impl FnOnce(Running) -> Running + Send + 'static) -> Self {
         let (told, address) = channel();
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
             runtime.block_on(async {
-                let running = serve(app, ([127, 0, 0, 1], 0).into()).await.unwrap();
+                let running = set(serve(app, ([127, 0, 0, 1], 0).into()).await.unwrap());
                 told.send(running.address().unwrap()).unwrap();
                 running.until(async move { drop(stopped.await) }).await.unwrap();
             });
@@ -118,18 +122,24 @@ impl Server {
         Self { url, key: key.to_owned(), stop: Some(stop), thread: Some(thread) }
     }
 
-    fn ask(&self, method: &str, path: &str, body: &Json) -> Json {
+    pub(super) fn ask(&self, method: &str, path: &str, body: &Json) -> Json {
+        let (status, text) = self.answer(method, path, body);
+        assert_eq!(status, 200, "{method} {path}: {text}");
+        serde_json::from_str(&text).unwrap()
+    }
+
+    /// Status and body of any answer.
+    pub(super) fn answer(&self, method: &str, path: &str, body: &Json) -> (u16, String) {
         let config = ureq::Agent::config_builder().http_status_as_error(false).max_idle_connections(0).build();
         let request = ureq::http::Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.url))
             .header("authorization", format!("Bearer {}", self.key))
             .header("content-type", "application/json");
-        let bytes = if method == "GET" { Vec::new() } else { body.to_string().into_bytes() };
+        let bytes = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
         let mut answer = ureq::Agent::new_with_config(config).run(request.body(bytes.as_slice()).unwrap()).unwrap();
         let text = answer.body_mut().read_to_string().unwrap();
-        assert_eq!(answer.status().as_u16(), 200, "{method} {path}: {text}");
-        serde_json::from_str(&text).unwrap()
+        (answer.status().as_u16(), text)
     }
 
     fn keys(&self) -> Json {

@@ -68,6 +68,7 @@ impl Running {
         };
         ticking.abort();
         expiring.abort();
+        self.app.streams.end().await;
         let engine = Arc::clone(&self.app.engine);
         let closed = tokio::task::spawn_blocking(move || engine.close()).await;
         served.and(closed.map_err(std::io::Error::other))

@@ -14,9 +14,11 @@ use super::{
 use crate::model::Metric;
 
 /// Bytes of a chunk of vectors, about. Between chunks some of the system's huge pages are lost: with chunks of a tenth that was a tenth of
-/// all memory. Codes lie in small ones, for a chunk of theirs is copied whenever it is written to while they are kept on disk; one of
-/// vectors only while a graph is built.
+/// all memory.
 const VECTORS_BYTES: usize = 32 << 20;
+/// Bytes of a chunk of codes. Smaller, for a chunk of theirs is copied, under the owner's lock, whenever it is written to while they are
+/// kept on disk: some milliseconds. One of vectors is only while a graph is built.
+const CODES_BYTES: usize = 16 << 20;
 
 /// The columns of one collection.
 pub(super) struct Columns {
@@ -102,9 +104,9 @@ impl Columns {
 impl Codes {
     fn new(codec: Codec) -> Self {
         Self {
-            bytes: Rows::new(codec.byte_lines()),
-            scales: Rows::new(Scale::FLOATS),
-            bits: Rows::new(codec.bit_lines()),
+            bytes: Rows::in_chunks(codec.byte_lines(), CODES_BYTES),
+            scales: Rows::in_chunks(Scale::FLOATS, CODES_BYTES),
+            bits: Rows::in_chunks(codec.bit_lines(), CODES_BYTES),
             gone: RowCodes::gone(&codec),
             codec: Arc::new(codec),
         }

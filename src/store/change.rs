@@ -172,6 +172,13 @@ pub enum Change {
         /// The rows.
         rows: Vec<Row>,
     },
+    /// Data keys were destroyed, whatever was counted under them.
+    DestroyKeys {
+        /// When.
+        at: Instant,
+        /// The keys.
+        keys: Vec<KeyTag>,
+    },
 }
 
 /// When the wraps of keys that a change destroys are renewed.
@@ -225,7 +232,8 @@ impl Change {
             | Self::RenewWraps { at, .. }
             | Self::PutHold { at, .. }
             | Self::RemoveHold { at, .. }
-            | Self::Restore { at, .. } => *at,
+            | Self::Restore { at, .. }
+            | Self::DestroyKeys { at, .. } => *at,
         }
     }
 
@@ -246,7 +254,8 @@ impl Change {
             | Self::RenewWraps { .. }
             | Self::Restore { .. }
             | Self::PutHold { .. }
-            | Self::RemoveHold { .. } => &[],
+            | Self::RemoveHold { .. }
+            | Self::DestroyKeys { .. } => &[],
         };
         rows.iter().map(|row| crypto::stamp_of(&row.value.0).unwrap_or_default())
     }
@@ -279,7 +288,8 @@ impl Change {
             | Self::Reseal { .. }
             | Self::Rotate { .. }
             | Self::RenewWraps { .. }
-            | Self::Restore { .. } => Vec::new(),
+            | Self::Restore { .. }
+            | Self::DestroyKeys { .. } => Vec::new(),
         }
     }
 
@@ -291,6 +301,7 @@ impl Change {
             | Self::RemoveApiKey { .. }
             | Self::RemoveHold { .. }
             | Self::Restore { .. }
+            | Self::DestroyKeys { .. }
             | Self::Reseal { wraps: Wraps::Now, .. } => Demand::WhereLost,
             Self::PutCollection { .. }
             | Self::PutRecords { .. }
@@ -318,6 +329,7 @@ impl Change {
             }
             Self::RemoveApiKey { at: _, row } | Self::RemoveHold { at: _, row } => draft.remove(row)?,
             Self::Rotate { at: _ } | Self::RenewWraps { at: _, .. } => {}
+            Self::DestroyKeys { at: _, keys } => keys.iter().try_for_each(|id| draft.destroy(*id))?,
             Self::Reseal { at: _, wraps: _, keys, rows } => {
                 keys.iter().try_for_each(|(id, wrapped)| draft.put_key(*id, wrapped))?;
                 rows.iter().try_for_each(|Moved { was, row }| draft.move_row(&was.0, &row.key.0, &row.value.0))?;

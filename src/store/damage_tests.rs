@@ -16,7 +16,7 @@ type Row = (Vec<u8>, Vec<u8>);
 
 on_each_engine!(
     changed_bytes_in_any_file_are_refused_or_named_or_harmless,
-    rows_that_are_changed_swapped_or_lost_inside_the_engine_are_named,
+    rows_that_are_changed_swapped_put_back_or_lost_inside_the_engine_are_named,
     nothing_planted_is_readable_in_any_file,
 );
 
@@ -72,10 +72,17 @@ fn changed_bytes_in_any_file_are_refused_or_named_or_harmless(engine: EngineKind
     assert!(refused > 50, "the walk must have hit live bytes: {refused}");
 }
 
-fn rows_that_are_changed_swapped_or_lost_inside_the_engine_are_named(engine: EngineKind) {
+fn rows_that_are_changed_swapped_put_back_or_lost_inside_the_engine_are_named(engine: EngineKind) {
     let dir = tempfile::tempdir().unwrap();
     let good = dir.path().join("data");
-    fill(&create_on(engine, &good));
+    let store = create_on(engine, &good);
+    fill(&store);
+    let name = store.names.record(&collection().name, &record(3, 1).record.id);
+    let earlier = store.engine.get(&name).unwrap().unwrap();
+    store.commit(&[store.put_records(&collection(), &[record(3, 2)], at()).unwrap()], &[], 0).unwrap();
+    store.write_manifest(4, [4; 32], 4).unwrap();
+    assert_ne!(store.engine.get(&name).unwrap(), Some(earlier.clone()));
+    drop(store);
     let forge = |change: &dyn Fn(&dyn Engine, &[Row])| -> (Option<StoreError>, Report) {
         let forged = dir.path().join("forged");
         copy(&good, &forged);
@@ -110,6 +117,11 @@ fn rows_that_are_changed_swapped_or_lost_inside_the_engine_are_named(engine: Eng
     });
     assert!(outcome.is_some());
     assert_eq!(report.damaged.len(), 2);
+
+    // an earlier writing of a record, whose seal is good in its place
+    let (outcome, report) = forge(&|db, _| db.commit(vec![(name.clone(), Some(earlier.clone()))]).unwrap());
+    assert_eq!(outcome, Some(StoreError::Lost(super::Kind::Record)));
+    assert!(!report.is_sound() && report.damaged.is_empty());
 
     let (outcome, report) = forge(&|db, rows| db.commit(vec![(rows[3].0.clone(), None)]).unwrap());
     assert_eq!(outcome, Some(StoreError::Lost(super::Kind::Record)));

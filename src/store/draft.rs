@@ -59,6 +59,12 @@ impl<'a> Draft<'a> {
         if self.touch(&key)?.after.is_none() { self.set(&key, Some(wrapped.to_vec())) } else { Ok(()) }
     }
 
+    /// Destroys a data key, whatever is counted under it.
+    pub(super) fn destroy(&mut self, id: KeyTag) -> Result<(), StoreError> {
+        self.counts.insert(id, 0);
+        self.set(&names::data_key(id), None)
+    }
+
     /// Writes a row that is sealed by others.
     pub(super) fn put_foreign(&mut self, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
         self.set(key, Some(value.to_vec()))

@@ -51,9 +51,14 @@ pub enum StoreError {
     DamagedPart(&'static str),
     /// The ledger of erasures and revocations.
     #[error(
-        "the ledger of erasures and revocations (the file `ledger`) is damaged: put its copy from beside the backup in its place; where there is none, remove it, and take a new backup and escrow at once"
+        "the ledger of erasures and revocations (the file `ledger`) is damaged: put its copy from beside the backup in its place; where there is none, remove it, start once with `serve --accept-missing-ledger`, and take a new backup and escrow at once"
     )]
     DamagedLedger,
+    /// The same, missing or older than the rest.
+    #[error(
+        "the ledger of erasures and revocations (the file `ledger`) is missing or older than the rest: put its copy from beside the backup in its place; where there is none, start once with `serve --accept-missing-ledger`, and take a new backup and escrow at once"
+    )]
+    LedgerBehind,
     /// The storage engine.
     #[error(transparent)]
     Engine(#[from] EngineError),

@@ -54,7 +54,8 @@ impl Evidence {
     pub fn examine(&self, options: &OpenOptions) -> Report {
         let engine = open_engine(&self.layout, options);
         let mut report = verify::examine(&self.ring, &self.slots, engine, options.entropy.clone());
-        let ledger = Withdrawals::examine(&self.layout.ledger(), &self.ring, report.sequence);
+        let known = self.manifest().ok().and_then(|manifest| manifest.ledger);
+        let ledger = Withdrawals::examine(&self.layout.ledger(), &self.ring, report.sequence, known);
         report.parts.extend(ledger.err().map(|error| error.to_string()));
         report
     }

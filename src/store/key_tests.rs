@@ -15,7 +15,7 @@ use std::{
 use super::{Disk, Kind, OpenOptions, RealDisk, Store, StoredRecord, codec, fixture::*, load, names::Names};
 use crate::{
     crypto::{self, DataKey, KEY_ID_BYTES, KdfCost, KeyRing, KeyTag, OVERHEAD_BYTES},
-    model::{CollectionName, Entity, EntityUid, Phi, Value},
+    model::{CollectionName, Entity, EntityUid, Phi, RecordId, Value},
 };
 
 const FIXTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/store/fixtures/sled-0.1");
@@ -352,6 +352,16 @@ fn all_of(one: &StoredRecord) -> Vec<StoredRecord> {
 fn erase(store: &Store, records: &[StoredRecord]) {
     let ids: Vec<_> = records.iter().map(|stored| stored.record.id.clone()).collect();
     store.commit(&[store.erase_records(&collection().name, &ids, at())], &[], 0).unwrap();
+}
+
+impl Store {
+    /// Changes a byte of a record as it lies in the engine, behind the store's back; once more, and it is mended.
+    pub(crate) fn spoil(&self, collection: &CollectionName, id: &RecordId, at: usize) {
+        let key = self.names.record(collection, id);
+        let mut value = self.engine.get(&key).unwrap().unwrap();
+        value[at] ^= 1;
+        self.engine.commit(vec![(key, Some(value))]).unwrap();
+    }
 }
 
 /// What somebody finds who has the key ring of today, a copy of the directory from any time, and every byte of the disk: keys that are

@@ -133,6 +133,15 @@ impl Keychain {
         self.keys.read().held(&id).map(|held| held.data.scope)
     }
 
+    /// Every key of these owners that a commit holds: while keys are renewed, more than one each.
+    pub(super) fn of_owners(&self, owners: &HashSet<[u8; 16]>) -> Vec<KeyTag> {
+        let keys = self.keys.read();
+        let held = keys.buckets.iter().flat_map(|bucket| &bucket.keys);
+        held.filter(|(_, held)| held.pending.is_none() && owners.contains(&held.data.scope))
+            .map(|(id, _)| *id)
+            .collect()
+    }
+
     fn make(
         &self,
         owner: [u8; 16],

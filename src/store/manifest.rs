@@ -10,7 +10,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{Disk, StoreError, codec};
+use super::{Disk, StoreError, backup::Point, codec};
 use crate::crypto::KeyRing;
 
 const SLOT_BYTES: usize = 512;
@@ -35,6 +35,21 @@ pub struct Manifest {
     pub audit_root: [u8; 32],
     /// Number of the audit's last group.
     pub audit_group: u64,
+    /// How far the ledger of erasures and revocations was; nothing where the manifest is of an earlier form.
+    pub(super) ledger: Option<Point>,
+}
+
+/// The form that there was before the ledger was in it. Neither reads as the other: this one ends too early for the other.
+#[derive(Deserialize)]
+struct WithoutLedger {
+    serial: u64,
+    generation: u64,
+    sequence: u64,
+    commits: u64,
+    root: [u8; 32],
+    audit_size: u64,
+    audit_root: [u8; 32],
+    audit_group: u64,
 }
 
 /// Both files, and which of them is the newer.
@@ -115,5 +130,12 @@ fn read(path: &Path, ring: &KeyRing) -> Result<(File, Option<Manifest>), StoreEr
 fn parse(bytes: &[u8], ring: &KeyRing) -> Option<Manifest> {
     let (length, rest) = bytes.split_first_chunk()?;
     let sealed = rest.get(..usize::from(u16::from_le_bytes(*length)))?;
-    codec::decode(&ring.sealer("manifest").open(PLACE, sealed).ok()?)
+    let plain = ring.sealer("manifest").open(PLACE, sealed).ok()?;
+    codec::decode(&plain).or_else(|| decode_without_ledger(&plain))
+}
+
+fn decode_without_ledger(plain: &[u8]) -> Option<Manifest> {
+    let WithoutLedger { serial, generation, sequence, commits, root, audit_size, audit_root, audit_group } =
+        codec::decode(plain)?;
+    Some(Manifest { serial, generation, sequence, commits, root, audit_size, audit_root, audit_group, ledger: None })
 }

@@ -48,8 +48,8 @@ mod rebuild_tests;
 mod tests;
 
 pub use backup::{
-    BackupError, Copying, HoldsOf, Inspected, LedgerCopy, LedgerState, LogCut, Plan, Replayed, Restored, Rising, Taken,
-    inspect, restore,
+    BackupError, Copying, HoldsOf, Inspected, LedgerCopy, LedgerDoubt, LedgerState, LogCut, Plan, Replayed, Restored,
+    Rising, Taken, inspect, restore,
 };
 pub use change::{Change, Moved, RingKey, Row, RowKey, Wraps};
 pub use codec::{Bytes, StoredBundle, StoredRecord};
@@ -68,4 +68,4 @@ pub use rebuild::{Rebuilt, RowsCopied, Stat};
 pub use rotate::Census;
 pub use vault::{OpenOptions, Store};
 pub use verify::{Damage, Report, Shortfall};
-pub use write::Resealed;
+pub use write::{Resealed, Whose};

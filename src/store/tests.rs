@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, atomic::Ordering::SeqCst},
 };
 
-use super::{Change, EngineKind, Kind, Store, StoreError, fixture::*};
+use super::{Change, EngineKind, Kind, Store, StoreError, Whose, fixture::*};
 use crate::{
     crypto::{KdfCost, KeyError, OsEntropy, Passphrase, PassphraseKey},
     model::{Collection, Value},
@@ -127,9 +127,10 @@ fn kind(change: &Change) -> usize {
         Change::Restore { .. } => 12,
         Change::PutHold { .. } => 13,
         Change::RemoveHold { .. } => 14,
+        Change::DestroyKeys { .. } => 15,
     }
 }
-const KINDS: usize = 15;
+const KINDS: usize = 16;
 
 fn replaying_all_changes_of_every_kind_into_an_empty_store_gives_the_same_state(engine: EngineKind) {
     let dir = tempfile::tempdir().unwrap();
@@ -158,6 +159,13 @@ fn replaying_all_changes_of_every_kind_into_an_empty_store_gives_the_same_state(
     store.roll_keys(&c.name, &others).unwrap();
     act(store.reseal_records(&c.name, &others, at()).unwrap().change.unwrap());
     act(store.erase_records(&c.name, &[record(11, 1).record.id], at()));
+    // all of a patient's, and whatever would be left of their keys
+    let of_a_patient: Vec<_> = [5, 15, 25].map(|n| record(n, 1).record.id).into();
+    let emptied = [Whose::Patient(patient(5))].into();
+    let destroyed = store.destroy_keys(&c.name, &emptied, at()).unwrap();
+    act(store.erase_records(&c.name, &of_a_patient, at()));
+    assert!(store.destroy_keys(&c.name, &emptied, at()).is_none());
+    act(destroyed);
     let hold = |n| crate::model::Hold { patient: patient(n), by: patient(9), since: at(), reason: None };
     act(store.put_hold(&hold(1), at()).unwrap());
     act(store.put_hold(&hold(2), at()).unwrap());

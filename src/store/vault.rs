@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 use super::{
     Change, Derived, Disk, Engine, EngineKind, Hand, Intake, Kind, LedgerState, Manifest, RealDisk, RingKey,
     StoreError,
-    backup::Withdrawals,
+    backup::{LedgerDoubt, Withdrawals},
     change::Demand,
     draft::Draft,
     keychain::{self, Carried, Keychain},
@@ -43,11 +43,19 @@ pub struct OpenOptions {
     pub disk: Arc<dyn Disk>,
     /// Where nonces and keys come from.
     pub entropy: Arc<dyn Entropy>,
+    /// What is done about a ledger that is missing or not of one moment with the rest.
+    pub ledger: LedgerDoubt,
 }
 
 impl Default for OpenOptions {
     fn default() -> Self {
-        Self { engine: None, cache_bytes: 128 << 20, disk: Arc::new(RealDisk), entropy: Arc::new(OsEntropy) }
+        Self {
+            engine: None,
+            cache_bytes: 128 << 20,
+            disk: Arc::new(RealDisk),
+            entropy: Arc::new(OsEntropy),
+            ledger: LedgerDoubt::default(),
+        }
     }
 }
 
@@ -186,7 +194,9 @@ impl Store {
     ) -> Result<Self, StoreError> {
         let account = survey.account.unwrap_or_default();
         let ledger = Ledger { account, ..Ledger::default() };
-        let withdrawals = Withdrawals::open(&layout.ledger(), &ring, options.disk.clone(), account.sequence)?;
+        let (known, sequence) = (slots.current.ledger, account.sequence);
+        let withdrawals =
+            Withdrawals::open(&layout.ledger(), &ring, options.disk.clone(), sequence, known, options.ledger)?;
         Ok(Self {
             engine,
             keychain: survey.keychain.clone(),
@@ -343,11 +353,16 @@ impl Store {
         let current = self.manifest();
         if ledger.halted {
             Err(StoreError::Halted)
-        } else if ledger.account.commits > current.commits {
+        } else if ledger.account.commits > current.commits || self.has_entered_since(&current) {
             self.remember(ledger, current)
         } else {
             Ok(())
         }
+    }
+
+    /// Whether the ledger has an entry that the manifest does not know: one is what a crash may leave, of two it cannot be told.
+    fn has_entered_since(&self, manifest: &Manifest) -> bool {
+        manifest.ledger.is_some_and(|known| known != self.withdrawals.head())
     }
 
     fn remember(&self, ledger: &mut Ledger, audit: Manifest) -> Result<(), StoreError> {
@@ -359,6 +374,7 @@ impl Store {
             sequence: ledger.account.sequence,
             commits: ledger.account.commits,
             root: ledger.account.root(),
+            ledger: Some(self.withdrawals.head()),
             ..audit
         };
         self.slots.lock().write(&self.ring, &*self.disk, next).inspect_err(|_| ledger.halted = true)

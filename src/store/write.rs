@@ -1,6 +1,6 @@
 //! Sealing: values become a [`Change`], on any thread, before the commit. Nothing is written here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use zeroize::Zeroizing;
 
@@ -13,12 +13,21 @@ use super::{
 use crate::{
     clock::Instant,
     crypto::{self, KeyTag},
-    model::{ApiKey, Collection, CollectionName, Entity, EntityUid, Hold, KeyId, RecordId, limits},
+    model::{ApiKey, Collection, CollectionName, DocumentId, Entity, EntityUid, Hold, KeyId, RecordId, limits},
 };
 
 /// A value to be sealed: to whom its key belongs, its row's name, its bytes.
 type Plain = ([u8; 16], Vec<u8>, Zeroizing<Vec<u8>>);
 type Keys = Vec<(KeyTag, Vec<u8>)>;
+
+/// To whom the key of a record belongs.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Whose {
+    /// Its patient.
+    Patient(EntityUid),
+    /// Its document, where it has no patient.
+    Document(DocumentId),
+}
 
 /// Rows sealed anew, as far as one commit may go.
 pub struct Resealed {
@@ -26,6 +35,8 @@ pub struct Resealed {
     pub change: Option<Change>,
     /// How many of the rows asked for were looked at.
     pub taken: usize,
+    /// How many of those cannot be read, and stay as they are.
+    pub unread: usize,
 }
 
 impl Store {
@@ -66,6 +77,18 @@ impl Store {
         Change::EraseRecords { at, rows: ids.iter().map(|id| self.names.record(collection, id)).collect() }
     }
 
+    /// Destroys the keys of those of whose records none is left; `None` where they have none. Their last record takes its key with it anyway;
+    /// but one that is damaged need not say truly which that is.
+    pub fn destroy_keys(&self, collection: &CollectionName, of: &BTreeSet<Whose>, at: Instant) -> Option<Change> {
+        let owner = |whose: &Whose| match whose {
+            Whose::Patient(patient) => self.names.scope(&Owner::Patient(collection, patient)),
+            Whose::Document(document) => self.names.scope(&Owner::Document(collection, document)),
+        };
+        let owners: HashSet<_> = of.iter().map(owner).collect();
+        let keys = self.keychain.of_owners(&owners);
+        (!keys.is_empty()).then_some(Change::DestroyKeys { at, keys })
+    }
+
     /// Whatever is sealed from here on for the owners of these records goes under fresh keys.
     pub fn roll_keys(&self, collection: &CollectionName, ids: &[RecordId]) -> Result<(), StoreError> {
         let mut owners = BTreeMap::new();
@@ -88,7 +111,8 @@ impl Store {
         self.reseal(ids.iter().map(|id| self.names.record(collection, id)), Wraps::Now, limits::COMMIT_LINES, at)
     }
 
-    /// Seals rows anew, as many as fit one commit. Those that went, or lie under the right key, are passed over.
+    /// Seals rows anew, as many as fit one commit. Those that went, or lie under the right key, are passed over; and so are those that
+    /// cannot be read, where their key is not about to go.
     pub(super) fn reseal(
         &self,
         rows: impl Iterator<Item = RowKey>,
@@ -96,14 +120,19 @@ impl Store {
         most: usize,
         at: Instant,
     ) -> Result<Resealed, StoreError> {
-        let (mut keys, mut moved, mut taken, mut bytes) = (BTreeMap::new(), Vec::new(), 0, 0);
+        let (mut keys, mut moved, mut taken, mut unread, mut bytes) = (BTreeMap::new(), Vec::new(), 0, 0, 0);
         for name in rows {
             taken += 1;
             let Some(value) = self.engine.get(&name)? else { continue };
-            if let Some((sealing, row)) = self.resealed(name, &value)? {
-                bytes += value.len();
-                keys.extend(sealing.pending.map(|carried| (sealing.key.id(), carried)));
-                moved.push(row);
+            match (self.resealed(name, &value), wraps) {
+                (Ok(Some((sealing, row))), _) => {
+                    bytes += value.len();
+                    keys.extend(sealing.pending.map(|carried| (sealing.key.id(), carried)));
+                    moved.push(row);
+                }
+                (Ok(None), _) => {}
+                (Err(StoreError::Damaged { .. }), Wraps::Later) => unread += 1,
+                (Err(error), Wraps::Now | Wraps::Later) => return Err(error),
             }
             if moved.len() >= most || bytes >= limits::COMMIT_BYTES {
                 break;
@@ -111,7 +140,7 @@ impl Store {
         }
         let keys = keys.into_iter().collect();
         let change = (!moved.is_empty()).then_some(Change::Reseal { at, wraps, keys, rows: moved });
-        Ok(Resealed { change, taken })
+        Ok(Resealed { change, taken, unread })
     }
 
     fn resealed(&self, name: RowKey, value: &[u8]) -> Result<Option<(Sealing, Moved)>, StoreError> {

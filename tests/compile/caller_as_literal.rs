@@ -6,5 +6,5 @@ use wardkeep::{
 };
 
 fn main() {
-    let _ = Caller { uid: EntityUid::new("Clinician", "forged"), proof: Proof::Passphrase, purposes: None };
+    let _ = Caller { uid: EntityUid::new("Clinician", "forged"), proof: Proof::Passphrase, purposes: None }; //~ E0451 private
 }

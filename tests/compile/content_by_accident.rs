@@ -3,19 +3,19 @@
 use wardkeep::model::{Phi, Record};
 
 fn printed(text: &Phi<String>) -> String {
-    format!("{text}")
+    format!("{text}") //~ E0277 Display
 }
 
 fn written(text: &Phi<String>) -> String {
-    serde_json::to_string(text).unwrap()
+    serde_json::to_string(text).unwrap() //~ E0277 serde::Serialize
 }
 
 fn whole(record: &Record) -> String {
-    serde_json::to_string(record).unwrap()
+    serde_json::to_string(record).unwrap() //~ E0277 serde::Serialize
 }
 
 fn taken(text: Phi<String>) -> String {
-    text.0
+    text.0 //~ E0616 private
 }
 
 fn main() {}

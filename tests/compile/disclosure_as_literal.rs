@@ -6,7 +6,7 @@ use wardkeep::{
 };
 
 fn forged(retrieval: RetrievalId, release: Release, receipt: Receipt) -> Disclosure {
-    Disclosure { retrieval, release, receipt, frame: todo!() }
+    Disclosure { retrieval, release, receipt, frame: todo!() } //~ E0451 private
 }
 
 fn main() {}

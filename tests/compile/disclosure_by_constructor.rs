@@ -6,15 +6,15 @@ use wardkeep::{
 };
 
 fn by_default() -> Disclosure {
-    Disclosure::default()
+    Disclosure::default() //~ E0599 `default`
 }
 
 fn unaudited(receipt: Receipt, retrieval: RetrievalId, release: Release) -> Disclosure {
-    Disclosure::new(receipt, retrieval, release, todo!())
+    Disclosure::new(receipt, retrieval, release, todo!()) //~ E0624 private
 }
 
 fn from_text(text: &str) -> Disclosure {
-    serde_json::from_str(text).unwrap()
+    serde_json::from_str(text).unwrap() //~ E0277 serde::Deserialize
 }
 
 fn main() {}

@@ -9,7 +9,7 @@ use wardkeep::{
 
 fn forged(caller: Caller, origin: Origin) -> Grant<Erase> {
     let circumstances = Circumstances::default();
-    Grant { caller, origin, circumstances, patient: None, policies: vec![], action: PhantomData }
+    Grant { caller, origin, circumstances, patient: None, policies: vec![], action: PhantomData } //~ E0451 private
 }
 
 fn main() {}

@@ -6,11 +6,11 @@ use wardkeep::{
 };
 
 fn erase(engine: &Wardkeep, grant: &Grant<Search>, erasure: &Erasure) -> Result<Erased, Refusal> {
-    engine.erase(grant, erasure)
+    engine.erase(grant, erasure) //~ E0308 mismatched types
 }
 
 fn search(engine: &Wardkeep, caller: &Caller, question: &Question) -> Result<Disclosure, Refusal> {
-    engine.search(caller, question)
+    engine.search(caller, question) //~ E0308 mismatched types
 }
 
 fn main() {}

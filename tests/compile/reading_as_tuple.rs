@@ -3,7 +3,7 @@
 use wardkeep::engine::{Grant, Read, Reading};
 
 fn forged(grant: Grant<Read>) -> Reading {
-    Reading(grant)
+    Reading(grant) //~ E0423 private fields
 }
 
 fn main() {}

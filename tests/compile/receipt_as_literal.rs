@@ -3,5 +3,5 @@
 use wardkeep::engine::Receipt;
 
 fn main() {
-    let _ = Receipt { sequence: 1 };
+    let _ = Receipt { sequence: 1 }; //~ E0451 private
 }

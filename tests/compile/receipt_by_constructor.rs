@@ -3,15 +3,15 @@
 use wardkeep::engine::Receipt;
 
 fn by_default() -> Receipt {
-    Receipt::default()
+    Receipt::default() //~ E0599 `default`
 }
 
 fn from_text(text: &str) -> Receipt {
-    serde_json::from_str(text).unwrap()
+    serde_json::from_str(text).unwrap() //~ E0277 serde::Deserialize
 }
 
 fn again(receipt: &Receipt) -> Receipt {
-    receipt.clone()
+    receipt.clone() //~ E0308 mismatched types
 }
 
 fn main() {}

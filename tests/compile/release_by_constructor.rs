@@ -3,15 +3,15 @@
 use wardkeep::engine::{Release, Released};
 
 fn by_default() -> Release {
-    Release::default()
+    Release::default() //~ E0599 `default`
 }
 
 fn looked_into(release: &Release) -> &[Released] {
-    &release.records
+    &release.records //~ E0616 private
 }
 
 fn told(release: &Release) -> String {
-    serde_json::to_string(release).unwrap()
+    serde_json::to_string(release).unwrap() //~ E0277 serde::Serialize
 }
 
 fn main() {}

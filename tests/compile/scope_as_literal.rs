@@ -4,7 +4,7 @@ use roaring::RoaringBitmap;
 use wardkeep::{engine::Scope, policy::Caps};
 
 fn everything() -> Scope {
-    Scope { inquiry: None, caps: Caps::default(), allowed: RoaringBitmap::full(), ask: RoaringBitmap::new() }
+    Scope { inquiry: None, caps: Caps::default(), allowed: RoaringBitmap::full(), ask: RoaringBitmap::new() } //~ - private fields
 }
 
 fn main() {}

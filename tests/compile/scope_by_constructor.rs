@@ -4,15 +4,15 @@ use roaring::RoaringBitmap;
 use wardkeep::engine::Scope;
 
 fn by_default() -> Scope {
-    Scope::default()
+    Scope::default() //~ E0599 `default`
 }
 
 fn from_rows(rows: RoaringBitmap) -> Scope {
-    Scope::from(rows)
+    Scope::from(rows) //~ E0308 mismatched types
 }
 
 fn widened(scope: &Scope) -> RoaringBitmap {
-    scope.searchable()
+    scope.searchable() //~ E0624 private
 }
 
 fn main() {}

@@ -39,6 +39,7 @@ fn restored(home: &Path, escrow: &Path, to: &Path) -> Json {
     assert_eq!(code, 0, "{out}{err}");
     let report: Json = serde_json::from_str(&out).unwrap();
     assert_eq!(report["verified"]["found"]["sound"], true, "{report}");
+    assert!(report["seconds"].is_f64() && report["verified"]["seconds"].is_f64(), "{report}");
     report["restored"].clone()
 }
 
@@ -527,4 +528,66 @@ fn a_backup_is_streamed_from_a_running_server_and_offline_and_restored_from_the_
     assert_eq!((code, out.contains("\"sound\": true")), (0, true), "{out}{err}");
     let words = said(plain::command(&["backup", "--to", "-", "--json", "--data"]).arg(&data).output().unwrap());
     assert_eq!(words.0, 2, "{words:?}");
+}
+
+/// More than a connection and the server hold of a stream that nobody reads.
+const LARGE: usize = 24;
+
+#[test]
+fn a_server_that_is_told_to_stop_finishes_a_stream_that_is_read_and_of_one_that_is_killed_nothing_can_be_restored() {
+    use std::{
+        io::{Read, Write},
+        process::Stdio,
+    };
+    let home = Arc::new(TempDir::new().unwrap());
+    let [dir, escrow, file] = ["data", "escrow", "streamed.wkb"].map(|name| home.path().join(name));
+    let key = plain::found(&dir);
+    let mut process = Process::serve(&dir);
+    let root = super::harness::Client::new(&process.url, &key);
+    plain::furnish(&root);
+    for n in 0..LARGE {
+        let mut large = record(&format!("r{n:02}"), &format!("d{n:02}"), 1);
+        large["text"] = "x".repeat(1_000_000).into();
+        put_records(&root, &[large]).ok();
+    }
+    // reads a little, so that the stream is under way and held up
+    let stream = |url: &str| {
+        let mut command = plain::bare_command(&["backup", "--to", "-", "--url", url]);
+        let mut child =
+            command.env("WARDKEEP_API_KEY", &key).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut some = vec![0; 100_000];
+        child.stdout.as_mut().unwrap().read_exact(&mut some).unwrap();
+        (child, some)
+    };
+    let rest = |(mut child, mut some): (std::process::Child, Vec<u8>)| {
+        child.stdout.as_mut().unwrap().read_to_end(&mut some).unwrap();
+        fs::File::create(&file).unwrap().write_all(&some).unwrap();
+        child.wait().unwrap().success()
+    };
+    let verify = || {
+        let mut verify = plain::command(&["backup", "verify", "--from"]);
+        said(verify.arg(&file).arg("--escrow").arg(&escrow).output().unwrap()).0
+    };
+    let told = |root: &super::harness::Client| -> Vec<Json> {
+        all_entries(root, 0).into_iter().filter(|e| what(e) == "backup").map(|e| e["detail"].clone()).collect()
+    };
+    let read = stream(&process.url);
+    process.signal(rustix::process::Signal::TERM);
+    assert!(rest(read), "what was under way came to its end");
+    assert!(process.wait().success());
+
+    let mut process = Process::serve(&dir);
+    let mut command = plain::bare_command(&["backup", "--only-escrow", "--url", &process.url, "--escrow"]);
+    assert!(command.arg(&escrow).env("WARDKEEP_API_KEY", &key).status().unwrap().success());
+    assert_eq!(verify(), 0);
+    assert_eq!(told(&super::harness::Client::new(&process.url, &key)), ["stream_begun", "stream"]);
+    let read = stream(&process.url);
+    process.kill();
+    assert!(!rest(read), "the command says that it has no backup");
+    assert_ne!(verify(), 0);
+    let process = Process::serve(&dir);
+    let root = super::harness::Client::new(&process.url, &key);
+    assert_eq!(told(&root), ["stream_begun", "stream", "stream_begun"], "nobody was left to say how it ended");
+    let (child, whole) = (stream(&process.url), true);
+    assert_eq!((rest(child), verify()), (whole, 0), "and nothing bars the next one");
 }

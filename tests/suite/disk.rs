@@ -683,25 +683,41 @@ fn engine_file(engine: EngineKind) -> &'static str {
     }
 }
 
-/// Every proper subset of the parts of a data directory, put back as it was at an earlier moment.
+/// Every proper subset of the parts of a data directory, put back as it was at an earlier moment. What can be made again (`derived`) goes
+/// with some of them: it knows of no moment by itself.
 fn any_part_of_an_older_moment_without_the_rest_is_refused_or_harmless(engine: EngineKind) {
-    const PARTS: [&str; 5] = ["keyring", "manifest.a", "manifest.b", "engine", "audit"];
+    const PARTS: [&str; 6] = ["keyring", "manifest.a", "manifest.b", "engine", "audit", "ledger"];
     let history = History::new(engine);
     let moments = if full() { &history.moments[..2] } else { &history.moments[1..2] };
     let mut forgeries: Vec<(String, Forgery)> = Vec::new();
+    let mut forge = |moment: &Path, older: Vec<&'static str>| {
+        let moment = moment.to_owned();
+        let what = format!("{older:?} of {}", moment.file_name().unwrap().display());
+        let change: Forgery =
+            Box::new(move |dir| older.iter().for_each(|name| put_back(&moment, dir, Path::new(name))));
+        forgeries.push((what, change));
+    };
     for moment in moments {
+        forge(moment, vec!["derived"]);
         for subset in 1..(1 << PARTS.len()) - 1 {
             let older: Vec<_> = (0..PARTS.len()).filter(|n| subset & (1 << n) != 0).map(|n| PARTS[n]).collect();
-            let moment = moment.clone();
-            let what = format!("{older:?} of {}", moment.file_name().unwrap().display());
-            forgeries.push((
-                what,
-                Box::new(move |dir| older.iter().for_each(|name| put_back(&moment, dir, Path::new(name)))),
-            ));
+            if full() || subset % 4 == 0 {
+                forge(moment, [older.as_slice(), &["derived"]].concat());
+            }
+            forge(moment, older);
         }
     }
     let counts = try_all(&history, &forgeries);
     assert!(refused(&counts) > forgeries.len() * 3 / 4, "{counts:?}");
+
+    // And of these it is certain that they must not open.
+    let all_but_the_ledger =
+        |dir: &Path| PARTS[..5].iter().for_each(|name| put_back(&history.moments[1], dir, Path::new(name)));
+    let the_ledger = |dir: &Path| put_back(&history.moments[1], dir, Path::new("ledger"));
+    let verdicts = [history.verdict(all_but_the_ledger), history.verdict(the_ledger)];
+    for verdict in verdicts {
+        assert!(matches!(&verdict, Verdict::Refused { named: true, .. }), "{verdict:?}");
+    }
 }
 
 fn remove(path: &Path) {

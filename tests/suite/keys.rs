@@ -222,6 +222,84 @@ fn a_certificate_of_erasure_is_verified_offline_with_the_public_key_alone() {
     assert_eq!(plain::what(entry), "erase", "the certificate names its entry");
 }
 
+/// What stays of a patient who is erased, looked for where it would be: in the log as those read it who may, in the files, and in what the
+/// certificate says of both.
+#[test]
+fn a_certificate_says_what_stays_in_the_log_and_the_log_keeps_that_and_no_more() {
+    let home = Arc::new(TempDir::new().unwrap());
+    let dir = home.path().join("data");
+    let (code, out, err) = run(&["init", "--json"], &dir);
+    assert_eq!(code, 0, "{err}");
+    let founding: Json = serde_json::from_str(&out).unwrap();
+    let mut process = Process::serve(&dir);
+    let root = Client::new(&process.url, founding["api_key"].as_str().unwrap());
+    furnish(&root);
+    root.put("/v1/entities", &json!([{"uid": {"type": "Reader", "id": "reader"}, "attrs": {"rev": 1}, "parents": []}]))
+        .ok();
+    let made = root.post("/v1/callers", &json!({"type": "Reader", "id": "reader"})).ok();
+    let [gone, stays] = ["rec-gone-0001", "rec-stays-0001"];
+    let [document, patient] = ["doc-gone-0001", "patient-of-doc-gone-0001"];
+    let mut record = plain::record(gone, document, 1);
+    record["attributes"]["kind"] = "kind-gone-0001".into();
+    record["vector"][0] = json!(0.123_437_5);
+    put_records(&root, &[record, plain::record(stays, "doc-stays-0001", 1)]).ok();
+    let content = ["kind-gone-0001", "0.1234375", &format!("what {gone} says"), document];
+    let shown = root.get(&format!("/v1/collections/notes/records/{gone}?purpose=treatment")).ok().to_string();
+    assert!(shown.contains(content[0]) && shown.contains(content[2]), "the control: {shown}");
+    root.search("notes", &question(gone, 2)).ok();
+    let narrowed = json!({"purpose": "treatment", "patient": patient, "filter": "resource.kind == \"kind-gone-0001\""});
+    assert_eq!(root.post("/v1/collections/notes/records/list", &narrowed).ids(), [gone]);
+
+    let answer = root.post("/v1/collections/notes/erase", &json!({"patient": patient, "certificate": true})).ok();
+    let statement = &answer["certificate"]["statement"];
+    let kept = statement["kept"].as_str().unwrap();
+    for words in [
+        "audit log keeps",
+        "name the records and the patient by id",
+        "sealed",
+        "no text, no vector and no attribute",
+        "ledger",
+    ] {
+        assert!(kept.contains(words), "{words}: {kept}");
+    }
+    // what it says stays is there, for those who may read the audit, and nothing else of the patient is
+    let entries = plain::all_entries(&root, 0);
+    let naming = |id: &str| {
+        entries
+            .iter()
+            .filter(|entry| entry.to_string().contains(&format!("\"{id}\"")))
+            .map(plain::what)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(naming(gone), ["ingest", "read", "search", "list", "erase"]);
+    assert!(naming(patient).contains(&"erase") && naming(patient).contains(&"list"));
+    let log = json!(entries).to_string();
+    content.iter().for_each(|content| assert!(!log.replace(patient, "").contains(content), "{content} is in the log"));
+    let reader = Client::new(&process.url, made["api_key"].as_str().unwrap());
+    reader.get("/v1/audit").expect(403);
+    process.signal(rustix::process::Signal::TERM);
+    assert!(process.wait().success());
+    // in the files nobody reads even that
+    for file in plain::files(&dir) {
+        let bytes = fs::read(&file).unwrap();
+        for id in content.iter().chain(&[gone, stays, patient]) {
+            assert!(!bytes.windows(id.len()).any(|window| window == id.as_bytes()), "{id} in {}", file.display());
+        }
+    }
+    // and the command says it once more, to whoever holds the certificate and the public key alone
+    let file = home.path().join("certificate.json");
+    fs::write(&file, answer.to_string()).unwrap();
+    let key = founding["audit_public_key"].as_str().unwrap();
+    let verify = |more: &[&str]| {
+        said(bare_command(&["keys", "certificate", "--public-key", key]).args(more).arg(&file).output().unwrap())
+    };
+    let (code, out, err) = verify(&[]);
+    assert!(code == 0 && out.contains(kept), "{out}{err}");
+    let told: Json = serde_json::from_str(&verify(&["--json"]).1).unwrap();
+    assert_eq!((&told["valid"], &told["statement"]), (&json!(true), statement));
+    assert_sound(&dir);
+}
+
 #[test]
 fn after_a_patient_is_erased_every_answer_is_as_if_they_had_never_been() {
     let servers = [plain::server(), plain::server()];

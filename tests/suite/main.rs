@@ -23,6 +23,7 @@ mod formats;
 mod harness;
 mod hidden;
 mod holds;
+mod hygiene;
 mod immediacy;
 mod keys;
 mod law_firm;

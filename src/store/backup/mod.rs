@@ -43,9 +43,8 @@ pub use inspect::{Inspected, inspect};
 pub use restore::{HoldsOf, Plan, Replayed, Restored, restore};
 pub use rising::Rising;
 pub use take::{Copying, LogCut, Taken};
-use withdrawn::Point;
-pub(super) use withdrawn::{Deed, LEDGER, Withdrawals};
-pub use withdrawn::{LedgerCopy, LedgerState};
+pub(super) use withdrawn::{Deed, LEDGER, Point, Withdrawals};
+pub use withdrawn::{LedgerCopy, LedgerDoubt, LedgerState};
 
 /// What one chunk holds, in order.
 #[derive(Serialize, Deserialize)]

@@ -4,7 +4,8 @@
 //! Every commit that takes rows away or changes permissions is entered *before* it is made: a crash between leaves an entry too many,
 //! never one too few. The ledger lies in the data directory, where nothing that a commit can do without is away, and a copy of it lies
 //! beside the backup, brought up in the same step (`beside`). Where the copy cannot be written, or not in time, service goes on, and log and
-//! metrics say so; the next entry, backup or start tries again. An escrow holds how far the ledger was: a restore replays what follows, and so it knows when the
+//! metrics say so; the next entry, backup or start tries again. The manifest knows how far the ledger was: one that is missing, older than
+//! the rest, or ahead of it by more than the one commit that a crash may have kept from being made, is refused. An escrow holds how far the ledger was: a restore replays what follows, and so it knows when the
 //! ledger is cut below that or missing. What was cut above it nobody can tell from the files alone: the certificate of an erasure has the
 //! number of its entry for that.
 //!
@@ -100,6 +101,16 @@ pub enum LedgerCopy {
     Behind,
 }
 
+/// What is done about a ledger that is missing, or not of one moment with the rest of the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LedgerDoubt {
+    /// The store is not opened.
+    #[default]
+    Refuse,
+    /// It is opened: somebody vouches for it.
+    Accept,
+}
+
 /// Where a ledger stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct LedgerState {
@@ -130,27 +141,57 @@ pub(super) struct State {
 }
 
 impl Withdrawals {
-    /// Opens the ledger of a store whose last change has this sequence; begins one where there is none.
+    /// Opens the ledger of a store whose last change has this sequence, and whose manifest knew it so far; begins one where there is none.
     pub(in crate::store) fn open(
         path: &Path,
         ring: &KeyRing,
         disk: Arc<dyn Disk>,
         sequence: u64,
+        known: Option<Point>,
+        doubt: LedgerDoubt,
     ) -> Result<Self, StoreError> {
+        match doubt {
+            LedgerDoubt::Refuse => Self::examine(path, ring, sequence, known)?,
+            LedgerDoubt::Accept => {}
+        }
         State::begin(path, Seal::of(ring), disk, sequence).map(|state| Self(Shared::new(state)))
     }
 
-    /// Looks at a ledger that may be damaged, and changes nothing.
-    pub(in crate::store) fn examine(path: &Path, ring: &KeyRing, sequence: u64) -> Result<(), StoreError> {
+    /// Looks at a ledger that may be damaged or of another moment, and changes nothing.
+    pub(in crate::store) fn examine(
+        path: &Path,
+        ring: &KeyRing,
+        sequence: u64,
+        known: Option<Point>,
+    ) -> Result<(), StoreError> {
         let bytes = match fs::read(path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return if known.is_none_or(|known| known.entries == 0) {
+                    Ok(())
+                } else {
+                    Err(StoreError::LedgerBehind)
+                };
+            }
             bytes => bytes.map_err(StoreError::io)?,
         };
         let seal = Seal::of(ring);
         let frames = Frames::parse(&bytes, &seal.store_id).ok_or(StoreError::DamagedLedger)?;
-        match frames.ends_well(sequence) && frames.open(&seal, 0, &mut |_| ()).is_some() {
-            true => Ok(()),
-            false => Err(StoreError::DamagedLedger),
+        let (mut number, mut unknown) = (frames.first.entries, 0);
+        let opened = frames.open(&seal, 0, &mut |entry| {
+            number += 1;
+            let is_unknown = known.is_some_and(|known| number > known.entries);
+            unknown += usize::from(is_unknown && entry.deeds.iter().any(Deed::is_done_to_rows));
+        });
+        if !frames.ends_well(sequence) || opened.is_none() {
+            return Err(StoreError::DamagedLedger);
+        }
+        match known {
+            Some(known) if frames.lacks(known) => Err(StoreError::LedgerBehind),
+            // the manifest is at most one commit behind
+            Some(_) if unknown > 1 => {
+                Err(StoreError::RolledBack("the ledger of erasures and revocations is newer than the rest"))
+            }
+            Some(_) | None => Ok(()),
         }
     }
 
@@ -196,7 +237,7 @@ impl Withdrawals {
     }
 
     /// How far it is.
-    pub(super) fn head(&self) -> Point {
+    pub(in crate::store) fn head(&self) -> Point {
         self.0.lock().ledger.head
     }
 
@@ -478,6 +519,12 @@ impl<'a> Frames<'a> {
         self.first == point || self.frames.iter().any(|frame| frame.after == point)
     }
 
+    /// Whether it is not the ledger that was once at this point: it ends before, or went another way.
+    fn lacks(&self, point: Point) -> bool {
+        let is_left_out = point.entries < self.first.entries;
+        !is_left_out && !self.passed(point)
+    }
+
     /// The bytes of what comes after so many entries.
     fn tail(&self, entries: u64) -> Vec<u8> {
         let later = self.frames.iter().filter(|frame| frame.after.entries > entries);
@@ -579,7 +626,8 @@ mod tests {
         let (data, path) = (room.path().join("data"), room.path().join("ledger"));
         let store: Store = fixture::create(&data);
         let ring = store.ring();
-        let open = || Withdrawals::open(&path, ring, Arc::new(crate::store::RealDisk), u64::MAX).unwrap();
+        let disk = || Arc::new(crate::store::RealDisk);
+        let open = || Withdrawals::open(&path, ring, disk(), u64::MAX, None, LedgerDoubt::Refuse).unwrap();
         let (ledger, begin) = (open(), fixture::at().millis());
         let kept_days = KEPT_MS / DAY_MS;
         let points: Vec<_> = (0..=kept_days + 2)

@@ -220,7 +220,49 @@ fn a_ledger_that_a_crash_tore_opens_and_one_that_was_changed_or_cut_in_what_was_
     store.commit(&[store.remove_entities(&[patient(4)], at())], &[], 0).unwrap();
     drop(store);
     drop(opens().unwrap());
-    // where there is none one is begun
+    // where there is none, one is begun if somebody says so
     fs::remove_file(&ledger).unwrap();
+    assert!(matches!(opens(), Err(StoreError::LedgerBehind)));
+    let accept = OpenOptions { ledger: LedgerDoubt::Accept, ..options() };
+    let store = Store::open(&path, &phrase(), &accept).unwrap();
+    assert_eq!(store.ledger_state().entries, 0);
+    store.write_manifest(3, [3; 32], 3).unwrap();
+    drop(store);
     assert_eq!(opens().unwrap().ledger_state().entries, 0);
+}
+
+#[test]
+fn a_ledger_of_another_moment_than_the_rest_is_refused_and_named_by_the_offline_check() {
+    let scene = Scene::new();
+    let path = scene.path("data");
+    let remove = |n: usize| scene.store.commit(&[scene.store.remove_entities(&[patient(n)], at())], &[], 0).unwrap();
+    let end = || scene.store.write_manifest(3, [3; 32], 3).unwrap();
+    (0..2).for_each(remove);
+    end();
+    let earlier = scene.path("earlier");
+    copy(&path, &earlier);
+    (2..4).for_each(remove);
+    end();
+    let later = scene.path("later");
+    copy(&path, &later);
+    // a crash may leave one entry for a commit that was not made, and as many escrows as were taken
+    (0..3).for_each(|_| drop(scene.store.escrow(at()).unwrap()));
+    remove(4);
+    let ahead = fs::read(path.join("ledger")).unwrap();
+    drop(scene.store);
+    let opened = |rest: &Path, ledger: &[u8]| {
+        let dir = tempfile::tempdir().unwrap();
+        let forged = dir.path().join("data");
+        copy(rest, &forged);
+        fs::write(forged.join("ledger"), ledger).unwrap();
+        let outcome = Store::open(&forged, &phrase(), &options()).map(drop);
+        assert_eq!(outcome.is_ok(), Store::examine(&forged, &phrase(), &options()).unwrap().is_sound(), "{outcome:?}");
+        outcome
+    };
+    let [of_earlier, of_later] = [&earlier, &later].map(|dir| fs::read(dir.join("ledger")).unwrap());
+    assert_eq!(opened(&later, &of_later), Ok(()));
+    assert_eq!(opened(&later, &ahead), Ok(()));
+    assert_eq!(opened(&later, &of_earlier), Err(StoreError::LedgerBehind));
+    assert!(matches!(opened(&earlier, &of_later), Err(StoreError::RolledBack(_))));
+    assert!(matches!(opened(&earlier, &ahead), Err(StoreError::RolledBack(_))));
 }

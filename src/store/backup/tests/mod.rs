@@ -7,9 +7,10 @@ use std::{
 use super::*;
 use crate::model::Hold;
 use crate::store::{
-    Change, Store,
+    Change, OpenOptions, Store,
     fixture::{
-        self, api_key, at, bundle, collection, entity, everything, fill, options, patient, phrase, record, records,
+        self, api_key, at, bundle, collection, copy, entity, everything, fill, options, patient, phrase, record,
+        records,
     },
 };
 
