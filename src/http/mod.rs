@@ -112,11 +112,6 @@ pub const ROUTES: &[(&str, &str, &str)] = &[
     ("GET", "/v1/audit/checkpoint", "ReadAudit"),
 ];
 
-/// Whether what is asked under this path is told to everybody; a path that no route has is not.
-fn takes_no_credential(path: &str) -> bool {
-    ROUTES.iter().any(|(_, open, action)| *action == "none" && *open == path)
-}
-
 /// The one router.
 pub fn router(app: Arc<App>) -> Router {
     Router::new()

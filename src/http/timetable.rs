@@ -19,7 +19,7 @@ use axum::{
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
-use super::takes_no_credential;
+use super::ROUTES;
 use crate::crypto::{Entropy as _, OsEntropy};
 
 /// Lets answers leave at whole multiples of a span after their requests came, or up to half a span later. A thread of its own calls them: tokio's timer sleeps in whole
@@ -69,6 +69,11 @@ pub(super) async fn keep(State(timetable): State<Arc<Timetable>>, request: Reque
         timetable.departure(arrival).await;
     }
     answer
+}
+
+/// Whether what is asked under this path is told to everybody; a path that no route has is not.
+fn takes_no_credential(path: &str) -> bool {
+    ROUTES.iter().any(|(_, open, action)| *action == "none" && *open == path)
 }
 
 /// The first whole multiple of `span` after `arrival` that is not over at `now`, and never `arrival` itself.

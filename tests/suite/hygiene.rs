@@ -56,7 +56,8 @@ fn a_server_that_is_brought_down_leaves_no_core_where_another_process_leaves_one
     if !may_have(LIMITS, &room) {
         return;
     }
-    for signal in [Signal::ABORT, Signal::SEGV] {
+    // not SIGSEGV, which the runtime takes for an overflow of a stack until it comes twice
+    for signal in [Signal::ABORT, Signal::QUIT] {
         let mut process = serve(LIMITS, &room, &dir);
         let limits = told(&process, "limits", "Max core file size");
         assert_eq!(limits.split_whitespace().take(2).collect::<Vec<_>>(), ["0", "0"]);
