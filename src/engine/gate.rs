@@ -360,16 +360,16 @@ impl<'a> Walk<'a> {
             match self.allotment.room(name) {
                 Room::None => {}
                 Room::Any => open |= may_grant,
-                Room::KnownPatients => open |= may_grant & &self.known_or_nobodys(),
+                Room::KnownPatients => self.add_known_or_nobodys(may_grant, &mut open),
             }
         }
         *searchable &= open;
     }
 
-    fn known_or_nobodys(&self) -> RoaringBitmap {
-        let mut rows = self.holding.of_nobody().clone();
-        self.allotment.known_patients().for_each(|patient| rows |= self.holding.of_patient(patient));
-        rows
+    /// Each set is cut down to what may be granted before it is taken: no set of rows that may not is copied.
+    fn add_known_or_nobodys(&self, may_grant: &RoaringBitmap, open: &mut RoaringBitmap) {
+        *open |= may_grant & self.holding.of_nobody();
+        self.allotment.known_patients().for_each(|patient| *open |= may_grant & &self.holding.of_patient(patient));
     }
 
     fn name(&self) -> &CollectionName {

@@ -89,7 +89,7 @@ pub struct Environment {
     pub anchor: Option<PathBuf>,
     /// What is done about a clock that is behind the last entry.
     pub clock_behind: ClockBehind,
-    /// What is done about a ledger of erasures that is missing or not of one moment with the rest.
+    /// What is done about a ledger of erasures that is missing or older than the rest.
     pub ledger: LedgerDoubt,
 }
 
@@ -198,8 +198,9 @@ impl Wardkeep {
         // The log may be one group ahead of the manifest and no more: a group that a crash left behind is entered before the next.
         let head = log.head();
         store.write_manifest(head.size, head.root, head.group)?;
+        let ledger = environment.ledger;
         let engine = Self::assemble(store, log, world, settings, environment)?;
-        match engine.begin() {
+        match engine.begin(ledger) {
             Ok(()) => Ok(engine),
             Err(error) => {
                 engine.close();
@@ -208,9 +209,14 @@ impl Wardkeep {
         }
     }
 
-    fn begin(&self) -> Result<(), OpenError> {
+    fn begin(&self, ledger: LedgerDoubt) -> Result<(), OpenError> {
         self.deny_misfits()?;
-        self.journal.note(self.own_trail(What::Start)).map_err(|_| OpenError::Unwritable)?;
+        let start = self.own_trail(What::Start);
+        let start = match ledger {
+            LedgerDoubt::Refuse => start,
+            LedgerDoubt::Accept => start.detail("accept_missing_ledger"),
+        };
+        self.journal.note(start).map_err(|_| OpenError::Unwritable)?;
         self.graphs.tend();
         self.tend_keys();
         Ok(())

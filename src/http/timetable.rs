@@ -22,8 +22,9 @@ use tokio::sync::oneshot;
 use super::ROUTES;
 use crate::crypto::{Entropy as _, OsEntropy};
 
-/// Lets answers leave at whole multiples of a span after their requests came, or up to half a span later. A thread of its own calls them: tokio's timer sleeps in whole
-/// milliseconds from when the last work ended, so that what a request took would still be told by when within a millisecond its answer leaves.
+/// Lets answers leave at whole multiples of a span after their requests came, or up to half a span later. A thread of its own calls them:
+/// tokio's timer sleeps in whole milliseconds from when the last work ended, so that what a request took would still be told by when within
+/// a millisecond its answer leaves.
 pub struct Timetable {
     span: Duration,
     platform: Arc<Platform>,
@@ -173,7 +174,6 @@ impl Drop for Waiting<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::ROUTES;
 
     const SPAN: Duration = Duration::from_millis(5);
 

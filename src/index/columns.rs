@@ -17,7 +17,7 @@ use crate::model::Metric;
 /// all memory.
 const VECTORS_BYTES: usize = 32 << 20;
 /// Bytes of a chunk of codes. Smaller, for a chunk of theirs is copied, under the owner's lock, whenever it is written to while they are
-/// kept on disk: some milliseconds. One of vectors is only while a graph is built.
+/// kept on disk; one of vectors is only while a graph is built.
 const CODES_BYTES: usize = 16 << 20;
 
 /// The columns of one collection.

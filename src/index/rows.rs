@@ -6,8 +6,6 @@ use zeroize::{DefaultIsZeroes, Zeroize};
 
 use super::kernel::prefetch;
 
-/// Bytes of a chunk, about. Its memory is reserved at once, but taken from the system only page by page as rows come.
-const CHUNK_BYTES: usize = 4 << 20;
 /// Bytes of a cache line: a chunk's first row begins on one.
 const LINE_BYTES: usize = 64;
 
@@ -36,12 +34,8 @@ enum Kept {
 }
 
 impl<T: Cell> Rows<T> {
-    /// No rows yet, of `width` cells each.
-    pub(super) fn new(width: usize) -> Self {
-        Self::in_chunks(width, CHUNK_BYTES)
-    }
-
-    /// The same in chunks of about so many bytes.
+    /// No rows yet, of `width` cells each, in chunks of about so many bytes. A chunk's memory is reserved at once, but taken from the system
+    /// only page by page as rows come.
     pub(super) fn in_chunks(width: usize, bytes: usize) -> Self {
         let fit = bytes / (width * size_of::<T>()).max(1);
         Self { width, shift: fit.max(1).ilog2(), len: 0, chunks: Vec::new(), kept: Kept::Here }
@@ -49,7 +43,7 @@ impl<T: Cell> Rows<T> {
 
     /// Counts rows, and keeps none of them.
     pub(super) fn elsewhere(width: usize) -> Self {
-        Self { kept: Kept::Elsewhere, ..Self::new(width) }
+        Self { kept: Kept::Elsewhere, ..Self::in_chunks(width, 0) }
     }
 
     /// Whether rows are only counted.
@@ -269,9 +263,11 @@ impl<T: Cell> Drop for Chunk<T> {
 mod tests {
     use super::*;
 
+    const CHUNK_BYTES: usize = 4 << 20;
+
     #[test]
     fn rows_stay_where_they_are_while_others_come() {
-        let mut rows = Rows::<f32>::new(1000);
+        let mut rows = Rows::<f32>::in_chunks(1000, CHUNK_BYTES);
         rows.push(&[1.0; 1000]);
         let before = rows.row(0).unwrap().as_ptr();
         for i in 0..3000 {
@@ -287,9 +283,10 @@ mod tests {
     fn rows_appended_together_are_those_appended_one_by_one() {
         for width in [1, 3, 1000] {
             let row = |n: usize| vec![n as f32 + 0.5; width];
-            let all = Rows::<f32>::new(width).per_chunk() + 10;
+            let all = Rows::<f32>::in_chunks(width, CHUNK_BYTES).per_chunk() + 10;
             for apart in [0, 1, 7, all - 3] {
-                let (mut together, mut alone) = (Rows::<f32>::new(width), Rows::<f32>::new(width));
+                let (mut together, mut alone) =
+                    (Rows::<f32>::in_chunks(width, CHUNK_BYTES), Rows::<f32>::in_chunks(width, CHUNK_BYTES));
                 (0..apart).for_each(|n| _ = together.push(&row(n)));
                 together.append(&(apart..all).flat_map(row).collect::<Vec<_>>());
                 assert_eq!(together.append_blank(all), all as u32);
@@ -306,7 +303,7 @@ mod tests {
 
     #[test]
     fn a_snapshot_keeps_its_rows_while_the_original_is_wiped_and_grows() {
-        let mut rows = Rows::<f32>::new(2);
+        let mut rows = Rows::<f32>::in_chunks(2, CHUNK_BYTES);
         rows.push(&[1.0, 2.0]);
         let snapshot = rows.clone();
         rows.wipe(0);
@@ -319,7 +316,7 @@ mod tests {
     #[test]
     fn stretches_cover_a_range_in_order_and_once() {
         for dimension in [2, 3, 384, 8192] {
-            let mut rows = Rows::<f32>::new(dimension);
+            let mut rows = Rows::<f32>::in_chunks(dimension, CHUNK_BYTES);
             let count = (rows.per_chunk() * 2 + 3).min(20_000) as u32;
             for i in 0..count {
                 rows.push(&vec![i as f32; dimension]);

@@ -43,7 +43,7 @@ pub struct OpenOptions {
     pub disk: Arc<dyn Disk>,
     /// Where nonces and keys come from.
     pub entropy: Arc<dyn Entropy>,
-    /// What is done about a ledger that is missing or not of one moment with the rest.
+    /// What is done about a ledger that is missing or older than the rest.
     pub ledger: LedgerDoubt,
 }
 

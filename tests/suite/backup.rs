@@ -14,7 +14,7 @@ use serde_json::{Value as Json, json};
 use tempfile::TempDir;
 
 use super::{
-    harness::Server,
+    harness::{Client, Server},
     plain::{self, Process, all_entries, all_records, closed, put_records, record, said, what},
 };
 
@@ -590,4 +590,25 @@ fn a_server_that_is_told_to_stop_finishes_a_stream_that_is_read_and_of_one_that_
     assert_eq!(told(&root), ["stream_begun", "stream", "stream_begun"], "nobody was left to say how it ended");
     let (child, whole) = (stream(&process.url), true);
     assert_eq!((rest(child), verify()), (whole, 0), "and nothing bars the next one");
+}
+
+#[test]
+fn without_its_ledger_a_store_is_served_only_where_somebody_vouches_for_that_and_the_log_says_so() {
+    let home = TempDir::new().unwrap();
+    let dir = home.path().join("data");
+    let key = plain::found(&dir);
+    let mut process = Process::serve(&dir);
+    let root = Client::new(&process.url, &key);
+    plain::furnish(&root);
+    put_records(&root, &[record("r1", "d1", 0)]).ok();
+    root.post("/v1/collections/notes/erase", &json!({"ids": ["r1"]})).ok();
+    process.signal(rustix::process::Signal::TERM);
+    assert!(process.wait().success());
+    std::fs::remove_file(dir.join("ledger")).unwrap();
+    let told = Process::start(plain::command(&["serve"]), &dir).map(drop).unwrap_err();
+    assert!(told.contains("serve --accept-missing-ledger"), "{told}");
+    let process = Process::start(plain::command(&["serve", "--accept-missing-ledger"]), &dir).unwrap();
+    let entries = all_entries(&Client::new(&process.url, &key), 0);
+    let starts: Vec<_> = entries.iter().filter(|e| what(e) == "start").map(|e| &e["detail"]).collect();
+    assert_eq!(starts, [&Json::Null, &json!("accept_missing_ledger")]);
 }

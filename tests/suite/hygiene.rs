@@ -1,11 +1,13 @@
-//! What the operating system keeps of a server's memory: nothing on a swap disk where the limits allow.
+//! What the operating system keeps of a server's memory: no core file of one that crashes, and nothing on a swap disk where the limits allow.
 
 use std::{
     fs,
+    os::unix::process::ExitStatusExt,
     path::Path,
     process::{Command, Stdio},
 };
 
+use rustix::process::Signal;
 use tempfile::TempDir;
 
 use super::{
@@ -42,6 +44,28 @@ fn serve(limits: &str, room: &Path, dir: &Path) -> Process {
 fn told(process: &Process, file: &str, line: &str) -> String {
     let text = fs::read_to_string(format!("/proc/{}/{file}", process.id())).unwrap();
     text.lines().find_map(|told| told.strip_prefix(line)).unwrap_or_else(|| panic!("{line}: {text}")).trim().to_owned()
+}
+
+#[test]
+fn a_server_that_crashes_leaves_no_core_where_another_process_may_leave_one() {
+    const LIMITS: &str = "ulimit -c unlimited";
+    let home = TempDir::new().unwrap();
+    let (room, dir) = (home.path().join("room"), home.path().join("data"));
+    fs::create_dir(&room).unwrap();
+    found(&dir);
+    if !may_have(LIMITS, &room) {
+        return;
+    }
+    let mut process = serve(LIMITS, &room, &dir);
+    let limits = told(&process, "limits", "Max core file size");
+    assert_eq!(limits.split_whitespace().take(2).collect::<Vec<_>>(), ["0", "0"]);
+    // a crash's own signal: SIGQUIT may be ignored by whatever started the tests, and the runtime takes a first SIGSEGV for itself
+    process.signal(Signal::ABORT);
+    let ended = process.wait();
+    assert_eq!((ended.signal(), ended.core_dumped()), (Some(Signal::ABORT.as_raw()), false));
+    assert_eq!(fs::read_dir(&room).unwrap().count(), 0);
+    let control = under(LIMITS, &room).args(["sh", "-c", "kill -ABRT $$"]).status().unwrap();
+    println!("the control, any other process, left a core: {}", control.core_dumped());
 }
 
 #[test]

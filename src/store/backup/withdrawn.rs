@@ -101,7 +101,8 @@ pub enum LedgerCopy {
     Behind,
 }
 
-/// What is done about a ledger that is missing, or not of one moment with the rest of the store.
+/// What is done about a ledger that is missing or older than the rest of the store. One that is newer says that the rest was put back: it is
+/// refused whatever this says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum LedgerDoubt {
     /// The store is not opened.
@@ -150,9 +151,9 @@ impl Withdrawals {
         known: Option<Point>,
         doubt: LedgerDoubt,
     ) -> Result<Self, StoreError> {
-        match doubt {
-            LedgerDoubt::Refuse => Self::examine(path, ring, sequence, known)?,
-            LedgerDoubt::Accept => {}
+        match (Self::examine(path, ring, sequence, known), doubt) {
+            (Err(StoreError::LedgerBehind), LedgerDoubt::Accept) => {}
+            (examined, LedgerDoubt::Refuse | LedgerDoubt::Accept) => examined?,
         }
         State::begin(path, Seal::of(ring), disk, sequence).map(|state| Self(Shared::new(state)))
     }

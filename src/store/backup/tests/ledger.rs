@@ -259,10 +259,25 @@ fn a_ledger_of_another_moment_than_the_rest_is_refused_and_named_by_the_offline_
         assert_eq!(outcome.is_ok(), Store::examine(&forged, &phrase(), &options()).unwrap().is_sound(), "{outcome:?}");
         outcome
     };
+    let accepted = |rest: &Path, ledger: &[u8]| {
+        let dir = tempfile::tempdir().unwrap();
+        let forged = dir.path().join("data");
+        copy(rest, &forged);
+        fs::write(forged.join("ledger"), ledger).unwrap();
+        Store::open(&forged, &phrase(), &OpenOptions { ledger: LedgerDoubt::Accept, ..options() }).map(drop)
+    };
     let [of_earlier, of_later] = [&earlier, &later].map(|dir| fs::read(dir.join("ledger")).unwrap());
     assert_eq!(opened(&later, &of_later), Ok(()));
     assert_eq!(opened(&later, &ahead), Ok(()));
     assert_eq!(opened(&later, &of_earlier), Err(StoreError::LedgerBehind));
     assert!(matches!(opened(&earlier, &of_later), Err(StoreError::RolledBack(_))));
     assert!(matches!(opened(&earlier, &ahead), Err(StoreError::RolledBack(_))));
+    // to vouch for a ledger that is older is not to vouch for a store that was put back, nor for a ledger that is damaged
+    assert_eq!(accepted(&later, &of_earlier), Ok(()));
+    assert!(matches!(accepted(&earlier, &of_later), Err(StoreError::RolledBack(_))));
+    assert_eq!(
+        accepted(&later, &[of_later.as_slice(), &[7; 200]].concat()),
+        opened(&later, &[of_later.as_slice(), &[7; 200]].concat())
+    );
+    assert_eq!(accepted(&later, &[7; 500]), Err(StoreError::DamagedLedger));
 }
