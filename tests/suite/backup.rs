@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use super::{
     harness::{Client, Server},
-    plain::{self, Process, all_entries, all_records, closed, put_records, record, said, what},
+    plain::{self, Finally, Process, all_entries, all_records, closed, put_records, record, said, what},
 };
 
 /// Backs a running server up, with an escrow.
@@ -65,6 +65,7 @@ fn a_backup_made_while_records_come_in_holds_all_that_was_acknowledged_before_it
     };
     write(1);
     let (before, after) = std::thread::scope(|scope| {
+        let _end = Finally(|| done.store(true, Ordering::SeqCst));
         scope.spawn(|| (2..).take_while(|_| !done.load(Ordering::SeqCst)).for_each(write));
         while acknowledged.load(Ordering::SeqCst) < 3 {
             std::thread::yield_now();
@@ -72,9 +73,7 @@ fn a_backup_made_while_records_come_in_holds_all_that_was_acknowledged_before_it
         let before = acknowledged.load(Ordering::SeqCst);
         let made = back_up(&server, &escrow);
         assert_eq!((made["backup"]["number"].as_u64(), made["backup"]["gone"].as_u64()), (Some(0), Some(0)), "{made}");
-        let after = acknowledged.load(Ordering::SeqCst) + 1;
-        done.store(true, Ordering::SeqCst);
-        (before, after)
+        (before, acknowledged.load(Ordering::SeqCst) + 1)
     });
     let log = all_entries(&server.root(), 0);
     assert_eq!(log.iter().filter(|e| matches!(what(e), "backup" | "escrow")).count(), 2);

@@ -16,8 +16,8 @@ use tempfile::TempDir;
 use super::{
     harness::Client,
     plain::{
-        self, Dice, Process, all_records, assert_sound, bare_command, command, furnish, put_records, question, run,
-        said,
+        self, Dice, Finally, Process, all_records, assert_sound, bare_command, command, furnish, put_records, question,
+        run, said,
     },
 };
 
@@ -109,6 +109,7 @@ fn load(root: &Client, work: impl FnOnce()) -> Load {
             }
             took
         };
+        let end = Finally(|| done.store(true, SeqCst));
         let searchers = [scope.spawn(search), scope.spawn(search)];
         scope.spawn(|| {
             // the same content again: what is compared at the end does not change
@@ -118,7 +119,7 @@ fn load(root: &Client, work: impl FnOnce()) -> Load {
             }
         });
         work();
-        done.store(true, SeqCst);
+        drop(end);
         searchers.into_iter().flat_map(|s| s.join().unwrap()).collect::<Vec<_>>()
     });
     took.sort();

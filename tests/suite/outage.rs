@@ -29,7 +29,8 @@ use wardkeep::{
 use super::{
     harness::{Answer, Client, Server},
     plain::{
-        self, all_entries, all_records, assert_sound, bundle, bytes, closed, full, furnish, question, record, what,
+        self, Finally, all_entries, all_records, assert_sound, bundle, bytes, closed, full, furnish, question, record,
+        what,
     },
 };
 
@@ -621,6 +622,7 @@ fn a_bad_credential_is_answered_while_the_disk_hangs_and_a_caller_is_served_afte
     let before = bytes(&ward.server.dir.join("audit"));
     ward.log.break_down(Fault::Hangs);
     std::thread::scope(|scope| {
+        let mended = Finally(|| ward.log.mend());
         let (told, heard) = channel();
         let root = &root;
         let waiting = scope.spawn(move || {
@@ -635,7 +637,7 @@ fn a_bad_credential_is_answered_while_the_disk_hangs_and_a_caller_is_served_afte
             assert_eq!((refused.status, refused.code().as_str()), (401, "unauthenticated"));
         }
         assert!(heard.try_recv().is_err(), "the search must have waited for the disk all the while");
-        ward.log.mend();
+        drop(mended);
         assert_eq!(waiting.join().unwrap().expect(200).ids().len(), 5);
     });
     let grown = bytes(&ward.server.dir.join("audit")) - before;

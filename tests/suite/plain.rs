@@ -312,6 +312,15 @@ pub fn bytes(dir: &Path) -> u64 {
     files(dir).iter().map(|file| file.metadata().unwrap().len()).sum()
 }
 
+/// Does something at the end of a scope, also where an assertion fails before it: threads that are told to end by this would go on for ever.
+pub struct Finally<F: FnMut()>(pub F);
+
+impl<F: FnMut()> Drop for Finally<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
 /// Whether the long runs were asked for.
 pub fn full() -> bool {
     std::env::var("WARDKEEP_TESTS").is_ok_and(|wish| wish == "full")

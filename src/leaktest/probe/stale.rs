@@ -304,7 +304,7 @@ impl Withdrawal<'_> {
                     answers
                 })
             });
-            while !warm.load(Ordering::SeqCst) {
+            while !warm.load(Ordering::SeqCst) && !asking.as_ref().is_some_and(|thread| thread.is_finished()) {
                 std::thread::yield_now();
             }
             let done = withdraw(bench.target.as_mut());

@@ -79,8 +79,8 @@ pub struct Copying<'a> {
     logs_before: BTreeMap<Box<str>, u64>,
     now: Index,
     cut: LogCut,
-    changed: u64,
-    gone: u64,
+    /// Rows of the file before that went while this one was made.
+    gone: BTreeSet<Vec<u8>>,
 }
 
 impl Store {
@@ -140,8 +140,7 @@ impl Store {
             logs_before: before.logs,
             now: Index::new(),
             cut: LogCut::default(),
-            changed: 0,
-            gone: 0,
+            gone: BTreeSet::new(),
         };
         // first, so that a restore knows it before it makes anything
         copying.add(Item::Engine(self.engine_kind()?.to_string().into()), 16)?;
@@ -285,7 +284,10 @@ impl Copying<'_> {
         }
         let (objects, entries) = (self.now.len() as u64, self.cut.size);
         let (number, whole, broken) = (self.header.number, self.header.link == WHOLE, self.broken);
-        Ok(Taken { number, whole, broken, objects, changed: self.changed, gone: self.gone, entries, bytes })
+        // what came and went while it was copied counts for what became of it since the file before
+        let changed = self.now.iter().filter(|(key, digest)| self.before.get(*key) != Some(*digest)).count() as u64;
+        let gone = self.gone.iter().filter(|key| !self.now.contains_key(*key)).count() as u64;
+        Ok(Taken { number, whole, broken, objects, changed, gone, entries, bytes })
     }
 
     fn release(&mut self) -> Result<(), BackupError> {
@@ -294,14 +296,20 @@ impl Copying<'_> {
 
     fn row(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<(), BackupError> {
         let Some(value) = value else {
-            return if self.now.remove(key).is_some() { self.add_gone(key.to_vec()) } else { Ok(()) };
+            if self.now.remove(key).is_none() {
+                return Ok(());
+            }
+            // were it to come back as it was, it would be as new: this file says that it went
+            if self.before.remove(key).is_some() {
+                self.gone.insert(key.to_vec());
+            }
+            return self.add_gone(key.to_vec());
         };
         let (was, is) = (self.now.get(key).or(self.before.get(key)).copied(), digest(value));
         self.now.insert(key.to_vec(), is);
         if was == Some(is) {
             return Ok(());
         }
-        self.changed += 1;
         let (size, key, value) = (key.len() + value.len(), bytes(key), bytes(value));
         self.add(Item::Put { key, value }, size)
     }
@@ -327,6 +335,7 @@ impl Copying<'_> {
 
     fn index(&mut self) -> Result<(), BackupError> {
         let gone: Vec<_> = self.before.keys().filter(|key| !self.now.contains_key(*key)).cloned().collect();
+        self.gone.extend(gone.iter().cloned());
         gone.into_iter().try_for_each(|key| self.add_gone(key))?;
         let rows: Vec<_> = self.now.iter().map(|(key, digest)| (bytes(key), *digest)).collect();
         for part in rows.chunks(INDEXED) {
@@ -336,7 +345,6 @@ impl Copying<'_> {
     }
 
     fn add_gone(&mut self, key: Vec<u8>) -> Result<(), BackupError> {
-        self.gone += 1;
         self.add(Item::Gone { key: Bytes(Zeroizing::new(key)) }, 40)
     }
 

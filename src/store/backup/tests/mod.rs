@@ -146,6 +146,29 @@ fn what_is_committed_while_rows_are_copied_is_in_the_backup_as_it_is_at_its_mome
 }
 
 #[test]
+fn what_comes_and_goes_while_rows_are_copied_counts_for_what_became_of_it() {
+    let scene = Scene::new();
+    let put = |n| scene.commit(scene.store.put_records(&collection(), &[record(n, 1)], at()));
+    let erase = |n| scene.commit(Ok(scene.store.erase_records(&collection().name, &[record(n, 1).record.id], at())));
+    let taken = scene.back_up_meanwhile(|| erase(4));
+    assert_eq!((taken.changed, taken.gone), (taken.objects, 0), "before the first file nothing was there");
+    let copying = scene.store.back_up_to(&scene.path("backup")).unwrap();
+    let early = || {
+        put(91);
+        erase(5);
+        erase(6);
+    };
+    let late = || {
+        erase(91);
+        put(6);
+    };
+    let taken = scene.complete(copying, early, late);
+    assert_eq!(taken.gone, 1, "what came and went was never there, and what went and came back is another");
+    scene.restore(&scene.escrow(), "restored").unwrap();
+    assert_eq!(everything(&fixture::open(&scene.path("restored"))).unwrap(), everything(&scene.store).unwrap());
+}
+
+#[test]
 fn a_later_file_holds_what_changed_and_any_of_them_can_be_gone_back_to() {
     let scene = Scene::new();
     let whole = scene.back_up();
