@@ -19,7 +19,7 @@ use super::{
 };
 
 /// The formats that there were, oldest first.
-const FORMATS: [&str; 1] = ["format-2"];
+const FORMATS: [&str; 2] = ["format-2", "format-2-with-ledger"];
 
 on_each_engine!(a_store_of_every_format_there_was_opens_and_holds_what_it_held);
 
