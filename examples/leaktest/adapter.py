@@ -78,6 +78,20 @@ def metadata(record):
     return flat
 
 
+def fits(body):
+    """Whether every field is of its type, as an application with typed requests sees to before it does anything."""
+    kinds = {"limit": int, "patient": str, "after": str, "id": str, "ids": list, "include": list, "vector": list}
+    elements = {"ids": str, "include": str, "vector": (int, float)}
+
+    def is_of(value, kind):
+        return isinstance(value, kind) and not isinstance(value, bool)
+
+    return all(
+        is_of(value, kinds.get(name, object)) and all(is_of(e, elements[name]) for e in (value if name in elements else []))
+        for name, value in body.items()
+    )
+
+
 def capped(hits, grant, limit):
     """The minimum necessary, after the search: at most so many records, of so many patients."""
     kept, patients = [], set()
@@ -166,6 +180,10 @@ class Adapter:
         if op == "hello":
             return {"ok": {"name": self.name, "version": self.version}}
         if op in ("search", "read", "list", "caller_put", "caller_erase"):
+            if "authorization" in line.get("headers", {}):
+                raise Unable("the application in front knows who is asking before it is asked, and takes no tokens")
+            if not fits(line["body"]):
+                return {"status": 422, "body": {"detail": "the request does not fit"}}
             status, body = getattr(self, op)(line["caller"], line["purpose"], line["body"])
             return {"status": status, "body": body}
         if op == "reset":
