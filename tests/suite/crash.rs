@@ -26,6 +26,8 @@ const BATCH: usize = 7;
 /// Lines of an upload: one whole commit of 1,000, and a rest.
 const LINES: usize = 1_020;
 const COMMIT: usize = 1_000;
+/// Rounds that one store lives through. All of it is looked at after each, so that a longer life takes longer by the square.
+const LIFE: u64 = 40;
 /// Entities that are written together.
 const READERS: usize = 5;
 
@@ -123,6 +125,15 @@ impl End {
 }
 
 fn rounds(engine: EngineKind, end: &End, mut dice: Dice, count: u64) -> Totals {
+    let mut totals = Totals::new();
+    for begun in (0..count).step_by(LIFE as usize) {
+        life(engine, end, &mut dice, begun..count.min(begun + LIFE), &mut totals);
+    }
+    totals
+}
+
+/// One store through so many rounds.
+fn life(engine: EngineKind, end: &End, dice: &mut Dice, rounds: std::ops::Range<u64>, totals: &mut Totals) {
     let home = match end {
         End::ShutDown(device) => TempDir::new_in(device.path()).unwrap(),
         End::Killed | End::PowerCut(_) => TempDir::new().unwrap(),
@@ -132,20 +143,17 @@ fn rounds(engine: EngineKind, end: &End, mut dice: Dice, count: u64) -> Totals {
     plain::furnish(&Client::new(&Process::serve(&dir).url, &key));
     let mut process = end.serve(&dir);
     let mut ledger = Ledger::default();
-    let mut totals = Totals::new();
-    for round in 0..count {
+    for round in rounds {
         let root = Client::new(&process.url, &key);
-        for (kind, n) in ledger.work_until_the_end(&root, &mut process, end, &mut dice) {
+        for (kind, n) in ledger.work_until_the_end(&root, &mut process, end, dice) {
             *totals.entry(kind).or_default() += n;
         }
-        end.mend(&dir, &mut dice);
+        end.mend(&dir, dice);
         assert_sound(&dir);
         process = end.serve(&dir);
         println!("{engine} {round}");
         ledger.check(&Client::new(&process.url, &key));
     }
-    drop(process);
-    totals
 }
 
 /// What is known of something that is written whole, in revisions: the last acknowledged, and the last sent.
