@@ -163,6 +163,9 @@ impl VectorIndex {
             None => self.columns.push(row),
         };
         self.live.insert(slot);
+        if let Some(graph) = &mut self.graph {
+            graph.add(slot);
+        }
         Slot(slot)
     }
 
@@ -209,7 +212,7 @@ impl VectorIndex {
     ) -> Found {
         let Some(sought) = self.sought(query, permitted, k) else { return Found::nothing() };
         let sought = Sought { source, ..sought };
-        match (self.plan(sought.permitted.len(), k), &self.graph) {
+        match (self.plan(&sought), &self.graph) {
             (Plan::Scan(why), _) => self.scan_rows(&sought, tie, Path::Scan(why)),
             (Plan::Walk { .. }, None) => self.scan_rows(&sought, tie, Path::Scan(Why::NoGraph)),
             (Plan::Walk { breadth, budget }, Some(graph)) => self.walk(&sought, tie, graph, breadth, budget),
@@ -250,10 +253,10 @@ impl VectorIndex {
         let worth = self.holds_vectors()
             && planner::never(self.isolation, self.metric).is_none()
             && self.live.len() >= GRAPH_ROWS_MIN;
-        let aged = self.graph.as_ref().is_none_or(|graph| {
-            let tail = self.columns.exact.len().saturating_sub(graph.covered());
-            f64::from(tail) > TAIL_SHARE_MAX * f64::from(graph.covered()) || graph.dead_share() > DEAD_SHARE_MAX
-        });
+        let aged = self
+            .graph
+            .as_ref()
+            .is_none_or(|graph| graph.later_share() > TAIL_SHARE_MAX || graph.dead_share() > DEAD_SHARE_MAX);
         let job = || GraphJob::new(self.columns.exact.clone(), self.live.clone(), Arc::clone(&self.lineage));
         (worth && aged).then(job)
     }
@@ -287,19 +290,19 @@ impl VectorIndex {
         fits.then_some(Sought { query, permitted, k, source: None })
     }
 
-    fn plan(&self, permitted: u64, wanted: usize) -> Plan {
+    fn plan(&self, sought: &Sought<'_>) -> Plan {
+        let graph = self.graph.as_ref().filter(|graph| graph.nodes() > 0);
         planner::plan(Facts {
             isolation: self.isolation,
             metric: self.metric,
-            dead_share: self.graph.as_ref().filter(|g| g.nodes() > 0).map(Graph::dead_share),
-            visits_per_candidate: self
-                .graph
-                .as_ref()
-                .map_or(planner::VISITS_PER_CANDIDATE, Graph::visits_per_candidate),
-            permitted,
+            dead_share: graph.map(Graph::dead_share),
+            visits_per_candidate: graph.map_or(planner::VISITS_PER_CANDIDATE, Graph::visits_per_candidate),
+            permitted: sought.permitted.len(),
+            permitted_later: graph.map_or(0, |graph| sought.permitted.intersection_len(graph.later())),
             live: self.live.len(),
+            later: graph.map_or(0, |graph| graph.later().len()),
             coded: self.columns.codes.is_some(),
-            wanted,
+            wanted: sought.k,
         })
     }
 
@@ -326,14 +329,16 @@ impl VectorIndex {
         let Sought { query, permitted, k, .. } = sought;
         let walk = Walk { rows: &self.columns.exact, kernel: self.kernel, query, searched: permitted, breadth, budget };
         let (visited, outcome) = walk.run(graph, &mut top);
-        let mut work = Work { exact: visited, ..Work::default() };
+        let mut spent = Work { exact: visited, first: visited, ..Work::default() };
         let shortfall = match outcome {
             Ok(()) => {
                 graph.relax();
-                let tail = permitted.range(graph.covered()..);
-                top = self.scanning(sought, tie).exact(tail, top, &mut work);
+                let later = &**permitted & graph.later();
+                let (hits, beside) = self.scanning(sought, tie).run(&later, Effort::Usual);
+                spent += beside;
+                hits.iter().for_each(|hit| top.offer(hit.slot.0, hit.score));
                 if top.len() as u64 >= permitted.len().min(*k as u64) {
-                    return Found { hits: top.into_hits(), path: Path::Graph, scored: work.exact, work };
+                    return Found { hits: top.into_hits(), path: Path::Graph, scored: spent.first, work: spent };
                 }
                 Shortfall::TooFew
             }
@@ -343,8 +348,8 @@ impl VectorIndex {
             }
         };
         let mut found = self.scan_rows(sought, tie, Path::GraphThenScan(shortfall));
-        found.scored += visited;
-        found.work.exact += visited;
+        found.work += spent;
+        found.scored = found.work.first;
         found
     }
 }

@@ -25,6 +25,9 @@ pub const DETOURS: f64 = 5.0;
 pub const ROWS_PER_VISIT: u64 = 3;
 /// The same where the scan reads codes of a bit a component.
 pub const CODED_ROWS_PER_VISIT: u64 = 25;
+/// Rows that a long scan reads in the time that a short one takes for a row, whose pass reads bytes, and turns the question first where
+/// it reads bits.
+pub const ROWS_PER_ROW_BESIDE: u64 = 2;
 /// Times as many visits as were expected, after which a walk is given up: with the scan that follows it then cost about
 /// three times the scan alone, at the very most.
 pub const PATIENCE: u64 = 2;
@@ -51,6 +54,8 @@ pub enum Why {
     FewPermitted,
     /// So small a share is permitted that a walk would cost more.
     SmallShare,
+    /// So many of the permitted rows came after the graph that what a walk spares of the others does not pay for it.
+    LongTail,
     /// Many hits are wanted.
     ManyWanted,
     /// The exact scan was asked for.
@@ -74,7 +79,11 @@ pub(super) struct Facts {
     /// What the graph has learned of its walks.
     pub(super) visits_per_candidate: u64,
     pub(super) permitted: u64,
+    /// Of these, what came after the graph and is scanned beside a walk.
+    pub(super) permitted_later: u64,
     pub(super) live: u64,
+    /// Of these, what came after the graph.
+    pub(super) later: u64,
     /// There are codes of the rows.
     pub(super) coded: bool,
     pub(super) wanted: usize,
@@ -94,13 +103,29 @@ pub(super) fn plan(facts: Facts) -> Plan {
     } else {
         let breadth = BREADTH_MIN.max(facts.wanted.saturating_mul(BREADTH_PER_HIT));
         let all = (facts.visits_per_candidate * breadth as u64) as f64 * (1.0 + DETOURS * dead_share);
-        let expected = (all * facts.live as f64 / facts.permitted.max(1) as f64) as u64;
-        let rows_per_visit = if facts.coded { CODED_ROWS_PER_VISIT } else { ROWS_PER_VISIT };
-        if expected.saturating_mul(rows_per_visit) > facts.permitted {
+        let named = facts.live.saturating_sub(facts.later) as f64;
+        let permitted = facts.permitted.saturating_sub(facts.permitted_later).max(1) as f64;
+        let expected = (all * named / permitted) as u64;
+        let walked = expected.saturating_mul(facts.rows_per_visit());
+        if walked > facts.permitted {
             Plan::Scan(Why::SmallShare)
+        } else if walked.saturating_add(facts.rows_beside()) > facts.permitted {
+            Plan::Scan(Why::LongTail)
         } else {
-            Plan::Walk { breadth, budget: expected * PATIENCE }
+            Plan::Walk { breadth, budget: expected.saturating_mul(PATIENCE) }
         }
+    }
+}
+
+impl Facts {
+    fn rows_per_visit(&self) -> u64 {
+        if self.coded { CODED_ROWS_PER_VISIT } else { ROWS_PER_VISIT }
+    }
+
+    /// Rows that a scan of all reads in the time that the scan beside a walk takes.
+    fn rows_beside(&self) -> u64 {
+        let dear = if self.coded { self.permitted_later.min(BYTES_PERMITTED_MAX) } else { 0 };
+        self.permitted_later + dear * (ROWS_PER_ROW_BESIDE - 1)
     }
 }
 

@@ -31,17 +31,16 @@ const NODES_PER_HUB: usize = 16;
 
 /// The graph of a snapshot; one without nodes if hnsw_rs failed, none if `go_on` said to stop.
 pub(super) fn build(job: GraphJob, go_on: &dyn Fn() -> bool) -> Option<Graph> {
-    let covered = job.rows.len();
     let (lead, slots) = distinct(&job.rows, &job.live);
     let order = shuffled(lead.len() as u32);
     let mut links = match neighbours(&job.rows, &lead, &order, go_on) {
         Ok(links) => links,
         Err(Unbuilt::Stopped) => return None,
-        Err(Unbuilt::Failed) => return Some(Graph::unlinked(covered, job.lineage)),
+        Err(Unbuilt::Failed) => return Some(Graph::unlinked(job.live, job.lineage)),
     };
     make_mutual(&mut links);
     let hubs = hubs(&order, &links);
-    let mut node_of = vec![NONE; covered as usize];
+    let mut node_of = vec![NONE; job.rows.len() as usize];
     for (node, slots) in (0..).zip(&slots) {
         for slot in slots {
             if let Some(n) = node_of.get_mut(*slot as usize) {
@@ -51,7 +50,8 @@ pub(super) fn build(job: GraphJob, go_on: &dyn Fn() -> bool) -> Option<Graph> {
     }
     Some(Graph {
         lineage: job.lineage,
-        covered,
+        named: job.live,
+        later: RoaringBitmap::new(),
         links: links.into_iter().collect(),
         slots: slots.into_iter().collect(),
         node_of,

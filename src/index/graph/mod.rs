@@ -44,8 +44,8 @@ impl GraphJob {
 
     /// Builds on the calling thread, on one core: minutes for 100,000 rows.
     pub fn build(self) -> Graph {
-        let (covered, lineage) = (self.rows.len(), Arc::clone(&self.lineage));
-        build::build(self, &|| true).unwrap_or_else(|| Graph::unlinked(covered, lineage))
+        let (named, lineage) = (self.live.clone(), Arc::clone(&self.lineage));
+        build::build(self, &|| true).unwrap_or_else(|| Graph::unlinked(named, lineage))
     }
 
     /// Builds as long as `go_on` says so, asked before every row.
@@ -54,16 +54,18 @@ impl GraphJob {
     }
 }
 
-/// A graph over the slots below `covered`, ready for [`super::VectorIndex::install`].
+/// A graph over the slots that were live in a snapshot, ready for [`super::VectorIndex::install`].
 pub struct Graph {
     lineage: Arc<()>,
-    /// Slots from here on came later: they are scanned.
-    covered: u32,
+    /// The slots that were live.
+    named: RoaringBitmap,
+    /// Live slots that it does not name: they are scanned.
+    later: RoaringBitmap,
     /// Neighbours of each node.
     links: Lists,
     /// Slots that hold each node's vector.
     slots: Lists,
-    /// The node of each covered slot.
+    /// The node of each slot, as far as it is named.
     node_of: Vec<u32>,
     /// A live slot of each node, to read its vector from; none: the node is dead and only leads on.
     lead: Vec<u32>,
@@ -94,10 +96,11 @@ impl Graph {
     }
 
     /// Stands for a graph that could not be built, so that it is not tried again at once. Never walked.
-    fn unlinked(covered: u32, lineage: Arc<()>) -> Self {
+    fn unlinked(named: RoaringBitmap, lineage: Arc<()>) -> Self {
         Self {
             lineage,
-            covered,
+            named,
+            later: RoaringBitmap::new(),
             links: Lists::default(),
             slots: Lists::default(),
             node_of: Vec::new(),
@@ -109,8 +112,14 @@ impl Graph {
         }
     }
 
-    pub(super) fn covered(&self) -> u32 {
-        self.covered
+    /// Live slots that walks do not come by.
+    pub(super) fn later(&self) -> &RoaringBitmap {
+        &self.later
+    }
+
+    /// How many rows came later, as a share of those that it was built of.
+    pub(super) fn later_share(&self) -> f64 {
+        self.later.len() as f64 / self.named.len().max(1) as f64
     }
 
     pub(super) fn is_of(&self, lineage: &Arc<()>) -> bool {
@@ -132,8 +141,14 @@ impl Graph {
         f64::from(self.dead) / self.lead.len().max(1) as f64
     }
 
+    /// Takes note of a row that came later.
+    pub(super) fn add(&mut self, slot: u32) {
+        self.later.insert(slot);
+    }
+
     /// Takes note that `slot` is no longer live. Its neighbours stay linked through it.
     pub(super) fn remove(&mut self, slot: u32, live: &RoaringBitmap) {
+        self.later.remove(slot);
         let node = self.node_of.get(slot as usize).copied().unwrap_or(NONE);
         let Some(lead) = self.lead.get_mut(node as usize) else { return };
         if *lead == slot {
@@ -142,19 +157,19 @@ impl Graph {
         }
     }
 
-    /// Catches up with what was removed since the snapshot.
+    /// Catches up with what came and what was removed since the snapshot.
     pub(super) fn settle(&mut self, live: &RoaringBitmap) {
-        for slot in 0..self.covered {
-            if !live.contains(slot) {
-                self.remove(slot, live);
-            }
+        self.later = live - &self.named;
+        for slot in &self.named - live {
+            self.remove(slot, live);
         }
     }
 
     pub(super) fn memory_bytes(&self) -> usize {
         let words = self.node_of.len() + self.lead.len() + self.hubs.len();
         let scratch: usize = self.spare.lock().iter().map(walk::Scratch::memory_bytes).sum();
-        self.links.memory_bytes() + self.slots.memory_bytes() + words * size_of::<u32>() + scratch
+        let sets = self.named.serialized_size() + self.later.serialized_size();
+        self.links.memory_bytes() + self.slots.memory_bytes() + words * size_of::<u32>() + sets + scratch
     }
 }
 

@@ -199,3 +199,82 @@ fn where_walks_keep_failing_the_planner_turns_to_the_scan() {
     }
     assert!(failed <= 10, "{failed} of 50 walks were in vain, seed {seed}");
 }
+
+/// So many permitted rows, all but the later ones under a graph that nothing was removed from and that no walk has taught.
+fn facts(permitted: u64, permitted_later: u64, coded: bool) -> Facts {
+    Facts {
+        isolation: Isolation::Fast,
+        metric: Metric::Cosine,
+        dead_share: Some(0.0),
+        visits_per_candidate: VISITS_PER_CANDIDATE,
+        permitted,
+        permitted_later,
+        live: permitted,
+        later: permitted_later,
+        coded,
+        wanted: 10,
+    }
+}
+
+#[test]
+fn no_walk_is_planned_that_would_cost_more_than_the_scan_with_the_rows_that_came_later() {
+    let visits = VISITS_PER_CANDIDATE * BREADTH_MIN as u64;
+    for (coded, rows_per_visit) in [(true, CODED_ROWS_PER_VISIT), (false, ROWS_PER_VISIT)] {
+        let mut walks = 0;
+        for permitted in (4_000..120_000).step_by(1_999) {
+            for later in (0..permitted).step_by(997) {
+                match plan(facts(permitted, later, coded)) {
+                    Plan::Walk { .. } => {
+                        walks += 1;
+                        assert!(visits * rows_per_visit + later <= permitted, "{later} of {permitted} came later");
+                    }
+                    Plan::Scan(why) => assert!([Why::SmallShare, Why::LongTail].contains(&why), "{why:?}"),
+                }
+            }
+        }
+        assert!(walks > 1_000, "{walks}");
+    }
+    assert_eq!(plan(facts(41_000, 8_000, true)), Plan::Scan(Why::LongTail));
+    assert!(matches!(plan(facts(124_000, 24_000, true)), Plan::Walk { .. }));
+    // few of those under the graph are permitted, however many in all: a walk would look for them in vain
+    let far = Facts { live: 110_000, later: 50_000, ..facts(50_100, 50_000, true) };
+    assert_eq!(plan(far), Plan::Scan(Why::SmallShare));
+}
+
+#[test]
+fn rows_that_came_after_the_graph_are_found_by_their_codes() {
+    let seed = 0x7A11;
+    let mut dice = Dice(seed);
+    // copies are one node: a graph of few is built soon
+    let kinds: Vec<Embedding> = (0..1_000).map(|_| embed(dice.vector(64), Metric::Cosine)).collect();
+    let mut index = VectorIndex::new(64, Metric::Cosine, Isolation::Fast);
+    (0..40_000).for_each(|row| _ = index.put(&kinds[row % 1_000]));
+    index.install(index.graph_job().unwrap().build());
+    let mut later: Vec<Embedding> = Vec::new();
+    for (rows, pass) in [(20, Pass::Exact), (1_000, Pass::Bytes), (4_000, Pass::Bits)] {
+        while later.len() < rows {
+            later.push(embed(dice.near_one_of(&kinds, 0.3), Metric::Cosine));
+            index.put(&later[later.len() - 1]);
+        }
+        let (mut right, mut theirs) = (0, 0);
+        for _ in 0..50 {
+            let query = embed(dice.near_one_of(&later, 0.3), Metric::Cosine);
+            let found = index.search(&query, index.live(), 10, &by_slot);
+            let truth = index.scan(&query, index.live(), 10, &by_slot).hits;
+            assert_eq!(found.path, Path::Graph, "seed {seed}");
+            let last = truth.last().unwrap().score;
+            right += found.hits.iter().filter(|hit| hit.score >= last).count();
+            theirs += found.hits.iter().filter(|hit| hit.slot.0 >= 40_000).count();
+            let Work { bits, bytes, exact, .. } = found.work;
+            let rows = rows as u64;
+            // vectors of few rows but those of the graph's thousand nodes
+            match pass {
+                Pass::Exact => assert_eq!((bits, bytes), (0, 0)),
+                Pass::Bytes => assert!(bits == 0 && bytes == rows && exact < 1_100, "{:?}, seed {seed}", found.work),
+                Pass::Bits => assert!(bits >= rows && bytes < rows / 4 && exact < 1_100, "{:?}", found.work),
+            }
+        }
+        println!("{rows} later: {right} of 500 right, {theirs} of them later");
+        assert!(right >= 495 && theirs >= 40, "{right} right, {theirs} of them later, seed {seed}");
+    }
+}
