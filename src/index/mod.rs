@@ -3,12 +3,13 @@
 //! The permitted set is the search space: a strict collection scans the permitted rows and touches no other, so that
 //! answer and work are a function of the question and of what the caller may see.
 //!
-//! *One moment.* Whoever owns an index keeps it under one lock. A search borrows it from its first row to its last, so that
-//! permitted set, live set and rows are of one moment; a write waits for it, and the next search sees the write. Nothing is
-//! handed over between threads but a [`GraphJob`] and [`Coded`]: they share rows that are copied when they are written to, so that whoever
-//! has one reads one moment for as long as they like. A graph comes back through [`VectorIndex::install`], which takes the index for itself
+//! *One moment.* Whoever owns an index keeps it under one lock. A search borrows it from its first row to its last, so that permitted set,
+//! live set and rows are of one moment; a write waits for it, and the next search sees the write. Nothing is handed over between threads
+//! but a [`GraphJob`] and [`Coded`]: they share rows that are copied when they are written to, so that whoever has one reads one moment for
+//! as long as they like. No slot that a job names is used again while the job lives, or the graph that becomes of it: a slot means to a
+//! graph the row that it was built of, or a dead one. A graph comes back through [`VectorIndex::install`], which takes the index for itself
 //! and first leaves out what was removed meanwhile; codes do not come back. The borrow checker holds all of this, and of the atomics one
-//! counts threads and one the holders of a graph's lineage: neither orders anything. So there is no interleaving to model in here. (That
+//! counts threads and one the holders of what a graph names: neither orders anything. So there is no interleaving to model in here. (That
 //! codes and names of rows are of one writing when they are kept on disk is the part of `engine::kept` and the store.) Tests mix it all on
 //! several threads instead, and stop searches in their midst.
 //!
@@ -27,6 +28,7 @@ mod codec;
 mod coded;
 mod columns;
 mod encoded;
+mod free;
 mod graph;
 mod kernel;
 pub mod planner;
@@ -44,6 +46,7 @@ pub use codec::VERSION as CODEC_VERSION;
 pub use coded::{Block, Coded};
 use columns::Columns;
 pub use encoded::{Encoded, Encoder};
+use free::Free;
 use graph::Walk;
 pub use graph::{Graph, GraphJob, Shortfall};
 pub use kernel::Level;
@@ -104,8 +107,8 @@ pub struct VectorIndex {
     kernels: Kernels,
     columns: Columns,
     live: RoaringBitmap,
-    /// Wiped slots to be used again, so that rewriting records takes no more memory; as long as no graph names slots, see `reuses`.
-    free: Vec<u32>,
+    /// Wiped slots to be used again, so that rewriting records takes no more memory.
+    free: Free,
     graph: Option<Graph>,
     /// Tells a graph of these rows from that of others.
     lineage: Arc<()>,
@@ -142,20 +145,19 @@ impl VectorIndex {
             kernels,
             columns: Columns::new(dimension, metric, kernels),
             live: RoaringBitmap::new(),
-            free: Vec::new(),
+            free: Free::default(),
             graph: None,
             lineage: Arc::new(()),
         }
     }
 
-    /// Takes a row in: into a slot that was wiped, where no graph may name it, else into the next one. A row that is not of this
+    /// Takes a row in: into a slot that was wiped and that no graph names, else into the next one. A row that is not of this
     /// index, of another dimension or metric, takes a slot that is never live.
     pub fn push(&mut self, row: &Encoded) -> Slot {
         if !row.is_of(self.columns.exact.width(), self.metric) {
             return Slot(self.columns.push_gone());
         }
-        let wiped = if self.reuses() { self.free.pop() } else { None };
-        let slot = match wiped {
+        let slot = match self.free.pop() {
             Some(slot) => {
                 self.columns.replace(slot, row);
                 slot
@@ -167,12 +169,6 @@ impl VectorIndex {
             graph.add(slot);
         }
         Slot(slot)
-    }
-
-    /// Whether a wiped slot may be used again: not while there is a graph, or one is being built, which may name it or have passed it
-    /// over. Such slots wait for the next start.
-    fn reuses(&self) -> bool {
-        self.graph.is_none() && Arc::strong_count(&self.lineage) == 1
     }
 
     /// Takes a row out of every later answer and wipes its vector.
@@ -257,7 +253,8 @@ impl VectorIndex {
             .graph
             .as_ref()
             .is_none_or(|graph| graph.later_share() > TAIL_SHARE_MAX || graph.dead_share() > DEAD_SHARE_MAX);
-        let job = || GraphJob::new(self.columns.exact.clone(), self.live.clone(), Arc::clone(&self.lineage));
+        let named = || self.free.name(self.live.clone());
+        let job = || GraphJob::new(self.columns.exact.clone(), named(), Arc::clone(&self.lineage));
         (worth && aged).then(job)
     }
 

@@ -31,12 +31,12 @@ const NODES_PER_HUB: usize = 16;
 
 /// The graph of a snapshot; one without nodes if hnsw_rs failed, none if `go_on` said to stop.
 pub(super) fn build(job: GraphJob, go_on: &dyn Fn() -> bool) -> Option<Graph> {
-    let (lead, slots) = distinct(&job.rows, &job.live);
+    let (lead, slots) = distinct(&job.rows, &job.named);
     let order = shuffled(lead.len() as u32);
     let mut links = match neighbours(&job.rows, &lead, &order, go_on) {
         Ok(links) => links,
         Err(Unbuilt::Stopped) => return None,
-        Err(Unbuilt::Failed) => return Some(Graph::unlinked(job.live, job.lineage)),
+        Err(Unbuilt::Failed) => return Some(Graph::unlinked(job.named, job.lineage)),
     };
     make_mutual(&mut links);
     let hubs = hubs(&order, &links);
@@ -50,7 +50,7 @@ pub(super) fn build(job: GraphJob, go_on: &dyn Fn() -> bool) -> Option<Graph> {
     }
     Some(Graph {
         lineage: job.lineage,
-        named: job.live,
+        named: job.named,
         later: RoaringBitmap::new(),
         links: links.into_iter().collect(),
         slots: slots.into_iter().collect(),

@@ -28,23 +28,23 @@ const NONE: u32 = u32::MAX;
 /// they were when it was taken: erasing a row meanwhile is complete once the job has ended.
 pub struct GraphJob {
     rows: Rows,
-    live: RoaringBitmap,
+    named: Arc<RoaringBitmap>,
     lineage: Arc<()>,
 }
 
 impl GraphJob {
-    pub(super) fn new(rows: Rows, live: RoaringBitmap, lineage: Arc<()>) -> Self {
-        Self { rows, live, lineage }
+    pub(super) fn new(rows: Rows, named: Arc<RoaringBitmap>, lineage: Arc<()>) -> Self {
+        Self { rows, named, lineage }
     }
 
     /// How many rows the graph will cover.
     pub fn rows(&self) -> u64 {
-        self.live.len()
+        self.named.len()
     }
 
     /// Builds on the calling thread, on one core: minutes for 100,000 rows.
     pub fn build(self) -> Graph {
-        let (named, lineage) = (self.live.clone(), Arc::clone(&self.lineage));
+        let (named, lineage) = (Arc::clone(&self.named), Arc::clone(&self.lineage));
         build::build(self, &|| true).unwrap_or_else(|| Graph::unlinked(named, lineage))
     }
 
@@ -57,8 +57,8 @@ impl GraphJob {
 /// A graph over the slots that were live in a snapshot, ready for [`super::VectorIndex::install`].
 pub struct Graph {
     lineage: Arc<()>,
-    /// The slots that were live.
-    named: RoaringBitmap,
+    /// The slots that were live; as long as this is held they are not used again.
+    named: Arc<RoaringBitmap>,
     /// Live slots that it does not name: they are scanned.
     later: RoaringBitmap,
     /// Neighbours of each node.
@@ -96,7 +96,7 @@ impl Graph {
     }
 
     /// Stands for a graph that could not be built, so that it is not tried again at once. Never walked.
-    fn unlinked(named: RoaringBitmap, lineage: Arc<()>) -> Self {
+    fn unlinked(named: Arc<RoaringBitmap>, lineage: Arc<()>) -> Self {
         Self {
             lineage,
             named,
@@ -159,8 +159,8 @@ impl Graph {
 
     /// Catches up with what came and what was removed since the snapshot.
     pub(super) fn settle(&mut self, live: &RoaringBitmap) {
-        self.later = live - &self.named;
-        for slot in &self.named - live {
+        self.later = live - &*self.named;
+        for slot in &*self.named - live {
             self.remove(slot, live);
         }
     }

@@ -278,3 +278,52 @@ fn rows_that_came_after_the_graph_are_found_by_their_codes() {
         assert!(right >= 495 && theirs >= 40, "{right} right, {theirs} of them later, seed {seed}");
     }
 }
+
+/// Puts another row in the place of about so many of a hundred.
+fn rewrite(index: &mut VectorIndex, kinds: &[Embedding], percent: usize, dice: &mut Dice) {
+    let rewritten: Vec<u32> = index.live().iter().filter(|_| dice.below(100) < percent).collect();
+    for slot in rewritten {
+        index.remove(Slot(slot));
+        index.put(&kinds[dice.below(kinds.len())]);
+    }
+}
+
+#[test]
+fn rewriting_rows_takes_thrice_their_slots_at_most_where_graphs_are_built_meanwhile() {
+    let seed = 0x5107;
+    let mut dice = Dice(seed);
+    let rows = GRAPH_ROWS_MIN as usize;
+    let mut index = VectorIndex::new(8, Metric::Euclidean, Isolation::Fast);
+    let walked = RefCell::new(0);
+    let agrees = |index: &VectorIndex, now: &[Embedding], dice: &mut Dice| {
+        assert!(index.slots() as usize <= 3 * rows, "{} slots, seed {seed}", index.slots());
+        assert_eq!(index.live().len(), rows as u64);
+        for _ in 0..10 {
+            let query = embed(dice.near_one_of(now, 0.1), Metric::Euclidean);
+            let permitted = index.live().iter().filter(|_| dice.below(10) < 9).collect();
+            let found = index.search(&query, &permitted, 10, &by_slot);
+            let truth = index.scan(&query, &permitted, 10, &by_slot);
+            assert_eq!(found.hits, truth.hits, "{:?}, seed {seed}", found.path);
+            *walked.borrow_mut() += u32::from(found.path == Path::Graph);
+        }
+    };
+    for round in 0..10 {
+        // copies are one node: a graph of few is built soon
+        let now: Vec<_> = (0..200).map(|_| embed(dice.vector(8), Metric::Euclidean)).collect();
+        if round == 0 {
+            (0..rows).for_each(|row| _ = index.put(&now[row % 200]));
+        }
+        let job = index.graph_job();
+        rewrite(&mut index, &now, 100, &mut dice);
+        agrees(&index, &now, &mut dice);
+        job.into_iter().for_each(|job| index.install(job.build()));
+        rewrite(&mut index, &now, 50, &mut dice);
+        agrees(&index, &now, &mut dice);
+        // what is named by that graph is dead but for half of it
+        index.install(index.graph_job().unwrap().build());
+        rewrite(&mut index, &now, 30, &mut dice);
+        agrees(&index, &now, &mut dice);
+    }
+    println!("{} slots for {rows} rows, {} walks", index.slots(), walked.borrow());
+    assert!(walked.into_inner() >= 90, "seed {seed}");
+}
