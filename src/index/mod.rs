@@ -244,7 +244,7 @@ impl VectorIndex {
     }
 
     /// A snapshot to build a graph from, if one is wanted: the collection is fast, its metric has neighbourhoods, it has
-    /// rows enough, and there is no graph or it has aged.
+    /// rows enough, whose vectors are held in memory, and there is no graph or it has aged.
     pub fn graph_job(&self) -> Option<GraphJob> {
         let worth = self.holds_vectors()
             && planner::never(self.isolation, self.metric).is_none()
