@@ -209,7 +209,10 @@ impl VectorIndex {
         let Some(sought) = self.sought(query, permitted, k) else { return Found::nothing() };
         let sought = Sought { source, ..sought };
         match (self.plan(&sought), &self.graph) {
-            (Plan::Scan(why), _) => self.scan_rows(&sought, tie, Path::Scan(why)),
+            (Plan::Scan(why), graph) => {
+                graph.iter().filter(|_| why == Why::VainWalks).for_each(Graph::forget_vain);
+                self.scan_rows(&sought, tie, Path::Scan(why))
+            }
             (Plan::Walk { .. }, None) => self.scan_rows(&sought, tie, Path::Scan(Why::NoGraph)),
             (Plan::Walk { breadth, budget }, Some(graph)) => self.walk(&sought, tie, graph, breadth, budget),
         }
@@ -294,6 +297,7 @@ impl VectorIndex {
             metric: self.metric,
             dead_share: graph.map(Graph::dead_share),
             visits_per_candidate: graph.map_or(planner::VISITS_PER_CANDIDATE, Graph::visits_per_candidate),
+            vain_share: graph.map_or(0.0, Graph::vain_share),
             permitted: sought.permitted.len(),
             permitted_later: graph.map_or(0, |graph| sought.permitted.intersection_len(graph.later())),
             live: self.live.len(),
@@ -326,28 +330,34 @@ impl VectorIndex {
         let Sought { query, permitted, k, .. } = sought;
         let walk = Walk { rows: &self.columns.exact, kernel: self.kernel, query, searched: permitted, breadth, budget };
         let (visited, outcome) = walk.run(graph, &mut top);
-        let mut spent = Work { exact: visited, first: visited, ..Work::default() };
-        let shortfall = match outcome {
+        let mut work = Work { exact: visited, first: visited, ..Work::default() };
+        let mut hits = top.into_hits();
+        let mut outcome = outcome.and_then(|()| self.accept(graph, &hits));
+        if outcome.is_ok() {
+            let (later, looked_at) = self.scanning(sought, tie).run(&(&**permitted & graph.later()), Effort::Usual);
+            work += looked_at;
+            hits = joined(hits, &later, *k, tie);
+            if (hits.len() as u64) < permitted.len().min(*k as u64) {
+                outcome = Err(Shortfall::TooFew);
+            }
+        }
+        match outcome {
             Ok(()) => {
                 graph.relax();
-                let later = &**permitted & graph.later();
-                let (hits, beside) = self.scanning(sought, tie).run(&later, Effort::Usual);
-                spent += beside;
-                hits.iter().for_each(|hit| top.offer(hit.slot.0, hit.score));
-                if top.len() as u64 >= permitted.len().min(*k as u64) {
-                    return Found { hits: top.into_hits(), path: Path::Graph, scored: spent.first, work: spent };
-                }
-                Shortfall::TooFew
+                Found { hits, path: Path::Graph, scored: work.first, work }
             }
             Err(shortfall) => {
-                graph.expect_more();
-                shortfall
+                graph.learn(shortfall);
+                let mut found = self.scan_rows(sought, tie, Path::GraphThenScan(shortfall));
+                found.work += work;
+                found.scored = found.work.first;
+                found
             }
-        };
-        let mut found = self.scan_rows(sought, tie, Path::GraphThenScan(shortfall));
-        found.work += spent;
-        found.scored = found.work.first;
-        found
+        }
+    }
+
+    fn accept(&self, graph: &Graph, hits: &[Hit]) -> Result<(), Shortfall> {
+        if graph.has_around(self.kernel, hits) { Ok(()) } else { Err(Shortfall::Far) }
     }
 }
 
@@ -358,6 +368,16 @@ struct Sought<'a> {
     permitted: Cow<'a, RoaringBitmap>,
     k: usize,
     source: Option<Source<'a>>,
+}
+
+/// The best `k` of two answers from different rows.
+fn joined(mut hits: Vec<Hit>, others: &[Hit], k: usize, tie: Tie<'_>) -> Vec<Hit> {
+    if others.is_empty() {
+        return hits;
+    }
+    let mut top = Top::new(k, tie);
+    hits.drain(..).chain(others.iter().copied()).for_each(|hit| top.offer(hit.slot.0, hit.score));
+    top.into_hits()
 }
 
 impl Found {

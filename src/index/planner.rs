@@ -31,6 +31,11 @@ pub const ROWS_PER_ROW_BESIDE: u64 = 2;
 /// Times as many visits as were expected, after which a walk is given up: with the scan that follows it then cost about
 /// three times the scan alone, at the very most.
 pub const PATIENCE: u64 = 2;
+/// How far an answer may lie from its question, as a multiple of how far its rows lie from rows that the graph links them with; further
+/// away walks end where nothing around is nearer, and not at the nearest (measured: see `tests::walks`).
+pub const FAR: f32 = 1.35;
+/// Walks that are remembered, about, to tell how many are in vain. As many times that a scan was planned for it are worth one of these.
+pub const WALKS_REMEMBERED: u64 = 16;
 /// Live rows from which a graph is worth its memory.
 pub const GRAPH_ROWS_MIN: u64 = 10_000;
 /// A graph is built anew when the rows that it does not cover exceed this share of those it does ...
@@ -56,6 +61,8 @@ pub enum Why {
     SmallShare,
     /// So many of the permitted rows came after the graph that what a walk spares of the others does not pay for it.
     LongTail,
+    /// So many walks were in vain of late that the scans after them cost more than walks spare.
+    VainWalks,
     /// Many hits are wanted.
     ManyWanted,
     /// The exact scan was asked for.
@@ -78,6 +85,8 @@ pub(super) struct Facts {
     pub(super) dead_share: Option<f64>,
     /// What the graph has learned of its walks.
     pub(super) visits_per_candidate: u64,
+    /// The share of walks that were in vain of late: all that is permitted was scanned after them.
+    pub(super) vain_share: f64,
     pub(super) permitted: u64,
     /// Of these, what came after the graph and is scanned beside a walk.
     pub(super) permitted_later: u64,
@@ -111,6 +120,8 @@ pub(super) fn plan(facts: Facts) -> Plan {
             Plan::Scan(Why::SmallShare)
         } else if walked.saturating_add(facts.rows_beside()) > facts.permitted {
             Plan::Scan(Why::LongTail)
+        } else if (walked + facts.rows_beside()) as f64 > facts.permitted as f64 * (1.0 - facts.vain_share) {
+            Plan::Scan(Why::VainWalks)
         } else {
             Plan::Walk { breadth, budget: expected.saturating_mul(PATIENCE) }
         }

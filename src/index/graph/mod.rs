@@ -15,7 +15,9 @@ use parking_lot::Mutex;
 use roaring::RoaringBitmap;
 
 use super::{
-    planner::{VISITS_PER_CANDIDATE, VISITS_PER_CANDIDATE_MAX},
+    Hit,
+    kernel::Kernel,
+    planner::{FAR, VISITS_PER_CANDIDATE, VISITS_PER_CANDIDATE_MAX, WALKS_REMEMBERED},
     rows::Rows,
 };
 pub use walk::Shortfall;
@@ -23,6 +25,8 @@ pub(super) use walk::Walk;
 
 /// No slot, or no node.
 const NONE: u32 = u32::MAX;
+/// All walks, as shares of them are counted.
+const ALL_WALKS: u64 = 1 << 20;
 
 /// A snapshot of an index's rows, to be made into a graph on another thread. While it lives, so do the vectors as
 /// they were when it was taken: erasing a row meanwhile is complete once the job has ended.
@@ -72,7 +76,11 @@ pub struct Graph {
     dead: u32,
     /// Where walks begin. Every node can be reached from one of them.
     hubs: Vec<u32>,
+    /// Of each node, the squared distance to one of its neighbours, of middling distance.
+    spacing: Vec<f32>,
     visits_per_candidate: AtomicU64,
+    /// How many of [`ALL_WALKS`] are in vain, by those of late.
+    vain: AtomicU64,
     spare: Mutex<Vec<walk::Scratch>>,
 }
 
@@ -82,14 +90,46 @@ impl Graph {
         self.visits_per_candidate.load(Ordering::Relaxed)
     }
 
-    /// A walk ran out of its budget: the next is planned for twice as many visits, or not at all.
-    pub(super) fn expect_more(&self) {
-        let more = self.visits_per_candidate().saturating_mul(2).min(VISITS_PER_CANDIDATE_MAX);
-        self.visits_per_candidate.store(more, Ordering::Relaxed);
+    /// The share of walks that were in vain of late.
+    pub(super) fn vain_share(&self) -> f64 {
+        self.vain.load(Ordering::Relaxed) as f64 / ALL_WALKS as f64
     }
 
-    /// A walk kept within its budget: what one hard question taught is slowly forgotten.
+    /// A walk was in vain. If it ran out of its budget, the next is planned for twice as many visits, or not at all.
+    pub(super) fn learn(&self, shortfall: Shortfall) {
+        let vain = self.vain.load(Ordering::Relaxed);
+        self.vain.store(vain + (ALL_WALKS - vain) / WALKS_REMEMBERED, Ordering::Relaxed);
+        match shortfall {
+            Shortfall::Budget => {
+                let more = self.visits_per_candidate().saturating_mul(2).min(VISITS_PER_CANDIDATE_MAX);
+                self.visits_per_candidate.store(more, Ordering::Relaxed);
+            }
+            Shortfall::TooFew | Shortfall::Far => {}
+        }
+    }
+
+    /// No walk was planned, as so many were in vain: once in a while one is tried again.
+    pub(super) fn forget_vain(&self) {
+        let vain = self.vain.load(Ordering::Relaxed);
+        self.vain.store(vain - vain / (WALKS_REMEMBERED * WALKS_REMEMBERED), Ordering::Relaxed);
+    }
+
+    /// Whether what a walk found lies about as near to the question as its rows lie to one another.
+    pub(super) fn has_around(&self, kernel: Kernel, hits: &[Hit]) -> bool {
+        let far: f32 = hits.iter().map(|hit| kernel.squared_distance_of(hit.score).sqrt()).sum();
+        let usual: f32 = hits.iter().map(|hit| self.spacing_at(hit.slot.0).sqrt()).sum();
+        far <= FAR * usual
+    }
+
+    fn spacing_at(&self, slot: u32) -> f32 {
+        let node = self.node_of.get(slot as usize).copied().unwrap_or(NONE);
+        self.spacing.get(node as usize).copied().unwrap_or_default()
+    }
+
+    /// A walk was not in vain: what one hard question taught is slowly forgotten.
     pub(super) fn relax(&self) {
+        let vain = self.vain.load(Ordering::Relaxed);
+        self.vain.store(vain - vain / WALKS_REMEMBERED, Ordering::Relaxed);
         let learned = self.visits_per_candidate();
         let less = learned - learned.saturating_sub(VISITS_PER_CANDIDATE).div_ceil(64);
         self.visits_per_candidate.store(less, Ordering::Relaxed);
@@ -107,6 +147,8 @@ impl Graph {
             lead: Vec::new(),
             dead: 0,
             hubs: Vec::new(),
+            spacing: Vec::new(),
+            vain: AtomicU64::new(0),
             visits_per_candidate: AtomicU64::new(VISITS_PER_CANDIDATE),
             spare: Mutex::default(),
         }
@@ -166,7 +208,7 @@ impl Graph {
     }
 
     pub(super) fn memory_bytes(&self) -> usize {
-        let words = self.node_of.len() + self.lead.len() + self.hubs.len();
+        let words = self.node_of.len() + self.lead.len() + self.hubs.len() + self.spacing.len();
         let scratch: usize = self.spare.lock().iter().map(walk::Scratch::memory_bytes).sum();
         let sets = self.named.serialized_size() + self.later.serialized_size();
         self.links.memory_bytes() + self.slots.memory_bytes() + words * size_of::<u32>() + sets + scratch
@@ -204,5 +246,14 @@ impl<L: AsRef<[u32]>> FromIterator<L> for Lists {
         }
         flat.items.shrink_to_fit();
         flat
+    }
+}
+
+#[cfg(test)]
+impl Graph {
+    /// Takes walks for what they were taken for before the first.
+    pub(super) fn forget_all(&self) {
+        self.vain.store(0, Ordering::Relaxed);
+        self.visits_per_candidate.store(VISITS_PER_CANDIDATE, Ordering::Relaxed);
     }
 }
