@@ -96,7 +96,7 @@ pub enum Memory {
     /// Its codes and itself.
     #[default]
     Fast,
-    /// Its codes: whatever comes close is opened from the store.
+    /// Its codes: whatever comes close is opened from the store. There are no graphs: they are built of vectors, and walked along them.
     Lean,
 }
 

@@ -3,12 +3,13 @@
 //! The permitted set is the search space: a strict collection scans the permitted rows and touches no other, so that
 //! answer and work are a function of the question and of what the caller may see.
 //!
-//! *One moment.* Whoever owns an index keeps it under one lock. A search borrows it from its first row to its last, so that
-//! permitted set, live set and rows are of one moment; a write waits for it, and the next search sees the write. Nothing is
-//! handed over between threads but a [`GraphJob`] and [`Coded`]: they share rows that are copied when they are written to, so that whoever
-//! has one reads one moment for as long as they like. A graph comes back through [`VectorIndex::install`], which takes the index for itself
+//! *One moment.* Whoever owns an index keeps it under one lock. A search borrows it from its first row to its last, so that permitted set,
+//! live set and rows are of one moment; a write waits for it, and the next search sees the write. Nothing is handed over between threads
+//! but a [`GraphJob`] and [`Coded`]: they share rows that are copied when they are written to, so that whoever has one reads one moment for
+//! as long as they like. No slot that a job names is used again while the job lives, or the graph that becomes of it: a slot means to a
+//! graph the row that it was built of, or a dead one. A graph comes back through [`VectorIndex::install`], which takes the index for itself
 //! and first leaves out what was removed meanwhile; codes do not come back. The borrow checker holds all of this, and of the atomics one
-//! counts threads and one the holders of a graph's lineage: neither orders anything. So there is no interleaving to model in here. (That
+//! counts threads and one the holders of what a graph names: neither orders anything. So there is no interleaving to model in here. (That
 //! codes and names of rows are of one writing when they are kept on disk is the part of `engine::kept` and the store.) Tests mix it all on
 //! several threads instead, and stop searches in their midst.
 //!
@@ -27,6 +28,7 @@ mod codec;
 mod coded;
 mod columns;
 mod encoded;
+mod free;
 mod graph;
 mod kernel;
 pub mod planner;
@@ -44,6 +46,7 @@ pub use codec::VERSION as CODEC_VERSION;
 pub use coded::{Block, Coded};
 use columns::Columns;
 pub use encoded::{Encoded, Encoder};
+use free::Free;
 use graph::Walk;
 pub use graph::{Graph, GraphJob, Shortfall};
 pub use kernel::Level;
@@ -104,8 +107,8 @@ pub struct VectorIndex {
     kernels: Kernels,
     columns: Columns,
     live: RoaringBitmap,
-    /// Wiped slots to be used again, so that rewriting records takes no more memory; as long as no graph names slots, see `reuses`.
-    free: Vec<u32>,
+    /// Wiped slots to be used again, so that rewriting records takes no more memory.
+    free: Free,
     graph: Option<Graph>,
     /// Tells a graph of these rows from that of others.
     lineage: Arc<()>,
@@ -142,20 +145,19 @@ impl VectorIndex {
             kernels,
             columns: Columns::new(dimension, metric, kernels),
             live: RoaringBitmap::new(),
-            free: Vec::new(),
+            free: Free::default(),
             graph: None,
             lineage: Arc::new(()),
         }
     }
 
-    /// Takes a row in: into a slot that was wiped, where no graph may name it, else into the next one. A row that is not of this
+    /// Takes a row in: into a slot that was wiped and that no graph names, else into the next one. A row that is not of this
     /// index, of another dimension or metric, takes a slot that is never live.
     pub fn push(&mut self, row: &Encoded) -> Slot {
         if !row.is_of(self.columns.exact.width(), self.metric) {
             return Slot(self.columns.push_gone());
         }
-        let wiped = if self.reuses() { self.free.pop() } else { None };
-        let slot = match wiped {
+        let slot = match self.free.pop() {
             Some(slot) => {
                 self.columns.replace(slot, row);
                 slot
@@ -163,13 +165,10 @@ impl VectorIndex {
             None => self.columns.push(row),
         };
         self.live.insert(slot);
+        if let Some(graph) = &mut self.graph {
+            graph.add(slot);
+        }
         Slot(slot)
-    }
-
-    /// Whether a wiped slot may be used again: not while there is a graph, or one is being built, which may name it or have passed it
-    /// over. Such slots wait for the next start.
-    fn reuses(&self) -> bool {
-        self.graph.is_none() && Arc::strong_count(&self.lineage) == 1
     }
 
     /// Takes a row out of every later answer and wipes its vector.
@@ -209,8 +208,11 @@ impl VectorIndex {
     ) -> Found {
         let Some(sought) = self.sought(query, permitted, k) else { return Found::nothing() };
         let sought = Sought { source, ..sought };
-        match (self.plan(sought.permitted.len(), k), &self.graph) {
-            (Plan::Scan(why), _) => self.scan_rows(&sought, tie, Path::Scan(why)),
+        match (self.plan(&sought), &self.graph) {
+            (Plan::Scan(why), graph) => {
+                graph.iter().filter(|_| why == Why::VainWalks).for_each(Graph::forget_vain);
+                self.scan_rows(&sought, tie, Path::Scan(why))
+            }
             (Plan::Walk { .. }, None) => self.scan_rows(&sought, tie, Path::Scan(Why::NoGraph)),
             (Plan::Walk { breadth, budget }, Some(graph)) => self.walk(&sought, tie, graph, breadth, budget),
         }
@@ -245,16 +247,17 @@ impl VectorIndex {
     }
 
     /// A snapshot to build a graph from, if one is wanted: the collection is fast, its metric has neighbourhoods, it has
-    /// rows enough, and there is no graph or it has aged.
+    /// rows enough, whose vectors are held in memory, and there is no graph or it has aged.
     pub fn graph_job(&self) -> Option<GraphJob> {
         let worth = self.holds_vectors()
             && planner::never(self.isolation, self.metric).is_none()
             && self.live.len() >= GRAPH_ROWS_MIN;
-        let aged = self.graph.as_ref().is_none_or(|graph| {
-            let tail = self.columns.exact.len().saturating_sub(graph.covered());
-            f64::from(tail) > TAIL_SHARE_MAX * f64::from(graph.covered()) || graph.dead_share() > DEAD_SHARE_MAX
-        });
-        let job = || GraphJob::new(self.columns.exact.clone(), self.live.clone(), Arc::clone(&self.lineage));
+        let aged = self
+            .graph
+            .as_ref()
+            .is_none_or(|graph| graph.later_share() > TAIL_SHARE_MAX || graph.dead_share() > DEAD_SHARE_MAX);
+        let named = || self.free.name(self.live.clone());
+        let job = || GraphJob::new(self.columns.exact.clone(), named(), Arc::clone(&self.lineage));
         (worth && aged).then(job)
     }
 
@@ -287,19 +290,20 @@ impl VectorIndex {
         fits.then_some(Sought { query, permitted, k, source: None })
     }
 
-    fn plan(&self, permitted: u64, wanted: usize) -> Plan {
+    fn plan(&self, sought: &Sought<'_>) -> Plan {
+        let graph = self.graph.as_ref().filter(|graph| graph.nodes() > 0);
         planner::plan(Facts {
             isolation: self.isolation,
             metric: self.metric,
-            dead_share: self.graph.as_ref().filter(|g| g.nodes() > 0).map(Graph::dead_share),
-            visits_per_candidate: self
-                .graph
-                .as_ref()
-                .map_or(planner::VISITS_PER_CANDIDATE, Graph::visits_per_candidate),
-            permitted,
+            dead_share: graph.map(Graph::dead_share),
+            visits_per_candidate: graph.map_or(planner::VISITS_PER_CANDIDATE, Graph::visits_per_candidate),
+            vain_share: graph.map_or(0.0, Graph::vain_share),
+            permitted: sought.permitted.len(),
+            permitted_later: graph.map_or(0, |graph| sought.permitted.intersection_len(graph.later())),
             live: self.live.len(),
+            later: graph.map_or(0, |graph| graph.later().len()),
             coded: self.columns.codes.is_some(),
-            wanted,
+            wanted: sought.k,
         })
     }
 
@@ -326,26 +330,34 @@ impl VectorIndex {
         let Sought { query, permitted, k, .. } = sought;
         let walk = Walk { rows: &self.columns.exact, kernel: self.kernel, query, searched: permitted, breadth, budget };
         let (visited, outcome) = walk.run(graph, &mut top);
-        let mut work = Work { exact: visited, ..Work::default() };
-        let shortfall = match outcome {
+        let mut work = Work { exact: visited, first: visited, ..Work::default() };
+        let mut hits = top.into_hits();
+        let mut outcome = outcome.and_then(|()| self.accept(graph, &hits));
+        if outcome.is_ok() {
+            let (later, looked_at) = self.scanning(sought, tie).run(&(&**permitted & graph.later()), Effort::Usual);
+            work += looked_at;
+            hits = joined(hits, &later, *k, tie);
+            if (hits.len() as u64) < permitted.len().min(*k as u64) {
+                outcome = Err(Shortfall::TooFew);
+            }
+        }
+        match outcome {
             Ok(()) => {
                 graph.relax();
-                let tail = permitted.range(graph.covered()..);
-                top = self.scanning(sought, tie).exact(tail, top, &mut work);
-                if top.len() as u64 >= permitted.len().min(*k as u64) {
-                    return Found { hits: top.into_hits(), path: Path::Graph, scored: work.exact, work };
-                }
-                Shortfall::TooFew
+                Found { hits, path: Path::Graph, scored: work.first, work }
             }
             Err(shortfall) => {
-                graph.expect_more();
-                shortfall
+                graph.learn(shortfall);
+                let mut found = self.scan_rows(sought, tie, Path::GraphThenScan(shortfall));
+                found.work += work;
+                found.scored = found.work.first;
+                found
             }
-        };
-        let mut found = self.scan_rows(sought, tie, Path::GraphThenScan(shortfall));
-        found.scored += visited;
-        found.work.exact += visited;
-        found
+        }
+    }
+
+    fn accept(&self, graph: &Graph, hits: &[Hit]) -> Result<(), Shortfall> {
+        if graph.has_around(self.kernel, hits) { Ok(()) } else { Err(Shortfall::Far) }
     }
 }
 
@@ -356,6 +368,16 @@ struct Sought<'a> {
     permitted: Cow<'a, RoaringBitmap>,
     k: usize,
     source: Option<Source<'a>>,
+}
+
+/// The best `k` of two answers from different rows.
+fn joined(mut hits: Vec<Hit>, others: &[Hit], k: usize, tie: Tie<'_>) -> Vec<Hit> {
+    if others.is_empty() {
+        return hits;
+    }
+    let mut top = Top::new(k, tie);
+    hits.drain(..).chain(others.iter().copied()).for_each(|hit| top.offer(hit.slot.0, hit.score));
+    top.into_hits()
 }
 
 impl Found {

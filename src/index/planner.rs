@@ -25,9 +25,17 @@ pub const DETOURS: f64 = 5.0;
 pub const ROWS_PER_VISIT: u64 = 3;
 /// The same where the scan reads codes of a bit a component.
 pub const CODED_ROWS_PER_VISIT: u64 = 25;
+/// Rows that a long scan reads in the time that a short one takes for a row, whose pass reads bytes, and turns the question first where
+/// it reads bits.
+pub const ROWS_PER_ROW_BESIDE: u64 = 2;
 /// Times as many visits as were expected, after which a walk is given up: with the scan that follows it then cost about
 /// three times the scan alone, at the very most.
 pub const PATIENCE: u64 = 2;
+/// How far an answer may lie from its question, as a multiple of how far its rows lie from rows that the graph links them with; further
+/// away walks end where nothing around is nearer, and not at the nearest (measured: see `tests::walks`).
+pub const FAR: f32 = 1.35;
+/// Walks that are remembered, about, to tell how many are in vain. As many times that a scan was planned for it are worth one of these.
+pub const WALKS_REMEMBERED: u64 = 16;
 /// Live rows from which a graph is worth its memory.
 pub const GRAPH_ROWS_MIN: u64 = 10_000;
 /// A graph is built anew when the rows that it does not cover exceed this share of those it does ...
@@ -51,6 +59,10 @@ pub enum Why {
     FewPermitted,
     /// So small a share is permitted that a walk would cost more.
     SmallShare,
+    /// So many of the permitted rows came after the graph that what a walk spares of the others does not pay for it.
+    LongTail,
+    /// So many walks were in vain of late that the scans after them cost more than walks spare.
+    VainWalks,
     /// Many hits are wanted.
     ManyWanted,
     /// The exact scan was asked for.
@@ -73,8 +85,14 @@ pub(super) struct Facts {
     pub(super) dead_share: Option<f64>,
     /// What the graph has learned of its walks.
     pub(super) visits_per_candidate: u64,
+    /// The share of walks that were in vain of late: all that is permitted was scanned after them.
+    pub(super) vain_share: f64,
     pub(super) permitted: u64,
+    /// Of these, what came after the graph and is scanned beside a walk.
+    pub(super) permitted_later: u64,
     pub(super) live: u64,
+    /// Of these, what came after the graph.
+    pub(super) later: u64,
     /// There are codes of the rows.
     pub(super) coded: bool,
     pub(super) wanted: usize,
@@ -94,13 +112,31 @@ pub(super) fn plan(facts: Facts) -> Plan {
     } else {
         let breadth = BREADTH_MIN.max(facts.wanted.saturating_mul(BREADTH_PER_HIT));
         let all = (facts.visits_per_candidate * breadth as u64) as f64 * (1.0 + DETOURS * dead_share);
-        let expected = (all * facts.live as f64 / facts.permitted.max(1) as f64) as u64;
-        let rows_per_visit = if facts.coded { CODED_ROWS_PER_VISIT } else { ROWS_PER_VISIT };
-        if expected.saturating_mul(rows_per_visit) > facts.permitted {
+        let named = facts.live.saturating_sub(facts.later) as f64;
+        let permitted = facts.permitted.saturating_sub(facts.permitted_later).max(1) as f64;
+        let expected = (all * named / permitted) as u64;
+        let walked = expected.saturating_mul(facts.rows_per_visit());
+        if walked > facts.permitted {
             Plan::Scan(Why::SmallShare)
+        } else if walked.saturating_add(facts.rows_beside()) > facts.permitted {
+            Plan::Scan(Why::LongTail)
+        } else if (walked + facts.rows_beside()) as f64 > facts.permitted as f64 * (1.0 - facts.vain_share) {
+            Plan::Scan(Why::VainWalks)
         } else {
-            Plan::Walk { breadth, budget: expected * PATIENCE }
+            Plan::Walk { breadth, budget: expected.saturating_mul(PATIENCE) }
         }
+    }
+}
+
+impl Facts {
+    fn rows_per_visit(&self) -> u64 {
+        if self.coded { CODED_ROWS_PER_VISIT } else { ROWS_PER_VISIT }
+    }
+
+    /// Rows that a scan of all reads in the time that the scan beside a walk takes.
+    fn rows_beside(&self) -> u64 {
+        let dear = if self.coded { self.permitted_later.min(BYTES_PERMITTED_MAX) } else { 0 };
+        self.permitted_later + dear * (ROWS_PER_ROW_BESIDE - 1)
     }
 }
 

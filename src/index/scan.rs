@@ -5,7 +5,7 @@
 //! above it is gone through as well. Which rows are looked at how closely is a function of the question and the
 //! permitted rows: neither their order nor any other row has a part in it.
 
-use std::cell::Cell;
+use std::{cell::Cell, ops::AddAssign};
 
 use roaring::{RoaringBitmap, bitmap::Iter};
 
@@ -45,8 +45,19 @@ pub struct Work {
     pub bytes: u64,
     /// Vectors.
     pub exact: u64,
-    /// Of these, what the first pass looked at, in whatever form: every permitted row once.
+    /// Of these, what the first pass looked at, in whatever form: every permitted row once. Where a graph was walked, and what the walk
+    /// read.
     pub first: u64,
+}
+
+impl AddAssign for Work {
+    fn add_assign(&mut self, more: Self) {
+        let Self { bits, bytes, exact, first } = more;
+        self.bits += bits;
+        self.bytes += bytes;
+        self.exact += exact;
+        self.first += first;
+    }
 }
 
 /// A question to permitted rows.

@@ -46,11 +46,6 @@ impl<'a> Top<'a> {
         self.bar
     }
 
-    /// How many hits there are.
-    pub(super) fn len(&self) -> usize {
-        self.held.len().min(self.k)
-    }
-
     /// The score of the last of the best `k`, once there are as many.
     pub(super) fn last(&mut self) -> Option<f32> {
         self.trim();

@@ -11,7 +11,7 @@ pub enum Isolation {
     /// Answer and work are a function of the permitted records alone.
     #[default]
     Strict,
-    /// A graph over all records may be walked; what it gives away is measured and published.
+    /// A graph over all records may be walked, where vectors are held in memory; what it gives away is measured and published.
     Fast,
 }
 

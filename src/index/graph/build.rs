@@ -31,17 +31,17 @@ const NODES_PER_HUB: usize = 16;
 
 /// The graph of a snapshot; one without nodes if hnsw_rs failed, none if `go_on` said to stop.
 pub(super) fn build(job: GraphJob, go_on: &dyn Fn() -> bool) -> Option<Graph> {
-    let covered = job.rows.len();
-    let (lead, slots) = distinct(&job.rows, &job.live);
+    let (lead, slots) = distinct(&job.rows, &job.named);
     let order = shuffled(lead.len() as u32);
     let mut links = match neighbours(&job.rows, &lead, &order, go_on) {
         Ok(links) => links,
         Err(Unbuilt::Stopped) => return None,
-        Err(Unbuilt::Failed) => return Some(Graph::unlinked(covered, job.lineage)),
+        Err(Unbuilt::Failed) => return Some(Graph::unlinked(job.named, job.lineage)),
     };
     make_mutual(&mut links);
     let hubs = hubs(&order, &links);
-    let mut node_of = vec![NONE; covered as usize];
+    let spacing = spacing(&job.rows, &lead, &links);
+    let mut node_of = vec![NONE; job.rows.len() as usize];
     for (node, slots) in (0..).zip(&slots) {
         for slot in slots {
             if let Some(n) = node_of.get_mut(*slot as usize) {
@@ -51,13 +51,16 @@ pub(super) fn build(job: GraphJob, go_on: &dyn Fn() -> bool) -> Option<Graph> {
     }
     Some(Graph {
         lineage: job.lineage,
-        covered,
+        named: job.named,
+        later: RoaringBitmap::new(),
         links: links.into_iter().collect(),
         slots: slots.into_iter().collect(),
         node_of,
         lead,
         dead: 0,
         hubs,
+        spacing,
+        vain: AtomicU64::new(0),
         visits_per_candidate: AtomicU64::new(VISITS_PER_CANDIDATE),
         spare: Mutex::default(),
     })
@@ -197,6 +200,20 @@ fn hubs(order: &[u32], links: &[Vec<u32>]) -> Vec<u32> {
         }
     }
     hubs
+}
+
+/// Of each node, the squared distance to the neighbour in the middle of those it is linked with.
+fn spacing(rows: &Rows, lead: &[u32], links: &[Vec<u32>]) -> Vec<f32> {
+    let row = |node: u32| lead.get(node as usize).and_then(|slot| rows.row(*slot)).unwrap_or_default();
+    let mut apart = Vec::new();
+    let mut middle = |(node, links): (u32, &Vec<u32>)| {
+        apart.clear();
+        apart.extend(links.iter().map(|other| Kernel::squared_distance(row(node), row(*other))));
+        let at = apart.len() / 2;
+        // one that stands alone is as near as can be to whatever finds it
+        if links.is_empty() { f32::INFINITY } else { *apart.select_nth_unstable_by(at, f32::total_cmp).1 }
+    };
+    (0..).zip(links).map(&mut middle).collect()
 }
 
 fn reach(from: u32, links: &[Vec<u32>], reached: &mut [bool]) {

@@ -17,6 +17,9 @@ pub enum Shortfall {
     Budget,
     /// It ended with fewer permitted rows than were asked for.
     TooFew,
+    /// What it found lies further from the question than its rows do from one another: the question is near to nothing that is permitted,
+    /// and such walks often end far from the nearest.
+    Far,
 }
 
 /// One question to a graph.

@@ -32,6 +32,15 @@ impl Kernel {
         score.map_or(f32::NEG_INFINITY, |s| s as f32 + 0.0)
     }
 
+    /// The squared distance that a score stands for; of a product, if both rows are of length one.
+    #[inline]
+    pub(in crate::index) fn squared_distance_of(self, score: f32) -> f32 {
+        match self {
+            Self::Product => (2.0 - 2.0 * score).max(0.0),
+            Self::Nearness => (-score).max(0.0),
+        }
+    }
+
     /// What the graph is built by.
     #[inline]
     pub(in crate::index) fn squared_distance(a: &[f32], b: &[f32]) -> f32 {
