@@ -5,9 +5,9 @@
 //!
 //! *One moment.* Whoever owns an index keeps it under one lock. A search borrows it from its first row to its last, so that
 //! permitted set, live set and rows are of one moment; a write waits for it, and the next search sees the write. Nothing is
-//! handed over between threads but a [`GraphJob`] and [`Coded`]: they share rows that are copied when they are written to, so that whoever
+//! handed over between threads but a [`GraphJob`]: it shares rows that are copied when they are written to, so that whoever
 //! has one reads one moment for as long as they like. A graph comes back through [`VectorIndex::install`], which takes the index for itself
-//! and first leaves out what was removed meanwhile; codes do not come back. The borrow checker holds all of this, and of the atomics one
+//! and first leaves out what was removed meanwhile. A [`Block`] of codes is a copy and does not come back. The borrow checker holds all of this, and of the atomics one
 //! counts threads and one the holders of a graph's lineage: neither orders anything. So there is no interleaving to model in here. (That
 //! codes and names of rows are of one writing when they are kept on disk is the part of `engine::kept` and the store.) Tests mix it all on
 //! several threads instead, and stop searches in their midst.
@@ -41,7 +41,7 @@ use roaring::RoaringBitmap;
 
 use crate::model::{Embedding, Isolation, Metric, Slot};
 pub use codec::VERSION as CODEC_VERSION;
-pub use coded::{Block, Coded};
+pub use coded::Block;
 use columns::Columns;
 pub use encoded::{Encoded, Encoder};
 use graph::Walk;

@@ -181,6 +181,12 @@ impl<T: Cell> Rows<T> {
         Arc::make_mut(self.chunks.get_mut(chunk)?).cells_mut().get_mut(at..at + width)
     }
 
+    /// Whether whoever writes may have to copy a chunk first.
+    #[cfg(test)]
+    pub(super) fn are_shared(&self) -> bool {
+        self.chunks.iter().any(|chunk| Arc::strong_count(chunk) > 1)
+    }
+
     pub(super) fn memory_bytes(&self) -> usize {
         self.chunks.iter().map(|c| size_of_val(c.cells.as_slice())).sum()
     }
