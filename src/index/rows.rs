@@ -10,9 +10,9 @@ use super::kernel::prefetch;
 const LINE_BYTES: usize = 64;
 
 /// What rows are made of.
-pub(super) trait Cell: DefaultIsZeroes {}
+pub(super) trait Cell: DefaultIsZeroes + PartialEq {}
 
-impl<T: DefaultIsZeroes> Cell for T {}
+impl<T: DefaultIsZeroes + PartialEq> Cell for T {}
 
 /// Rows of equal width. A clone shares the chunks: it is a snapshot, and whoever writes next copies the one chunk it
 /// writes to.
@@ -262,6 +262,8 @@ impl<T: Cell> Clone for Chunk<T> {
 impl<T: Cell> Drop for Chunk<T> {
     fn drop(&mut self) {
         self.cells.as_mut_slice().zeroize();
+        #[cfg(test)]
+        super::tests::let_go(&self.cells);
     }
 }
 

@@ -8,6 +8,7 @@
 use std::cell::Cell;
 
 use roaring::{RoaringBitmap, bitmap::Iter};
+use zeroize::Zeroize;
 
 use super::{
     Hit, Source, Tie,
@@ -74,6 +75,14 @@ struct Scratch {
     scores: Vec<f32>,
     near: Vec<Hit>,
     hits: Vec<Hit>,
+}
+
+impl Scratch {
+    /// Leaves nothing of the question.
+    fn forget_question(&mut self) {
+        self.bits.planes.as_flattened_mut().zeroize();
+        self.bytes.lines.as_mut_slice().zeroize();
+    }
 }
 
 /// What bits said of rows, in ascending order, so that they need not be read again for a lower bar.
@@ -175,6 +184,7 @@ impl<'a> Scan<'a> {
             (Pass::Bits, Some(codes)) => self.bits(codes, permitted, effort, &mut scratch, &mut work),
         };
         let (hits, memory) = top.into_answer();
+        scratch.forget_question();
         scratch.hits = memory;
         scratch.hits.shrink_to(KEPT_HITS);
         scratch.candidates.shrink_to(KEPT_HITS);
@@ -241,6 +251,7 @@ impl<'a> Scan<'a> {
     ) -> Top<'a> {
         let Scratch { bits, bytes, workspace, seen, candidates, slots, near, hits, .. } = scratch;
         let doubt = codes.codec.ask_bits(self.query, bits, workspace);
+        workspace.wipe();
         codes.codec.ask_bytes(self.query, bytes);
         let best = Top::above(f32::MIN, effort.candidates(self.k), self.tie, std::mem::take(candidates));
         let into = Swept::new(best, seen, permitted.len() as usize);
@@ -443,4 +454,15 @@ pub(super) fn seen() -> [(usize, usize); 2] {
     let seen = [(slots.as_ptr() as usize, slots.capacity()), (scores.as_ptr() as usize, scores.capacity())];
     SCRATCH.set(scratch);
     seen
+}
+
+/// Whether this thread's memory for searches holds anything of a question, or of a part of one.
+#[cfg(test)]
+pub(super) fn holds_a_question() -> bool {
+    let scratch = SCRATCH.take();
+    let lines = scratch.bytes.lines.iter().chain(scratch.bits.planes.as_flattened());
+    let held = lines.flat_map(|line| line.0).any(|byte| byte != 0)
+        || scratch.workspace.parts().concat().iter().any(|x| *x != 0.0);
+    SCRATCH.set(scratch);
+    held
 }
