@@ -46,6 +46,11 @@ impl<T: Cell> Rows<T> {
         Self { kept: Kept::Elsewhere, ..Self::in_chunks(width, 0) }
     }
 
+    /// No rows yet, of the same make.
+    pub(super) fn alike(&self) -> Self {
+        Self { width: self.width, shift: self.shift, len: 0, chunks: Vec::new(), kept: self.kept }
+    }
+
     /// Whether rows are only counted.
     pub(super) fn are_elsewhere(&self) -> bool {
         self.kept == Kept::Elsewhere
