@@ -153,7 +153,7 @@ pub(super) fn nearest(
         // Among records that are yet to be decided are some that the caller may not see: they must not choose by their number which codes
         // are read, or how many candidates are kept. The scan of every vector has no such choice.
         let opened = Opened::default();
-        let source = |slot| opened.vector(engine, holding, slot);
+        let source = |slot| opened.vector(|| stored_vector(engine, holding, slot));
         let found = if scope.ask.is_empty() {
             holding.index.search_from(Some(&source), query, &searchable, wanted, &tie)
         } else {
@@ -190,13 +190,20 @@ struct Opened {
 }
 
 impl Opened {
-    fn vector(&self, engine: &Wardkeep, holding: &Holding, slot: Slot) -> Option<Embedding> {
-        let row = holding.row(slot)?;
-        engine.store.vector(&holding.spec.name, &row.id).unwrap_or_else(|error| {
+    /// Nothing more once one could not be opened: without it every row seems near enough to be asked for.
+    fn vector(&self, open: impl FnOnce() -> Result<Option<Embedding>, StoreError>) -> Option<Embedding> {
+        if self.failure.lock().is_some() {
+            return None;
+        }
+        open().unwrap_or_else(|error| {
             self.failure.lock().get_or_insert(error);
             None
         })
     }
+}
+
+fn stored_vector(engine: &Wardkeep, holding: &Holding, slot: Slot) -> Result<Option<Embedding>, StoreError> {
+    holding.row(slot).map_or(Ok(None), |row| engine.store.vector(&holding.spec.name, &row.id))
 }
 
 /// What follows a record that the caps withhold.
@@ -396,6 +403,41 @@ impl Release {
         let verdicts = world.policy.bundle.decide_many(&inquiry, &entities, &world.directory);
         for (released, verdict) in self.records.iter_mut().zip(verdicts) {
             released.vector = matches!(verdict, Verdict::Allow { .. });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+    use crate::{
+        index::VectorIndex,
+        model::{Isolation, Metric},
+    };
+
+    #[test]
+    fn of_a_store_that_fails_one_vector_is_opened_and_no_more() {
+        let vector = |n: usize| {
+            let components = (0..64).map(|i| ((i * 7 + 3) * (n + 11) % 13) as f32 - 6.0).collect();
+            Embedding::new(components, 64, Metric::Dot).unwrap()
+        };
+        let mut index = VectorIndex::lean(64, Metric::Dot, Isolation::Strict);
+        let encoder = index.encoder();
+        (0..4_000).for_each(|n| _ = index.push(&encoder.encode(vector(n))));
+        let all = index.live().clone();
+        let tie = |a: Slot, b: Slot| a.cmp(&b);
+        for search in [VectorIndex::search_from, VectorIndex::scan_from] {
+            let (opened, asked) = (Opened::default(), AtomicU64::new(0));
+            let open = || {
+                asked.fetch_add(1, Ordering::Relaxed);
+                Err(StoreError::Halted)
+            };
+            let source = |_: Slot| opened.vector(open);
+            let found = search(&index, Some(&source), &vector(5), &all, 10, &tie);
+            assert_eq!((found.hits.len(), asked.into_inner()), (0, 1));
+            assert!(opened.failure.into_inner().is_some());
         }
     }
 }

@@ -12,7 +12,10 @@ use std::{
 use parking_lot::{Mutex, RwLock};
 
 use super::{Wardkeep, world::World};
-use crate::{index, model::CollectionName};
+use crate::{
+    index::{self, GraphJob},
+    model::CollectionName,
+};
 
 enum Message {
     Tend,
@@ -80,13 +83,19 @@ fn run(world: &RwLock<World>, inbox: &Receiver<Message>, go_on: &dyn Fn() -> boo
 fn build(world: &RwLock<World>, go_on: &dyn Fn() -> bool) {
     let names: Vec<CollectionName> = world.read().collections.keys().cloned().collect();
     for name in names.into_iter().take_while(|_| go_on()) {
-        let job = world.read().holding(&name).and_then(|holding| holding.index.graph_job());
-        let Some(job) = job else { continue };
+        let Some(job) = gather(world, &name, go_on) else { continue };
         let Some(graph) = job.build_while(go_on) else { return };
         if let Some(holding) = world.write().collections.get_mut(&name) {
             holding.index.install(graph);
         }
     }
+}
+
+/// What a graph of a collection is built from, if one is wanted: copied some at a time, so that no write waits for all of it.
+fn gather(world: &RwLock<World>, name: &CollectionName, go_on: &dyn Fn() -> bool) -> Option<GraphJob> {
+    let mut gathering = world.read().holding(name)?.index.gathering()?;
+    while go_on() && gathering.more(&world.read().holding(name)?.index) {}
+    gathering.into_job(&world.read().holding(name)?.index)
 }
 
 impl Wardkeep {
@@ -116,7 +125,7 @@ mod tests {
             world::{Holding, InForce},
         },
         index::planner::GRAPH_ROWS_MIN,
-        model::{Collection, Embedding, Isolation, Metric},
+        model::{Collection, Embedding, Isolation, Metric, Slot},
         policy::{Bundle, Directory, starter},
     };
 
@@ -160,6 +169,24 @@ mod tests {
         assert!(wants_a_graph(&world));
         build(&world, &|| true);
         assert!(!wants_a_graph(&world));
+    }
+
+    #[test]
+    fn a_write_finds_no_memory_that_a_graph_on_its_way_shares_and_it_must_copy_first() {
+        let (world, asked) = (world(), Cell::new(0));
+        let writes = || {
+            let mut world = world.try_write().expect("it is asked whether to go on without the lock");
+            let index = &mut world.collections.get_mut(&name()).unwrap().index;
+            assert!(!index.shares_memory());
+            if asked.replace(asked.get() + 1) % 100 == 0 {
+                index.remove(Slot(asked.get()));
+                let vector = Embedding::new(vec![1.0, 2.0], 2, Metric::Cosine).unwrap();
+                index.push(&index.encoder().encode(vector));
+            }
+            true
+        };
+        build(&world, &writes);
+        assert!(asked.get() > 200 && !wants_a_graph(&world), "asked {} times", asked.get());
     }
 
     #[test]

@@ -1,13 +1,13 @@
 //! What a restart need not make again: codes, columns, and which row lies where, as pieces in the store's room for derived data.
 //!
-//! Written piece by piece, each read under the world's lock and sealed without it. Pieces of different moments fit together, because a
+//! Written piece by piece, each copied under the world's lock and sealed without it: a write waits for one piece at most, and has nothing to
+//! copy itself. Pieces of different moments fit together, because a
 //! commit that replaces or erases a record makes all that was begun before it was in force out of date, and records that came since lie
 //! at slots that were free: what pieces say of those is left out. Nothing of it decides anything: a row that is read back counts once the stored record
 //! was seen to be the writing that it was made of (`loading`).
 
 use std::{
     collections::{BTreeMap, HashMap},
-    ops::Range,
     panic::resume_unwind,
     sync::mpsc::{Receiver, SyncSender, sync_channel},
     thread,
@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     crypto::Stamp,
-    index::{Block, CODEC_VERSION, Coded},
+    index::{Block, CODEC_VERSION},
     model::{Collection, CollectionName, DocumentId, EntityUid, RecordId, Slot},
     policy::{Sheet, SheetName},
     store::{Bytes, Guarded, Pieces, Published, Room, Sink, Store, StoreError, StoredName},
@@ -31,8 +31,10 @@ use crate::{
 
 /// Changes with the form of any piece.
 const FORM: u32 = 1;
-/// Slots of one piece of rows.
+/// Slots of one piece of rows, most.
 const ROWS: u32 = 4_096;
+/// Bytes of codes in one piece of rows, about: of long ones it holds fewer.
+const CODES_BYTES: usize = 2 << 20;
 /// Pieces that are opened and wait to be taken in, most.
 const PIECES_WAITING: usize = 2;
 /// Slots of one piece of a column.
@@ -102,17 +104,19 @@ struct Moment {
     spec: Collection,
     live: RoaringBitmap,
     slots: u32,
-    coded: Option<Coded>,
+    /// Slots of one piece of rows.
+    rows: u32,
     sheets: Vec<SheetName>,
 }
 
 impl Moment {
-    fn of(holding: &Holding) -> Self {
+    fn of(holding: &Holding, grain: Grain) -> Self {
+        let fit = CODES_BYTES / holding.index.code_bytes().max(1);
         Self {
             spec: holding.spec.clone(),
             live: holding.index.live().clone(),
             slots: holding.index.slots(),
-            coded: holding.index.coded(),
+            rows: u32::try_from(fit).unwrap_or(u32::MAX).clamp(1, grain.rows),
             sheets: holding.columns.sheets(),
         }
     }
@@ -135,20 +139,23 @@ impl<R: Room, W: Guarded<World>, N: Fn(&CollectionName, &RecordId) -> StoredName
 
     /// `None` where it is out of date by now.
     fn write_collection(&self, name: &CollectionName, writing: &mut impl Sink) -> Result<Option<()>, StoreError> {
-        let Some(moment) = self.look(name, Moment::of) else { return Ok(None) };
+        let Some(moment) = self.look(name, |holding| Moment::of(holding, self.grain)) else { return Ok(None) };
         let stretches = moment.slots.div_ceil(self.grain.sheet_slots);
         let sheets = moment.sheets.len() as u32 * stretches;
         writing.put(&Part { spec: moment.spec.clone(), slots: moment.slots, sheets })?;
         let mut patients = Patients::default();
-        for from in (0..moment.slots).step_by(self.grain.rows as usize) {
-            let slots = from..moment.slots.min(from.saturating_add(self.grain.rows));
+        for from in (0..moment.slots).step_by(moment.rows as usize) {
+            let slots = from..moment.slots.min(from.saturating_add(moment.rows));
             if writing.is_outdated() {
                 return Ok(None);
             }
-            let read =
-                |holding: &Holding| slots.clone().map(|slot| patients.row(holding, &moment, slot)).collect::<Vec<_>>();
-            let Some(rows) = self.look(name, read) else { return Ok(None) };
-            writing.put(&self.rows(name, &moment, slots, rows, std::mem::take(&mut patients.fresh)))?;
+            // together: codes are those of the writing that their row names
+            let read = |holding: &Holding| {
+                let rows = slots.clone().map(|slot| patients.row(holding, &moment, slot)).collect::<Vec<_>>();
+                (rows, holding.index.block(slots.clone()))
+            };
+            let Some((rows, codes)) = self.look(name, read) else { return Ok(None) };
+            writing.put(&self.rows(name, rows, codes, std::mem::take(&mut patients.fresh)))?;
         }
         for (sheet, stretch) in moment.sheets.iter().flat_map(|sheet| (0..stretches).map(move |n| (sheet, n))) {
             let within = self.within(&moment.live, stretch);
@@ -165,23 +172,16 @@ impl<R: Room, W: Guarded<World>, N: Fn(&CollectionName, &RecordId) -> StoredName
         self.world.look(|world| world.holding(name).map(at))
     }
 
-    /// A piece of rows, with their codes: named and copied without the lock.
-    fn rows(
-        &self,
-        name: &CollectionName,
-        moment: &Moment,
-        slots: Range<u32>,
-        rows: Vec<Option<KeptRow>>,
-        patients: Vec<EntityUid>,
-    ) -> Rows {
+    /// A piece of rows, with their codes: named without the lock.
+    fn rows(&self, name: &CollectionName, rows: Vec<Option<KeptRow>>, codes: Block, patients: Vec<EntityUid>) -> Rows {
         let named = |row: Option<KeptRow>| row.map(|row| KeptRow { name: (self.named)(name, &row.id), ..row });
-        let Block { bytes, scales, bits } = moment.coded.as_ref().map(|coded| coded.block(slots)).unwrap_or_default();
+        let Block { bytes, scales, bits } = codes;
         Rows {
             patients,
             rows: rows.into_iter().map(named).collect(),
-            bytes: Bytes(bytes.into()),
-            scales: Bytes(scales.into()),
-            bits: Bytes(bits.into()),
+            bytes: Bytes(bytes),
+            scales: Bytes(scales),
+            bits: Bytes(bits),
         }
     }
 
@@ -302,10 +302,9 @@ impl Restored {
     }
 
     fn take_rows(&mut self, piece: Rows, from: u32, patients: &mut Vec<EntityUid>) -> Option<()> {
-        let Rows { patients: fresh, rows, mut bytes, mut scales, mut bits } = piece;
+        let Rows { patients: fresh, rows, bytes, scales, bits } = piece;
         patients.extend(fresh);
-        let take = |bytes: &mut Bytes| std::mem::take(&mut *bytes.0);
-        let block = Block { bytes: take(&mut bytes), scales: take(&mut scales), bits: take(&mut bits) };
+        let block = Block { bytes: bytes.0, scales: scales.0, bits: bits.0 };
         let there: Vec<bool> = rows.iter().map(Option::is_some).collect();
         self.holding.index.restore(&block, &there)?;
         for (slot, row) in (from..).zip(rows) {
@@ -323,3 +322,5 @@ impl Restored {
 
 #[cfg(test)]
 mod model;
+#[cfg(test)]
+mod tests;

@@ -331,6 +331,8 @@ impl Codec {
     fn rotate<'a>(&self, vector: &[f32], workspace: &'a mut Workspace) -> &'a mut [f32] {
         let Workspace { vector: turned, spare } = workspace;
         turned.clear();
+        // all of it at once: what moves as it grows leaves the vector where it was
+        turned.reserve(self.rotated);
         turned.extend_from_slice(vector);
         turned.resize(self.rotated, 0.0);
         spare.resize(self.rotated, 0.0);
@@ -342,14 +344,22 @@ impl Codec {
 impl Workspace {
     /// Leaves nothing of the last vector.
     pub(super) fn wipe(&mut self) {
-        self.vector.zeroize();
-        self.spare.zeroize();
+        self.vector.as_mut_slice().zeroize();
+        self.spare.as_mut_slice().zeroize();
+    }
+
+    /// All that it holds.
+    #[cfg(test)]
+    pub(super) fn parts(&self) -> [&[f32]; 2] {
+        [&self.vector, &self.spare]
     }
 }
 
 impl Drop for Workspace {
     fn drop(&mut self) {
         self.wipe();
+        #[cfg(test)]
+        self.parts().into_iter().for_each(super::tests::let_go);
     }
 }
 

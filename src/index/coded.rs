@@ -4,54 +4,43 @@
 
 use std::ops::Range;
 
+use zeroize::Zeroizing;
+
 use super::{
     VectorIndex,
     codec::Scale,
     columns::Codes,
     kernel::{LINE_BYTES, Line},
-    rows::Rows,
+    rows::{Cell, Rows},
 };
 
-/// The codes of an index at one moment. Shares its memory: what is wiped there meanwhile is wiped here when this is dropped.
-pub struct Coded {
-    bytes: Rows<Line>,
-    scales: Rows,
-    bits: Rows<Line>,
-}
-
-/// Codes of some rows, end to end.
+/// A copy of the codes of some rows, end to end. Wiped when dropped.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Block {
     /// Codes of a byte a component.
-    pub bytes: Vec<u8>,
+    pub bytes: Zeroizing<Vec<u8>>,
     /// What they need beside: some numbers a row, little-endian.
-    pub scales: Vec<u8>,
+    pub scales: Zeroizing<Vec<u8>>,
     /// Codes of a bit a component.
-    pub bits: Vec<u8>,
-}
-
-impl Coded {
-    pub(super) fn of(codes: &Codes) -> Self {
-        Self { bytes: codes.bytes.clone(), scales: codes.scales.clone(), bits: codes.bits.clone() }
-    }
-
-    /// Those of some slots.
-    pub fn block(&self, slots: Range<u32>) -> Block {
-        let mut block = Block::default();
-        let lines = |from: &[Line], to: &mut Vec<u8>| from.iter().for_each(|line| to.extend_from_slice(&line.0));
-        self.bytes.stretches(slots.clone(), |_, cells| lines(cells, &mut block.bytes));
-        self.bits.stretches(slots.clone(), |_, cells| lines(cells, &mut block.bits));
-        self.scales.stretches(slots, |_, cells| {
-            cells.iter().for_each(|number| block.scales.extend_from_slice(&number.to_le_bytes()));
-        });
-        block
-    }
+    pub bits: Zeroizing<Vec<u8>>,
 }
 
 impl VectorIndex {
-    /// The codes as they are now; none for vectors too short to have any.
-    pub fn coded(&self) -> Option<Coded> {
-        self.columns.codes.as_ref().map(Coded::of)
+    /// The codes of some slots as they are now, of whatever lies there; none for vectors too short to have any. Copied, not shared: whoever
+    /// writes next has nothing to copy.
+    pub fn block(&self, slots: Range<u32>) -> Block {
+        let Some(codes) = &self.columns.codes else { return Block::default() };
+        Block {
+            bytes: copy(&codes.bytes, slots.clone(), |line| line.0),
+            scales: copy(&codes.scales, slots.clone(), |number| number.to_le_bytes()),
+            bits: copy(&codes.bits, slots, |line| line.0),
+        }
+    }
+
+    /// Bytes of the codes of one row.
+    pub fn code_bytes(&self) -> usize {
+        let lines = |codes: &Codes| (codes.bytes.width() + codes.bits.width()) * LINE_BYTES;
+        self.columns.codes.as_ref().map_or(0, |codes| lines(codes) + SCALE_BYTES)
     }
 
     /// Slots that were ever used.
@@ -98,10 +87,31 @@ impl VectorIndex {
 
 const SCALE_BYTES: usize = Scale::FLOATS * size_of::<f32>();
 
-fn lines(bytes: &[u8]) -> Vec<Line> {
-    bytes.as_chunks::<LINE_BYTES>().0.iter().map(|line| Line(*line)).collect()
+/// In memory that does not move as it fills: nobody would wipe what it leaves.
+fn copy<T: Cell, const BYTES: usize>(
+    rows: &Rows<T>,
+    slots: Range<u32>,
+    bytes: impl Fn(&T) -> [u8; BYTES],
+) -> Zeroizing<Vec<u8>> {
+    let mut copy = Zeroizing::new(Vec::with_capacity(slots.len() * rows.width() * BYTES));
+    rows.stretches(slots, |_, cells| cells.iter().for_each(|cell| copy.extend_from_slice(&bytes(cell))));
+    copy
 }
 
-fn floats(bytes: &[u8]) -> Vec<f32> {
-    bytes.as_chunks::<4>().0.iter().map(|four| f32::from_le_bytes(*four)).collect()
+fn lines(bytes: &[u8]) -> Zeroizing<Vec<Line>> {
+    Zeroizing::new(bytes.as_chunks::<LINE_BYTES>().0.iter().map(|line| Line(*line)).collect())
+}
+
+fn floats(bytes: &[u8]) -> Zeroizing<Vec<f32>> {
+    Zeroizing::new(bytes.as_chunks::<4>().0.iter().map(|four| f32::from_le_bytes(*four)).collect())
+}
+
+/// For tests that show what a write must copy.
+#[cfg(test)]
+impl VectorIndex {
+    /// Whether somebody else has a hold on the memory of any column.
+    pub(crate) fn shares_memory(&self) -> bool {
+        let coded = |codes: &Codes| codes.bytes.are_shared() || codes.scales.are_shared() || codes.bits.are_shared();
+        self.columns.exact.are_shared() || self.columns.codes.as_ref().is_some_and(coded)
+    }
 }

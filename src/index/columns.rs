@@ -16,8 +16,7 @@ use crate::model::Metric;
 /// Bytes of a chunk of vectors, about. Between chunks some of the system's huge pages are lost: with chunks of a tenth that was a tenth of
 /// all memory.
 const VECTORS_BYTES: usize = 32 << 20;
-/// Bytes of a chunk of codes. Smaller, for a chunk of theirs is copied, under the owner's lock, whenever it is written to while they are
-/// kept on disk; one of vectors is only while a graph is built.
+/// Bytes of a chunk of codes.
 const CODES_BYTES: usize = 16 << 20;
 
 /// The columns of one collection.

@@ -91,9 +91,20 @@ impl RowCodes {
 
 impl Drop for RowCodes {
     fn drop(&mut self) {
-        self.bytes.zeroize();
-        self.bits.zeroize();
+        self.bytes.as_mut_slice().zeroize();
+        self.bits.as_mut_slice().zeroize();
         let Scale { scale, bias, length, lost } = &mut self.scale;
         [scale, bias, length, lost].into_iter().for_each(Zeroize::zeroize);
+        #[cfg(test)]
+        self.show();
+    }
+}
+
+#[cfg(test)]
+impl RowCodes {
+    fn show(&self) {
+        super::tests::let_go(&self.bytes);
+        super::tests::let_go(&self.bits);
+        super::tests::let_go(&self.scale.floats());
     }
 }

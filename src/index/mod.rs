@@ -5,11 +5,11 @@
 //!
 //! *One moment.* Whoever owns an index keeps it under one lock. A search borrows it from its first row to its last, so that permitted set,
 //! live set and rows are of one moment; a write waits for it, and the next search sees the write. Nothing is handed over between threads
-//! but a [`GraphJob`] and [`Coded`]: they share rows that are copied when they are written to, so that whoever has one reads one moment for
-//! as long as they like. No slot that a job names is used again while the job lives, or the graph that becomes of it: a slot means to a
-//! graph the row that it was built of, or a dead one. A graph comes back through [`VectorIndex::install`], which takes the index for itself
-//! and first leaves out what was removed meanwhile; codes do not come back. The borrow checker holds all of this, and of the atomics one
-//! counts threads and one the holders of what a graph names: neither orders anything. So there is no interleaving to model in here. (That
+//! but a [`GraphJob`]: it is a copy, so that whoever has one reads one moment for as long as they like, and whoever writes has nothing to
+//! copy first. No slot that a job names is used again while it is gathered, while the job lives, or the graph that becomes of it: a slot
+//! means to a graph the row that it was built of, or a dead one. A graph comes back through [`VectorIndex::install`], which takes the index
+//! for itself and first leaves out what was removed meanwhile. A [`Block`] of codes is a copy and does not come back. The borrow checker
+//! holds all of this, and of the atomics one counts threads and one the holders of what a graph names: neither orders anything. So there is no interleaving to model in here. (That
 //! codes and names of rows are of one writing when they are kept on disk is the part of `engine::kept` and the store.) Tests mix it all on
 //! several threads instead, and stop searches in their midst.
 //!
@@ -29,6 +29,7 @@ mod coded;
 mod columns;
 mod encoded;
 mod free;
+mod gathered;
 mod graph;
 mod kernel;
 pub mod planner;
@@ -43,10 +44,11 @@ use roaring::RoaringBitmap;
 
 use crate::model::{Embedding, Isolation, Metric, Slot};
 pub use codec::VERSION as CODEC_VERSION;
-pub use coded::{Block, Coded};
+pub use coded::Block;
 use columns::Columns;
 pub use encoded::{Encoded, Encoder};
 use free::Free;
+pub use gathered::Gathering;
 use graph::Walk;
 pub use graph::{Graph, GraphJob, Shortfall};
 pub use kernel::Level;
@@ -246,9 +248,16 @@ impl VectorIndex {
         fit.then(|| self.kernel.score(query, vector))
     }
 
-    /// A snapshot to build a graph from, if one is wanted: the collection is fast, its metric has neighbourhoods, it has
-    /// rows enough, whose vectors are held in memory, and there is no graph or it has aged.
+    /// What a graph is built from, if one is wanted, copied all at once; [`VectorIndex::gathering`] does it some at a time.
     pub fn graph_job(&self) -> Option<GraphJob> {
+        let mut gathering = self.gathering()?;
+        while gathering.more(self) {}
+        gathering.into_job(self)
+    }
+
+    /// Whether a graph is wanted: the collection is fast, its metric has neighbourhoods, it has rows enough, whose vectors are held in
+    /// memory, and there is no graph or it has aged.
+    fn wants_graph(&self) -> bool {
         let worth = self.holds_vectors()
             && planner::never(self.isolation, self.metric).is_none()
             && self.live.len() >= GRAPH_ROWS_MIN;
@@ -256,9 +265,7 @@ impl VectorIndex {
             .graph
             .as_ref()
             .is_none_or(|graph| graph.later_share() > TAIL_SHARE_MAX || graph.dead_share() > DEAD_SHARE_MAX);
-        let named = || self.free.name(self.live.clone());
-        let job = || GraphJob::new(self.columns.exact.clone(), named(), Arc::clone(&self.lineage));
-        (worth && aged).then(job)
+        worth && aged
     }
 
     /// Walks `graph` from now on. Rows pushed after its snapshot are scanned beside it, rows removed since are left out.

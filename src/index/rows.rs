@@ -10,9 +10,9 @@ use super::kernel::prefetch;
 const LINE_BYTES: usize = 64;
 
 /// What rows are made of.
-pub(super) trait Cell: DefaultIsZeroes {}
+pub(super) trait Cell: DefaultIsZeroes + PartialEq {}
 
-impl<T: DefaultIsZeroes> Cell for T {}
+impl<T: DefaultIsZeroes + PartialEq> Cell for T {}
 
 /// Rows of equal width. A clone shares the chunks: it is a snapshot, and whoever writes next copies the one chunk it
 /// writes to.
@@ -44,6 +44,11 @@ impl<T: Cell> Rows<T> {
     /// Counts rows, and keeps none of them.
     pub(super) fn elsewhere(width: usize) -> Self {
         Self { kept: Kept::Elsewhere, ..Self::in_chunks(width, 0) }
+    }
+
+    /// No rows yet, of the same make.
+    pub(super) fn alike(&self) -> Self {
+        Self { width: self.width, shift: self.shift, len: 0, chunks: Vec::new(), kept: self.kept }
     }
 
     /// Whether rows are only counted.
@@ -181,6 +186,12 @@ impl<T: Cell> Rows<T> {
         Arc::make_mut(self.chunks.get_mut(chunk)?).cells_mut().get_mut(at..at + width)
     }
 
+    /// Whether whoever writes may have to copy a chunk first.
+    #[cfg(test)]
+    pub(super) fn are_shared(&self) -> bool {
+        self.chunks.iter().any(|chunk| Arc::strong_count(chunk) > 1)
+    }
+
     pub(super) fn memory_bytes(&self) -> usize {
         self.chunks.iter().map(|c| size_of_val(c.cells.as_slice())).sum()
     }
@@ -256,6 +267,8 @@ impl<T: Cell> Clone for Chunk<T> {
 impl<T: Cell> Drop for Chunk<T> {
     fn drop(&mut self) {
         self.cells.as_mut_slice().zeroize();
+        #[cfg(test)]
+        super::tests::let_go(&self.cells);
     }
 }
 

@@ -8,6 +8,7 @@
 use std::{cell::Cell, ops::AddAssign};
 
 use roaring::{RoaringBitmap, bitmap::Iter};
+use zeroize::Zeroize;
 
 use super::{
     Hit, Source, Tie,
@@ -87,54 +88,91 @@ struct Scratch {
     hits: Vec<Hit>,
 }
 
-/// What bits said of rows, so that they need not be read again for a lower bar.
+impl Scratch {
+    /// Leaves nothing of the question.
+    fn forget_question(&mut self) {
+        self.bits.planes.as_flattened_mut().zeroize();
+        self.bytes.lines.as_mut_slice().zeroize();
+    }
+}
+
+/// What bits said of rows, in ascending order, so that they need not be read again for a lower bar.
 #[derive(Default)]
 struct Seen {
+    /// Of this search. There is room for more where an earlier one had more.
+    rows: usize,
     slots: Vec<u32>,
     scores: Vec<f32>,
 }
 
-/// What a pass over bits collects.
-struct Swept<'a> {
+/// What a pass over bits collects: of all rows, or of a part of them, in that part of the memory.
+struct Swept<'a, 'm> {
     best: Top<'a>,
-    seen: Seen,
+    slots: &'m mut [u32],
+    scores: &'m mut [f32],
     looked_at: u64,
 }
 
-impl Collect for Swept<'_> {
-    fn twin(&self) -> Self {
-        Self { best: self.best.twin(), seen: Seen::default(), looked_at: 0 }
+impl<'a, 'm> Swept<'a, 'm> {
+    fn new(best: Top<'a>, seen: &'m mut Seen, rows: usize) -> Self {
+        seen.make_room(rows);
+        Self { best, slots: first_mut(&mut seen.slots, rows), scores: first_mut(&mut seen.scores, rows), looked_at: 0 }
     }
-}
 
-impl Swept<'_> {
-    /// Takes in what another has collected of other rows.
-    fn absorb(&mut self, mut other: Self) {
+    /// Takes in what another has collected of other rows. What it has seen lies where it belongs.
+    fn absorb(&mut self, other: Self) {
         self.best.absorb(other.best);
-        self.seen.slots.append(&mut other.seen.slots);
-        self.seen.scores.append(&mut other.seen.scores);
         self.looked_at += other.looked_at;
     }
 }
 
+impl Collect for Swept<'_, '_> {
+    fn part(&mut self, rows: usize) -> Self {
+        let (slots, scores) = (take_first(&mut self.slots, rows), take_first(&mut self.scores, rows));
+        Self { best: self.best.twin(), slots, scores, looked_at: 0 }
+    }
+}
+
 impl Seen {
-    fn emptied(mut self) -> Self {
-        self.slots.clear();
-        self.scores.clear();
-        self
+    fn make_room(&mut self, rows: usize) {
+        self.rows = rows;
+        if self.slots.len() < rows {
+            self.slots.resize(rows, 0);
+            self.scores.resize(rows, f32::NEG_INFINITY);
+        }
+    }
+
+    fn shrink_to(&mut self, rows: usize) {
+        self.slots.truncate(rows);
+        self.scores.truncate(rows);
+        self.slots.shrink_to(rows);
+        self.scores.shrink_to(rows);
     }
 
     /// Lists the rows that may well score what `reach` asks for.
     fn reaching(&self, reach: Reach, slots: &mut Vec<u32>) {
         slots.clear();
-        for (rows, scores) in self.slots.chunks(GLANCE).zip(self.scores.chunks(GLANCE)) {
+        let (seen, scores) = (self.slots.get(..self.rows), self.scores.get(..self.rows));
+        let (seen, scores) = (seen.unwrap_or_default(), scores.unwrap_or_default());
+        for (rows, scores) in seen.chunks(GLANCE).zip(scores.chunks(GLANCE)) {
             if any(scores, |score| reach.admits(score)) {
                 let reaching = rows.iter().zip(scores).filter(|(_, score)| reach.admits(**score));
                 slots.extend(reaching.map(|(slot, _)| *slot));
             }
         }
-        slots.sort_unstable();
     }
+}
+
+fn first_mut<T>(all: &mut [T], count: usize) -> &mut [T] {
+    all.get_mut(..count).unwrap_or_default()
+}
+
+/// Splits off so many from the beginning, or as many as there are.
+fn take_first<'m, T>(from: &mut &'m mut [T], count: usize) -> &'m mut [T] {
+    let all = std::mem::take(from);
+    let (first, rest) = all.split_at_mut(count.min(all.len()));
+    *from = rest;
+    first
 }
 
 thread_local! {
@@ -157,14 +195,14 @@ impl<'a> Scan<'a> {
             (Pass::Bits, Some(codes)) => self.bits(codes, permitted, effort, &mut scratch, &mut work),
         };
         let (hits, memory) = top.into_answer();
+        scratch.forget_question();
         scratch.hits = memory;
         scratch.hits.shrink_to(KEPT_HITS);
         scratch.candidates.shrink_to(KEPT_HITS);
         scratch.near.shrink_to(KEPT_HITS);
         scratch.slots.shrink_to(KEPT_HITS);
         scratch.scores.shrink_to(KEPT_HITS);
-        scratch.seen.slots.shrink_to(KEPT_ROWS);
-        scratch.seen.scores.shrink_to(KEPT_ROWS);
+        scratch.seen.shrink_to(KEPT_ROWS);
         SCRATCH.set(scratch);
         (hits, work)
     }
@@ -203,7 +241,7 @@ impl<'a> Scan<'a> {
     ) -> Top<'a> {
         let Scratch { bytes: asked, slots, near, hits, .. } = scratch;
         codes.codec.ask_bytes(self.query, asked);
-        slots.clear();
+        slots.resize(permitted.len() as usize, 0);
         list(permitted.iter(), slots);
         self.upper_by_bytes(codes, asked, slots, near, work);
         work.first = work.bytes;
@@ -224,14 +262,14 @@ impl<'a> Scan<'a> {
     ) -> Top<'a> {
         let Scratch { bits, bytes, workspace, seen, candidates, slots, near, hits, .. } = scratch;
         let doubt = codes.codec.ask_bits(self.query, bits, workspace);
+        workspace.wipe();
         codes.codec.ask_bytes(self.query, bytes);
         let best = Top::above(f32::MIN, effort.candidates(self.k), self.tie, std::mem::take(candidates));
-        let into = Swept { best, seen: std::mem::take(seen).emptied(), looked_at: 0 };
+        let into = Swept::new(best, seen, permitted.len() as usize);
         let mut swept = self.sweep(codes, bits, permitted, into);
         work.bits += swept.looked_at;
         work.first = work.bits;
         let left_out = swept.best.left_out();
-        *seen = swept.seen;
         *candidates = swept.best.into_unordered();
 
         slots.clear();
@@ -254,7 +292,6 @@ impl<'a> Scan<'a> {
         let last = top.last().unwrap_or(f32::MIN);
         seen.reaching(doubt.reach(last), slots);
         let bar = doubt.sharpen(bits, last);
-        scores.clear();
         scores.resize(slots.len(), f32::NEG_INFINITY);
         work.bits += self.estimate(codes, bits, slots, scores, |_, _| ());
         candidates.sort_unstable_by_key(|hit| hit.slot);
@@ -321,25 +358,28 @@ impl<'a> Scan<'a> {
     }
 
     /// Looks at the bits of all permitted rows. On several cores, if there are enough rows and cores with nothing to do.
-    fn sweep(&self, codes: &Codes, asked: &BitQuery, permitted: &RoaringBitmap, into: Swept<'a>) -> Swept<'a> {
-        let part = |slots: Iter<'_>, into: &mut Swept<'a>| {
-            let Swept { best, seen: Seen { slots: listed, scores }, looked_at } = into;
-            let before = listed.len();
-            list(slots, listed);
-            scores.resize(listed.len(), f32::NEG_INFINITY);
-            let (listed, scores) = (listed.split_at(before).1, scores.split_at_mut(before).1);
-            *looked_at += self.estimate(codes, asked, listed, scores, |slots, scores| {
+    fn sweep<'m>(
+        &self,
+        codes: &Codes,
+        asked: &BitQuery,
+        permitted: &RoaringBitmap,
+        into: Swept<'a, 'm>,
+    ) -> Swept<'a, 'm> {
+        let sweep = |rows: Iter<'_>, into: &mut Swept<'a, 'm>| {
+            let Swept { best, slots, scores, looked_at } = into;
+            list(rows, slots);
+            *looked_at += self.estimate(codes, asked, slots, scores, |slots, scores| {
                 let bar = best.bar();
                 if any(scores, |score| score >= bar) {
                     slots.iter().zip(scores).for_each(|(slot, score)| best.offer(*slot, *score));
                 }
             });
         };
-        share::among_cores(permitted, into, part, Swept::absorb)
+        share::among_cores(permitted, into, sweep, Swept::absorb)
     }
 
-    /// The highest score that each of ascending slots may well have by its bits; shows them a few at a time, while they are at hand. Tells
-    /// how many were looked at.
+    /// The highest score that each of ascending slots may well have by its bits, whatever was in the place of it; shows them a few at a time,
+    /// while they are at hand. Tells how many were looked at.
     fn estimate(
         &self,
         codes: &Codes,
@@ -351,6 +391,7 @@ impl<'a> Scan<'a> {
         let mut looked_at = 0;
         let mut ahead = slots.get(AHEAD.0..).unwrap_or_default();
         for (slots, scores) in slots.chunks(BLOCK).zip(scores.chunks_mut(BLOCK)) {
+            scores.fill(f32::NEG_INFINITY);
             let mut rest = &mut *scores;
             each_stretch(&codes.bits, slots, |stretch, slots| {
                 let (now, later) = std::mem::take(&mut rest).split_at_mut(slots.len());
@@ -371,15 +412,16 @@ fn any(scores: &[f32], wanted: impl Fn(f32) -> bool) -> bool {
     scores.iter().fold(0, |any, score| any | u32::from(wanted(*score))) > 0
 }
 
-/// Lists all that are to come, after what is listed already. Long runs are told by their ends.
-fn list(mut slots: Iter<'_>, into: &mut Vec<u32>) {
-    into.reserve(slots.size_hint().0);
-    let mut few = [0; RUN];
+/// Lists all that are to come, as far as there is room. Long runs are told by their ends.
+fn list(mut slots: Iter<'_>, mut into: &mut [u32]) {
     while let Some(run) = slots.next_range() {
-        let short = run.end() - run.start() < RUN as u32;
-        into.extend(run);
-        if short {
-            into.extend_from_slice(slots.next_many(&mut few));
+        let (first, long) = (*run.start(), run.end() - run.start());
+        let places = take_first(&mut into, long as usize + 1);
+        (0..).zip(places).for_each(|(n, place): (u32, _)| *place = first + n);
+        if long < RUN as u32 {
+            let room = into.len().min(RUN);
+            let few = into.get_mut(..room).map_or(0, |few| slots.next_many(few).len());
+            take_first(&mut into, few);
         }
     }
 }
@@ -413,4 +455,25 @@ pub(super) fn kept() -> [(usize, usize); 7] {
     let kept = [of(&scratch.candidates), of(&scratch.near), of(&scratch.hits), lines, planes, seen, slots];
     SCRATCH.set(scratch);
     kept
+}
+
+/// Where this thread's memory for what bits said of rows is, and how much of it.
+#[cfg(test)]
+pub(super) fn seen() -> [(usize, usize); 2] {
+    let scratch = SCRATCH.take();
+    let Seen { slots, scores, .. } = &scratch.seen;
+    let seen = [(slots.as_ptr() as usize, slots.capacity()), (scores.as_ptr() as usize, scores.capacity())];
+    SCRATCH.set(scratch);
+    seen
+}
+
+/// Whether this thread's memory for searches holds anything of a question, or of a part of one.
+#[cfg(test)]
+pub(super) fn holds_a_question() -> bool {
+    let scratch = SCRATCH.take();
+    let lines = scratch.bytes.lines.iter().chain(scratch.bits.planes.as_flattened());
+    let held = lines.flat_map(|line| line.0).any(|byte| byte != 0)
+        || scratch.workspace.parts().concat().iter().any(|x| *x != 0.0);
+    SCRATCH.set(scratch);
+    held
 }

@@ -2,6 +2,7 @@
 
 use std::{
     num::NonZero,
+    ops::Range,
     panic::resume_unwind,
     sync::{
         OnceLock,
@@ -10,6 +11,7 @@ use std::{
     thread,
 };
 
+use parking_lot::Mutex;
 use roaring::{RoaringBitmap, bitmap::Iter};
 
 /// Rows of one share, at least: about a millisecond of work, twenty times what a thread costs to start.
@@ -27,50 +29,63 @@ pub fn use_cores(most: NonZero<usize>) {
 
 /// What one that collects needs to be, so that it can be shared out.
 pub(super) trait Collect: Send + Sized {
-    /// An empty one that collects alike.
-    fn twin(&self) -> Self;
+    /// One that collects alike, of so many rows: with that part of the memory of this one, from its beginning.
+    fn part(&mut self, rows: usize) -> Self;
 }
 
-/// Calls `part` on pieces of `slots`, each with a collector of its own, and joins these into `into`. The calling thread takes the
+/// Calls `work` on pieces of `slots`, each with a collector of its own, and joins these into `into`. The calling thread takes the
 /// last piece, and the only one where no core is free.
 pub(super) fn among_cores<C: Collect>(
     slots: &RoaringBitmap,
     mut into: C,
-    part: impl Fn(Iter<'_>, &mut C) + Sync,
+    work: impl Fn(Iter<'_>, &mut C) + Sync,
     join: impl Fn(&mut C, C),
 ) -> C {
     let helpers = Helpers::engage(slots.len());
     if helpers.0 == 0 {
-        part(slots.iter(), &mut into);
+        work(slots.iter(), &mut into);
         return into;
     }
+    let rows = slots.len() / (helpers.0 as u64 + 1);
+    let pieces = pieces(slots, rows, helpers.0);
+    let rest = pieces.last().map_or(0, |piece| piece.end);
+    let shares: Vec<Share<C>> = pieces.into_iter().map(|piece| Share::of(&mut into, piece, rows as usize)).collect();
     thread::scope(|scope| {
-        let (mut from, mut helping) = (0, Vec::new());
-        for bound in bounds(slots, helpers.0 as u64 + 1) {
-            let (piece, twin, part) = (from..bound, into.twin(), &part);
-            let work = move || collect(twin, |into| part(slots.range(piece), into));
-            match thread::Builder::new().name("scan".into()).spawn_scoped(scope, work) {
+        let work = &work;
+        let mut helping = Vec::with_capacity(shares.len());
+        for share in &shares {
+            let help = move || work(slots.range(share.piece.clone()), &mut share.into.lock());
+            match thread::Builder::new().name("scan".into()).spawn_scoped(scope, help) {
                 Ok(helper) => helping.push(helper),
-                Err(_) => part(slots.range(from..bound), &mut into),
+                Err(_) => help(),
             }
-            from = bound;
         }
-        part(slots.range(from..), &mut into);
+        work(slots.range(rest..), &mut into);
         for helper in helping {
-            join(&mut into, helper.join().unwrap_or_else(|panic| resume_unwind(panic)));
+            helper.join().unwrap_or_else(|panic| resume_unwind(panic));
         }
     });
+    shares.into_iter().for_each(|share| join(&mut into, share.into.into_inner()));
     into
 }
 
-fn collect<C>(mut into: C, part: impl FnOnce(&mut C)) -> C {
-    part(&mut into);
-    into
+/// What one helper does, or whoever engaged it where it does not come.
+struct Share<C> {
+    piece: Range<u32>,
+    into: Mutex<C>,
 }
 
-/// Where all pieces but the first of `count` like ones begin.
-fn bounds(slots: &RoaringBitmap, count: u64) -> impl Iterator<Item = u32> {
-    (1..count).filter_map(move |i| slots.select((slots.len() / count * i) as u32))
+impl<C: Collect> Share<C> {
+    fn of(whole: &mut C, piece: Range<u32>, rows: usize) -> Self {
+        Self { piece, into: Mutex::new(whole.part(rows)) }
+    }
+}
+
+/// The first `count` pieces, of so many rows each.
+fn pieces(slots: &RoaringBitmap, rows: u64, count: usize) -> Vec<Range<u32>> {
+    let mut from = 0;
+    let ends = (1..=count as u64).filter_map(|n| slots.select((rows * n) as u32));
+    ends.map(|end| std::mem::replace(&mut from, end)..end).collect()
 }
 
 /// Helpers that one scan has taken of those that may be at work; given back when dropped.
@@ -112,4 +127,42 @@ pub(super) fn alone<T>(search: impl FnOnce() -> T) -> T {
     let found = search();
     HELPERS.fetch_sub(1 << 20, Ordering::Relaxed);
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Rows as they were handed out, in memory that was there before.
+    struct Listed<'m>(&'m mut [u32]);
+
+    impl Collect for Listed<'_> {
+        fn part(&mut self, rows: usize) -> Self {
+            let (now, later) = std::mem::take(&mut self.0).split_at_mut(rows);
+            self.0 = later;
+            Self(now)
+        }
+    }
+
+    #[test]
+    fn pieces_are_all_of_the_rows_in_order_and_each_fills_its_part_of_the_memory() {
+        for step in [1, 3] {
+            let slots: RoaringBitmap =
+                (7..7 + step * (4 * SHARE_ROWS_MIN as u32 + 11)).step_by(step as usize).collect();
+            let mut memory = vec![0; slots.len() as usize];
+            let fill = |rows: Iter<'_>, into: &mut Listed<'_>| {
+                assert_eq!(rows.size_hint().0, into.0.len());
+                into.0.iter_mut().zip(rows).for_each(|(place, slot)| *place = slot);
+            };
+            among_cores(&slots, Listed(&mut memory), fill, |_, _| ());
+            assert!(slots.iter().eq(memory));
+            for count in [1, 2, 3, 7] {
+                let rows = slots.len() / (count + 1);
+                let pieces = pieces(&slots, rows, count as usize);
+                assert_eq!(pieces.len(), count as usize);
+                assert!(pieces.iter().all(|piece| slots.range_cardinality(piece.clone()) == rows));
+                assert!(pieces.windows(2).all(|pair| pair[0].end == pair[1].start) && pieces[0].start == 0);
+            }
+        }
+    }
 }

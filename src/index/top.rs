@@ -2,7 +2,7 @@
 
 use std::{cell::Cell, cmp::Ordering};
 
-use super::{Hit, Tie, share::Collect};
+use super::{Hit, Tie};
 use crate::model::Slot;
 
 /// Collects hits. Most offers cost one comparison: what is below the bar is dropped, the rest is gathered and cut back to
@@ -31,6 +31,11 @@ impl<'a> Top<'a> {
     pub(super) fn above(bar: f32, k: usize, tie: Tie<'a>, mut memory: Vec<Hit>) -> Self {
         memory.clear();
         Self { k, tie, held: memory, bar, cut: false }
+    }
+
+    /// An empty one that collects alike.
+    pub(super) fn twin(&self) -> Self {
+        Self::above(self.bar, self.k, self.tie, Vec::new())
     }
 
     #[inline]
@@ -105,12 +110,6 @@ impl<'a> Top<'a> {
         self.bar = first.iter().map(|hit| hit.score).fold(f32::INFINITY, f32::min);
         self.held.truncate(self.k);
         self.cut = true;
-    }
-}
-
-impl Collect for Top<'_> {
-    fn twin(&self) -> Self {
-        Self::above(self.bar, self.k, self.tie, Vec::new())
     }
 }
 

@@ -128,7 +128,7 @@ fn copies_beyond_all_candidates_are_ordered_by_the_caller() {
 }
 
 #[test]
-fn a_scan_that_is_shared_out_gives_the_same_answer_by_the_same_work() {
+fn a_scan_that_is_shared_out_gives_the_same_answer_by_the_same_work_in_the_same_memory() {
     let seed = 0x5A4E;
     let mut dice = Dice(seed);
     let mut index = VectorIndex::new(64, Metric::Cosine, Isolation::Strict);
@@ -137,9 +137,12 @@ fn a_scan_that_is_shared_out_gives_the_same_answer_by_the_same_work() {
         index.put(&rows[dice.below(500)]);
     }
     let all: RoaringBitmap = index.live().clone();
+    let mut kept = None;
     for _ in 0..5 {
         let query = embed(dice.near_one_of(&rows, 0.3), Metric::Cosine);
         let shared = index.search(&query, &all, 10, &by_slot);
+        let seen = scan::seen();
+        assert_eq!(*kept.get_or_insert(seen), seen, "seed {seed}");
         let alone = share::alone(|| index.search(&query, &all, 10, &by_slot));
         assert_eq!(shared, alone, "seed {seed}");
         assert_eq!(alone.hits, index.scan(&query, &all, 10, &by_slot).hits, "seed {seed}");

@@ -1,8 +1,20 @@
 //! What memory holds: nothing of what was erased, nothing that two searches share, nothing new for a question like the last.
 
-use std::sync::Barrier;
+use std::{cell::Cell, sync::Barrier};
 
 use super::*;
+
+thread_local! {
+    /// Blocks of memory that this thread let go, and how many of them held anything.
+    static LET_GO: Cell<(usize, usize)> = const { Cell::new((0, 0)) };
+}
+
+/// Takes note of memory that is about to be given back.
+pub(in super::super) fn let_go<T: rows::Cell>(cells: &[T]) {
+    let (blocks, holding) = LET_GO.get();
+    let holds = cells.iter().any(|cell| *cell != T::default());
+    LET_GO.set((blocks + 1, holding + usize::from(holds)));
+}
 
 /// Nothing of a row is left in any column.
 pub(super) fn assert_erased(index: &VectorIndex, slot: Slot) {
@@ -53,13 +65,13 @@ fn an_erased_row_leaves_no_byte_in_any_column() {
             let of = |lines: &[kernel::Line], count: usize| lines[0].0[..count].to_vec();
             let traces = [
                 rows[erased].components()[..2].iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>(),
-                scale[..1].iter().chain(&scale[2..3]).flat_map(|x| x.to_le_bytes()).collect(),
+                scale.iter().flat_map(|x| x.to_le_bytes()).collect(),
                 of(codes.bytes.row(slot.0).unwrap(), 12),
                 of(codes.bits.row(slot.0).unwrap(), 12),
             ];
             let traces: Vec<Vec<u8>> = traces.into_iter().map(|t| t[..t.len().min(12)].to_vec()).collect();
             let before = memory(&index);
-            for (column, trace) in [0, 2, 3].into_iter().map(|column| (column, &traces[column])) {
+            for (column, trace) in traces.iter().enumerate() {
                 assert!(contains(&before[column], trace), "column {column} is looked at, seed {seed}");
             }
             index.remove(slot);
@@ -76,6 +88,81 @@ fn an_erased_row_leaves_no_byte_in_any_column() {
             }
         }
     }
+}
+
+#[test]
+fn memory_that_held_a_row_is_empty_when_it_is_given_back() {
+    let mut dice = Dice(0x60E5);
+    for metric in [Metric::Cosine, Metric::Dot, Metric::Euclidean] {
+        let mut index = VectorIndex::new(100, metric, Isolation::Fast);
+        let vector = embed(dice.vector(100), metric);
+        let encoder = index.encoder();
+        let blocks_of = |work: &mut dyn FnMut()| {
+            LET_GO.take();
+            work();
+            LET_GO.take()
+        };
+        let mut row = None;
+        assert_eq!(blocks_of(&mut || row = Some(encoder.encode(vector.clone()))), (2, 0), "what it was turned in");
+        let row = row.unwrap();
+        let codes = row.codes().unwrap();
+        assert!([&codes.bytes, &codes.bits].into_iter().all(|lines| lines.iter().any(|line| line.0 != [0; 64])));
+        index.push(&row);
+        assert_eq!(
+            blocks_of(&mut || drop(std::mem::replace(&mut index, VectorIndex::new(100, metric, Isolation::Fast)))),
+            (7, 0),
+            "four columns and what stands for a row that is no more"
+        );
+        let mut row = Some(row);
+        assert_eq!(blocks_of(&mut || row = None), (3, 0), "the row itself");
+        // what a snapshot kept of it
+        index.push(&encoder.encode(vector.clone()));
+        let snapshot = index.columns.exact.clone();
+        index.remove(Slot(0));
+        assert_eq!(snapshot.row(0), Some(vector.components()));
+        let mut snapshot = Some(snapshot);
+        assert_eq!(blocks_of(&mut || snapshot = None), (1, 0), "a snapshot of it");
+    }
+}
+
+#[test]
+fn a_question_leaves_nothing_of_itself_where_its_thread_works() {
+    let mut dice = Dice(0x9E57);
+    let rows = chart(&mut dice, 4_000, 100, Metric::Euclidean);
+    let mut index = VectorIndex::new(100, Metric::Euclidean, Isolation::Strict);
+    rows.iter().for_each(|row| _ = index.put(row));
+    for count in [10, 1_000, 4_000] {
+        index.search(&embed(dice.near_one_of(&rows, 0.3), Metric::Euclidean), &(0..count).collect(), 10, &by_slot);
+        assert!(!scan::holds_a_question(), "{count} rows");
+    }
+    assert!(scan::kept().iter().all(|(_, capacity)| *capacity > 0), "all of it was written on");
+}
+
+#[test]
+fn a_row_that_is_not_there_gets_neither_codes_nor_vector_when_others_are_restored() {
+    let mut dice = Dice(0xF111);
+    let vectors: Vec<_> = (0..3).map(|_| embed(dice.vector(100), Metric::Cosine)).collect();
+    let mut index = VectorIndex::new(100, Metric::Cosine, Isolation::Strict);
+    vectors.iter().for_each(|vector| _ = index.put(vector));
+    let mut again = VectorIndex::new(100, Metric::Cosine, Isolation::Strict);
+    again.restore(&index.block(0..3), &[true, false, true]).unwrap();
+    again.fill(&[0, 1, 2], &vectors.iter().flat_map(|vector| vector.components().to_vec()).collect::<Vec<_>>());
+    assert_erased(&again, Slot(1));
+    assert_eq!(again.live().iter().collect::<Vec<_>>(), [0, 2]);
+    for slot in [0, 2] {
+        assert_eq!(again.vector(Slot(slot)), Some(vectors[slot as usize].components()));
+        assert_eq!(again.block(slot..slot + 1), index.block(slot..slot + 1));
+    }
+}
+
+#[test]
+fn a_copy_of_codes_is_never_moved_as_it_fills() {
+    let mut dice = Dice(0xB10C);
+    let mut index = VectorIndex::new(100, Metric::Cosine, Isolation::Strict);
+    (0..70).for_each(|_| _ = index.put(&embed(dice.vector(100), Metric::Cosine)));
+    let Block { bytes, scales, bits } = index.block(3..60);
+    assert_eq!(bytes.len() + scales.len() + bits.len(), 57 * index.code_bytes());
+    assert!([bytes, scales, bits].iter().all(|part| part.capacity() == part.len() && !part.is_empty()));
 }
 
 #[test]

@@ -8,6 +8,8 @@ mod walks;
 
 use std::cell::RefCell;
 
+pub(super) use held::let_go;
+
 use proptest::prelude::*;
 
 use super::planner::*;
