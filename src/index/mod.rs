@@ -323,6 +323,7 @@ impl VectorIndex {
             query: sought.query,
             k: sought.k,
             tie,
+            bar: f32::NEG_INFINITY,
             source: sought.source,
         }
     }
@@ -341,7 +342,10 @@ impl VectorIndex {
         let mut hits = top.into_hits();
         let mut outcome = outcome.and_then(|()| self.accept(graph, &hits));
         if outcome.is_ok() {
-            let (later, looked_at) = self.scanning(sought, tie).run(&(&**permitted & graph.later()), Effort::Usual);
+            let full = hits.len() == *k;
+            let bar = hits.last().filter(|_| full).map_or(f32::NEG_INFINITY, |last| last.score);
+            let scan = Scan { bar, ..self.scanning(sought, tie) };
+            let (later, looked_at) = scan.run(&(&**permitted & graph.later()), Effort::Usual);
             work += looked_at;
             hits = joined(hits, &later, *k, tie);
             if (hits.len() as u64) < permitted.len().min(*k as u64) {

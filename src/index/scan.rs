@@ -70,6 +70,8 @@ pub(super) struct Scan<'a> {
     pub(super) query: &'a [f32],
     pub(super) k: usize,
     pub(super) tie: Tie<'a>,
+    /// What scores lower is not looked for.
+    pub(super) bar: f32,
     /// Where vectors are that the columns do not hold.
     pub(super) source: Option<Source<'a>>,
 }
@@ -209,7 +211,7 @@ impl<'a> Scan<'a> {
 
     /// An answer that is yet to be found, in memory that is kept.
     fn gather(&self, memory: &mut Vec<Hit>) -> Top<'a> {
-        Top::above(f32::NEG_INFINITY, self.k, self.tie, std::mem::take(memory))
+        Top::above(self.bar, self.k, self.tie, std::mem::take(memory))
     }
 
     /// Scores the vectors of live slots into `top`.
@@ -278,7 +280,7 @@ impl<'a> Scan<'a> {
         self.upper_by_bytes(codes, bytes, slots, near, work);
         let mut top = self.gather(hits);
         self.refine(near, &mut top, effort, work);
-        let last = top.last().unwrap_or(f32::MIN);
+        let last = top.last().unwrap_or(self.bar.max(f32::MIN));
         if left_out.is_some_and(|left_out| doubt.reach(last).admits(left_out)) {
             self.doubtful(codes, doubt, scratch, &mut top, work);
         }
@@ -289,7 +291,7 @@ impl<'a> Scan<'a> {
     /// which the answer was made.
     fn doubtful(&self, codes: &Codes, doubt: Doubt, scratch: &mut Scratch, top: &mut Top<'a>, work: &mut Work) {
         let Scratch { bits, bytes, seen, candidates, slots, scores, near, .. } = scratch;
-        let last = top.last().unwrap_or(f32::MIN);
+        let last = top.last().unwrap_or(self.bar.max(f32::MIN));
         seen.reaching(doubt.reach(last), slots);
         let bar = doubt.sharpen(bits, last);
         scores.resize(slots.len(), f32::NEG_INFINITY);
@@ -308,7 +310,7 @@ impl<'a> Scan<'a> {
         let first = nearest_first(near, effort.finalists(self.k), self.tie).len();
         let (first, rest) = near.split_at_mut(first);
         first.iter().for_each(|hit| self.score(hit.slot, top, work));
-        let last = top.last().unwrap_or(f32::NEG_INFINITY);
+        let last = top.last().unwrap_or(self.bar);
         self.refine_down_to(last, rest, top, work);
     }
 
@@ -319,7 +321,7 @@ impl<'a> Scan<'a> {
                 break;
             }
             part.iter().for_each(|hit| self.score(hit.slot, top, work));
-            last = top.last().unwrap_or(f32::NEG_INFINITY);
+            last = top.last().unwrap_or(self.bar);
         }
     }
 
