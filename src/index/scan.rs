@@ -419,7 +419,8 @@ fn list(mut slots: Iter<'_>, mut into: &mut [u32]) {
     while let Some(run) = slots.next_range() {
         let (first, long) = (*run.start(), run.end() - run.start());
         let places = take_first(&mut into, long as usize + 1);
-        (0..).zip(places).for_each(|(n, place): (u32, _)| *place = first + n);
+        // of a shape that is done many at a time; places are no more than slots, which are u32
+        places.iter_mut().enumerate().for_each(|(n, place)| *place = first.wrapping_add(n as u32));
         if long < RUN as u32 {
             let room = into.len().min(RUN);
             let few = into.get_mut(..room).map_or(0, |few| slots.next_many(few).len());
