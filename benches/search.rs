@@ -358,6 +358,7 @@ fn measure(switches: &Switches, rows: u32, level: Level, isolation: Isolation, b
     }
     println!("\n### {rows} records of {dimension} dimensions, {isolation:?}, {level:?}\n");
     table(switches, &index, &mut hospital, rows, bandwidth);
+    tail(switches, &mut index, &mut hospital, rows);
     rewrite(&mut index, &mut hospital);
     println!("{:.0} bytes a record in memory.", index.memory_bytes() as f64 / index.live().len() as f64);
 }
@@ -453,6 +454,39 @@ fn write(path: &Path, bytes: impl Iterator<Item = u8>) {
 
 fn put(index: &mut VectorIndex, vector: &Embedding) -> Slot {
     index.push(&index.encoder().encode(vector.clone()))
+}
+
+/// What a thousand rows that came last, no graph knows of, and all are permitted cost a search of everything.
+fn tail(switches: &Switches, index: &mut VectorIndex, hospital: &mut Hospital, rows: u32) {
+    let mut scope: RoaringBitmap = (0..rows).collect();
+    let questions: Vec<_> = (0..switches.questions).map(|_| hospital.question(index, &scope)).collect();
+    let once = |index: &VectorIndex, scope: &RoaringBitmap, question: &Embedding| {
+        let start = thread_us();
+        let found = black_box(index.search(black_box(question), scope, K, &|a, b| a.cmp(&b)));
+        (thread_us() - start, matches!(found.path, How::Graph))
+    };
+    // the least of the rounds, question by question: the difference is small beside what either takes
+    let all = |index: &VectorIndex, scope: &RoaringBitmap| -> Vec<(f64, bool)> {
+        let least = |question| {
+            let rounds = (0..ROUNDS).map(|_| once(index, scope, question));
+            rounds.fold((f64::INFINITY, false), |(us, _), (next, walked)| (us.min(next), walked))
+        };
+        questions.iter().map(least).collect()
+    };
+    let before = all(index, &scope);
+    for _ in 0..1_000 {
+        let row = hospital.question(index, &scope);
+        scope.insert(put(index, &row).0);
+    }
+    let after = all(index, &scope);
+    let (mut costs, mut of): (Vec<f64>, Vec<f64>) =
+        before.iter().zip(&after).map(|(before, after)| (after.0 - before.0, before.0)).unzip();
+    let walked = after.iter().filter(|(_, walked)| *walked).count();
+    let (cost, of) = (quantile(&mut costs, 0.5), quantile(&mut of, 0.5));
+    println!(
+        "\n1,000 rows that came last cost a search of all {cost:.1} us more than {of:.0}; {walked} of {} walked a graph.",
+        costs.len()
+    );
 }
 
 /// What it costs to put a row in and to take one out.

@@ -25,12 +25,13 @@ use crate::{
     store::{Change, RowKey, Store},
 };
 
-/// While others are served, a step is followed by so many times as long a pause: of a hundred requests not one meets a step.
-const PAUSES: u32 = 100;
-/// A step takes as many rows as are written in so many times what others' entries take alone (its own group, one more sync, and what it
+/// While others are served, a step is followed by so many times as long a pause: of a hundred requests not one meets a step, nor waits
+/// behind the entries that did.
+const PAUSES: u32 = 150;
+/// A step takes as many rows, or wraps as many keys, as are written in so many times what others' entries take alone (its own group, one more sync, and what it
 /// waits for): so much longer, whoever meets one waits for their own entry. Few long steps disturb fewer than many short ones.
 const STEP_SHARE: u32 = 6;
-/// Rows of a step, fewest, and those of the first: what the syncs of a commit cost does not grow with them.
+/// Rows or keys of a step, fewest, and those of the first: what the syncs of a commit cost does not grow with them.
 const STEP_MIN: usize = 64;
 /// So long after somebody was served they count as there.
 const OTHERS: Duration = Duration::from_secs(2);
@@ -114,7 +115,7 @@ struct Worker {
     inbox: Receiver<Message>,
     /// Those who wait until it is done.
     awaiting: Vec<SyncSender<()>>,
-    /// Rows that the next step takes.
+    /// Rows or keys that the next step takes.
     step: usize,
     /// Rows of this round that cannot be read.
     unread: usize,
@@ -216,12 +217,12 @@ impl Worker {
         loop {
             let began = Instant::now();
             let writing = self.writing.lock();
-            let Some(change) = self.store.renew_wraps(self.clock.now()) else {
+            let Some(change) = self.store.renew_wraps(self.clock.now(), self.step) else {
                 return Ok(Flow::Continue(()));
             };
-            self.commit(change, trail, 0)?;
+            let wrote = self.commit(change, trail, 0)?;
             drop(writing);
-            if self.pause(began.elapsed(), None).is_break() {
+            if self.pause(began.elapsed(), Some(wrote)).is_break() {
                 return Ok(Flow::Break(()));
             }
         }
@@ -266,7 +267,7 @@ impl Worker {
     }
 }
 
-/// Rows of the step after one of `rows` that took so long, where others' entries take `pace` alone.
+/// Rows or keys of the step after one of `rows` that took so long, where others' entries take `pace` alone.
 fn next_step(rows: usize, took: Duration, pace: Duration) -> usize {
     let next = if took <= pace.saturating_mul(STEP_SHARE) { rows.saturating_mul(2) } else { rows / 2 };
     next.clamp(STEP_MIN, limits::ROTATION_ROWS)

@@ -135,7 +135,7 @@ impl Facts {
 
     /// Rows that a scan of all reads in the time that the scan beside a walk takes.
     fn rows_beside(&self) -> u64 {
-        let dear = if self.coded { self.permitted_later.min(BYTES_PERMITTED_MAX) } else { 0 };
+        let dear = if self.coded { self.permitted_later.min(BYTES_BESIDE_MAX) } else { 0 };
         self.permitted_later + dear * (ROWS_PER_ROW_BESIDE - 1)
     }
 }
@@ -151,6 +151,8 @@ pub(super) fn never(isolation: Isolation, metric: Metric) -> Option<Why> {
 
 /// Permitted rows up to which bytes are read of all: below, turning the question costs more than its bits save.
 pub const BYTES_PERMITTED_MAX: u64 = 1_500;
+/// The same where it is known what an answer must score, so that bits need no candidates.
+pub const BYTES_BESIDE_MAX: u64 = 300;
 /// Candidates that go from bits to bytes, whatever is wanted, and for each hit wanted. They only have to say how near the last of the
 /// answer is, about: what may well be as near goes to bytes after them, and to find it costs a look at what the bits said. More of them
 /// cost more than they spare (measured: from 60 to 300 for ten hits, a tenth to a third more time for every class of caller).
@@ -169,6 +171,8 @@ pub(super) enum Pass {
     Bytes,
     /// Codes of a bit a component.
     Bits,
+    /// The same, where it is known what an answer must score.
+    BitsAbove,
 }
 
 /// How sure the answer of a scan must be.
@@ -182,10 +186,12 @@ pub(super) enum Effort {
 }
 
 impl Effort {
-    pub(super) fn pass(self, permitted: u64, wanted: usize) -> Pass {
+    /// The pass over so many rows; whether it is known what they must score to be wanted.
+    pub(super) fn pass(self, permitted: u64, wanted: usize, bar_is_known: bool) -> Pass {
         let few = |most: usize, share: u64| permitted <= (most as u64).saturating_mul(share);
         match self {
             Self::Usual if few(self.finalists(wanted), 2) => Pass::Exact,
+            Self::Usual if bar_is_known && permitted > BYTES_BESIDE_MAX => Pass::BitsAbove,
             Self::Usual if permitted <= BYTES_PERMITTED_MAX => Pass::Bytes,
             Self::Usual if few(self.candidates(wanted), CANDIDATE_SHARE) => Pass::Bytes,
             Self::Usual => Pass::Bits,

@@ -5,14 +5,17 @@
 //! above it is gone through as well. Which rows are looked at how closely is a function of the question and the
 //! permitted rows: neither their order nor any other row has a part in it.
 
-use std::{cell::Cell, ops::AddAssign};
+use std::{
+    cell::Cell,
+    ops::{AddAssign, Range},
+};
 
 use roaring::{RoaringBitmap, bitmap::Iter};
 use zeroize::Zeroize;
 
 use super::{
     Hit, Source, Tie,
-    codec::{ByteQuery, Doubt, Reach, Workspace},
+    codec::{ByteQuery, Workspace},
     columns::{Codes, Columns},
     kernel::{BitQuery, Kernel, Kernels, Line, Stretch},
     planner::{Effort, Pass},
@@ -107,21 +110,52 @@ struct Seen {
     scores: Vec<f32>,
 }
 
-/// What a pass over bits collects: of all rows, or of a part of them, in that part of the memory.
-struct Swept<'a, 'm> {
-    best: Top<'a>,
+/// Rows in ascending order and what was said of each: all of a search, or a part of them, in that part of the memory.
+struct Said<'m> {
     slots: &'m mut [u32],
     scores: &'m mut [f32],
+}
+
+impl<'m> Said<'m> {
+    /// Splits off the first so many.
+    fn first(&mut self, rows: usize) -> Self {
+        Self { slots: take_first(&mut self.slots, rows), scores: take_first(&mut self.scores, rows) }
+    }
+
+    /// Keeps those with such a score that are `wanted` too.
+    fn keep(&mut self, scores_enough: impl Fn(f32) -> bool, wanted: impl Fn(u32) -> bool) {
+        let slots = Cell::from_mut(&mut *self.slots).as_slice_of_cells();
+        let scores = Cell::from_mut(&mut *self.scores).as_slice_of_cells();
+        let mut places = slots.iter().zip(scores);
+        for (slots, scores) in slots.chunks(GLANCE).zip(scores.chunks(GLANCE)) {
+            if any(scores.iter().map(Cell::get), &scores_enough) {
+                let said = slots.iter().map(Cell::get).zip(scores.iter().map(Cell::get));
+                for (slot, score) in said.filter(|(slot, score)| scores_enough(*score) && wanted(*slot)) {
+                    if let Some(place) = places.next() {
+                        place.0.set(slot);
+                        place.1.set(score);
+                    }
+                }
+            }
+        }
+        let kept = slots.len() - places.len();
+        *self = self.first(kept);
+    }
+
+    fn hits(&self) -> impl Iterator<Item = Hit> {
+        self.slots.iter().zip(&*self.scores).map(|(slot, score)| Hit { slot: Slot(*slot), score: *score })
+    }
+}
+
+/// What a first pass over bits collects.
+struct Swept<'a, 'm> {
+    best: Top<'a>,
+    said: Said<'m>,
     looked_at: u64,
 }
 
-impl<'a, 'm> Swept<'a, 'm> {
-    fn new(best: Top<'a>, seen: &'m mut Seen, rows: usize) -> Self {
-        seen.make_room(rows);
-        Self { best, slots: first_mut(&mut seen.slots, rows), scores: first_mut(&mut seen.scores, rows), looked_at: 0 }
-    }
-
-    /// Takes in what another has collected of other rows. What it has seen lies where it belongs.
+impl Swept<'_, '_> {
+    /// Takes in what another has collected of other rows. What was said of them lies where it belongs.
     fn absorb(&mut self, other: Self) {
         self.best.absorb(other.best);
         self.looked_at += other.looked_at;
@@ -130,18 +164,48 @@ impl<'a, 'm> Swept<'a, 'm> {
 
 impl Collect for Swept<'_, '_> {
     fn part(&mut self, rows: usize) -> Self {
-        let (slots, scores) = (take_first(&mut self.slots, rows), take_first(&mut self.scores, rows));
-        Self { best: self.best.twin(), slots, scores, looked_at: 0 }
+        Self { best: self.best.twin(), said: self.said.first(rows), looked_at: 0 }
+    }
+}
+
+/// What rows are asked that may be as near as the answer so far.
+#[derive(Clone, Copy)]
+struct Asked<'q> {
+    codes: &'q Codes,
+    bits: &'q BitQuery,
+    bytes: &'q ByteQuery,
+    /// What bits must say of a row that may well score `last`.
+    above: f32,
+    /// The score of the last of the answer.
+    last: f32,
+}
+
+/// Rows that may well be as near as the answer so far, with what a closer look says of them.
+struct Doubtful<'m> {
+    said: Said<'m>,
+    work: Work,
+}
+
+impl Collect for Doubtful<'_> {
+    fn part(&mut self, rows: usize) -> Self {
+        Self { said: self.said.first(rows), work: Work::default() }
     }
 }
 
 impl Seen {
-    fn make_room(&mut self, rows: usize) {
+    /// Room for what is said of so many rows.
+    fn room(&mut self, rows: usize) -> Said<'_> {
         self.rows = rows;
         if self.slots.len() < rows {
             self.slots.resize(rows, 0);
             self.scores.resize(rows, f32::NEG_INFINITY);
         }
+        self.said()
+    }
+
+    /// What was said of all rows.
+    fn said(&mut self) -> Said<'_> {
+        Said { slots: first_mut(&mut self.slots, self.rows), scores: first_mut(&mut self.scores, self.rows) }
     }
 
     fn shrink_to(&mut self, rows: usize) {
@@ -149,19 +213,6 @@ impl Seen {
         self.scores.truncate(rows);
         self.slots.shrink_to(rows);
         self.scores.shrink_to(rows);
-    }
-
-    /// Lists the rows that may well score what `reach` asks for.
-    fn reaching(&self, reach: Reach, slots: &mut Vec<u32>) {
-        slots.clear();
-        let (seen, scores) = (self.slots.get(..self.rows), self.scores.get(..self.rows));
-        let (seen, scores) = (seen.unwrap_or_default(), scores.unwrap_or_default());
-        for (rows, scores) in seen.chunks(GLANCE).zip(scores.chunks(GLANCE)) {
-            if any(scores, |score| reach.admits(score)) {
-                let reaching = rows.iter().zip(scores).filter(|(_, score)| reach.admits(**score));
-                slots.extend(reaching.map(|(slot, _)| *slot));
-            }
-        }
     }
 }
 
@@ -186,7 +237,7 @@ impl<'a> Scan<'a> {
     pub(super) fn run(&self, permitted: &RoaringBitmap, effort: Effort) -> (Vec<Hit>, Work) {
         let mut work = Work::default();
         let mut scratch = SCRATCH.take();
-        let top = match (effort.pass(permitted.len(), self.k), &self.columns.codes) {
+        let top = match (effort.pass(permitted.len(), self.k, self.bar_is_known()), &self.columns.codes) {
             (Pass::Exact, _) | (_, None) => {
                 let top = self.gather(&mut scratch.hits);
                 let top = self.exact(permitted.iter(), top, &mut work);
@@ -194,6 +245,7 @@ impl<'a> Scan<'a> {
                 top
             }
             (Pass::Bytes, Some(codes)) => self.bytes(codes, permitted, effort, &mut scratch, &mut work),
+            (Pass::BitsAbove, Some(codes)) => self.bits_above(codes, permitted, &mut scratch, &mut work),
             (Pass::Bits, Some(codes)) => self.bits(codes, permitted, effort, &mut scratch, &mut work),
         };
         let (hits, memory) = top.into_answer();
@@ -207,6 +259,10 @@ impl<'a> Scan<'a> {
         scratch.seen.shrink_to(KEPT_ROWS);
         SCRATCH.set(scratch);
         (hits, work)
+    }
+
+    fn bar_is_known(&self) -> bool {
+        self.bar > f32::NEG_INFINITY
     }
 
     /// An answer that is yet to be found, in memory that is kept.
@@ -241,14 +297,18 @@ impl<'a> Scan<'a> {
         scratch: &mut Scratch,
         work: &mut Work,
     ) -> Top<'a> {
-        let Scratch { bytes: asked, slots, near, hits, .. } = scratch;
+        let Scratch { bytes: asked, slots, scores, near, hits, .. } = scratch;
         codes.codec.ask_bytes(self.query, asked);
         slots.resize(permitted.len() as usize, 0);
         list(permitted.iter(), slots);
-        self.upper_by_bytes(codes, asked, slots, near, work);
+        self.list_by_bytes(codes, asked, slots, scores, near, work);
         work.first = work.bytes;
         let mut top = self.gather(hits);
-        self.refine(near, &mut top, effort, work);
+        if self.bar_is_known() {
+            self.refine_down_to(self.bar, near, &mut top, work);
+        } else {
+            self.refine(near, &mut top, effort, work);
+        }
         top
     }
 
@@ -262,13 +322,13 @@ impl<'a> Scan<'a> {
         scratch: &mut Scratch,
         work: &mut Work,
     ) -> Top<'a> {
-        let Scratch { bits, bytes, workspace, seen, candidates, slots, near, hits, .. } = scratch;
+        let Scratch { bits, bytes, workspace, seen, candidates, slots, scores, near, hits } = scratch;
         let doubt = codes.codec.ask_bits(self.query, bits, workspace);
         workspace.wipe();
         codes.codec.ask_bytes(self.query, bytes);
         let best = Top::above(f32::MIN, effort.candidates(self.k), self.tie, std::mem::take(candidates));
-        let into = Swept::new(best, seen, permitted.len() as usize);
-        let mut swept = self.sweep(codes, bits, permitted, into);
+        let said = seen.room(permitted.len() as usize);
+        let mut swept = self.sweep(codes, bits, permitted, Swept { best, said, looked_at: 0 });
         work.bits += swept.looked_at;
         work.first = work.bits;
         let left_out = swept.best.left_out();
@@ -277,31 +337,67 @@ impl<'a> Scan<'a> {
         slots.clear();
         slots.extend(candidates.iter().map(|hit| hit.slot.0));
         slots.sort_unstable();
-        self.upper_by_bytes(codes, bytes, slots, near, work);
+        self.list_by_bytes(codes, bytes, slots, scores, near, work);
         let mut top = self.gather(hits);
         self.refine(near, &mut top, effort, work);
         let last = top.last().unwrap_or(self.bar.max(f32::MIN));
-        if left_out.is_some_and(|left_out| doubt.reach(last).admits(left_out)) {
-            self.doubtful(codes, doubt, scratch, &mut top, work);
+        let reach = doubt.reach(last);
+        if left_out.is_some_and(|left_out| reach.admits(left_out)) {
+            // of all rows whose bits were seen, those that may well be as near; but for the candidates, of which the answer was made
+            let above = doubt.sharpen(bits, last);
+            let asked = Asked { codes, bits, bytes, above, last };
+            let may_be = |_: Range<usize>, said: &mut Said<'_>| said.keep(|score| reach.admits(score), |_| true);
+            let is_new = |slot: u32| slots.binary_search(&slot).is_err();
+            self.look_closer(asked, seen.said(), may_be, is_new, near, work);
+            self.refine_down_to(last, near, &mut top, work);
         }
         top
     }
 
-    /// Of all rows whose bits were seen, those that may well be as near as the last of the answer; but for the candidates, of
-    /// which the answer was made.
-    fn doubtful(&self, codes: &Codes, doubt: Doubt, scratch: &mut Scratch, top: &mut Top<'a>, work: &mut Work) {
-        let Scratch { bits, bytes, seen, candidates, slots, scores, near, .. } = scratch;
-        let last = top.last().unwrap_or(self.bar.max(f32::MIN));
-        seen.reaching(doubt.reach(last), slots);
-        let bar = doubt.sharpen(bits, last);
-        scores.resize(slots.len(), f32::NEG_INFINITY);
-        work.bits += self.estimate(codes, bits, slots, scores, |_, _| ());
-        candidates.sort_unstable_by_key(|hit| hit.slot);
-        let is_new = |slot: u32| candidates.binary_search_by_key(&slot, |hit| hit.slot.0).is_err();
-        let mut scores = scores.iter();
-        slots.retain(|slot| scores.next().is_some_and(|score| *score >= bar) && is_new(*slot));
-        self.upper_by_bytes(codes, bytes, slots, near, work);
-        self.refine_down_to(last, near, top, work);
+    /// All by their bits; what may well reach the bar by its bytes, and what may by them by its vector, from the best on.
+    fn bits_above(&self, codes: &Codes, permitted: &RoaringBitmap, scratch: &mut Scratch, work: &mut Work) -> Top<'a> {
+        let Scratch { bits, bytes, workspace, seen, near, hits, .. } = scratch;
+        let doubt = codes.codec.ask_bits(self.query, bits, workspace);
+        workspace.wipe();
+        codes.codec.ask_bytes(self.query, bytes);
+        let above = doubt.sharpen(bits, self.bar);
+        let asked = Asked { codes, bits, bytes, above, last: self.bar };
+        let all = |places: Range<usize>, said: &mut Said<'_>| list(share::at_places(permitted, places), said.slots);
+        self.look_closer(asked, seen.room(permitted.len() as usize), all, |_| true, near, work);
+        work.first = work.bits;
+        let mut top = self.gather(hits);
+        self.refine_down_to(self.bar, near, &mut top, work);
+        top
+    }
+
+    /// Lists those rows that may well be near enough by their bits, and may by their bytes, with the highest score that they may have. On
+    /// several cores as a sweep is: each begins with what `of` leaves of the places in `said` that fall to it.
+    fn look_closer(
+        &self,
+        asked: Asked<'_>,
+        said: Said<'_>,
+        of: impl Fn(Range<usize>, &mut Said<'_>) + Sync,
+        is_new: impl Fn(u32) -> bool + Sync,
+        near: &mut Vec<Hit>,
+        work: &mut Work,
+    ) {
+        let Asked { codes, bits, bytes, above, last } = asked;
+        let look = |places: Range<usize>, into: &mut Doubtful<'_>| {
+            let Doubtful { said, work } = into;
+            of(places, said);
+            work.bits += self.estimate(codes, bits, said.slots, said.scores, |_, _| ());
+            said.keep(|score| score >= above, &is_new);
+            work.bytes += self.upper(codes, bytes, said.slots, said.scores);
+            said.keep(|score| score >= last, |_| true);
+        };
+        near.clear();
+        let all = Doubtful { said, work: Work::default() };
+        let mut list = |part: Doubtful<'_>| {
+            *work += part.work;
+            near.extend(part.said.hits());
+        };
+        let rest = share::among_cores(all.said.slots.len(), all, look, |_, part| list(part));
+        list(rest);
     }
 
     /// Scores the vectors of the best of `near`, then of others from the best on, until none may be as near as the last of
@@ -338,25 +434,42 @@ impl<'a> Scan<'a> {
     }
 
     /// Lists the live ones of ascending slots, each with the highest score that it may have by its bytes.
-    fn upper_by_bytes(&self, codes: &Codes, asked: &ByteQuery, slots: &[u32], near: &mut Vec<Hit>, work: &mut Work) {
+    fn list_by_bytes(
+        &self,
+        codes: &Codes,
+        asked: &ByteQuery,
+        slots: &[u32],
+        scores: &mut Vec<f32>,
+        near: &mut Vec<Hit>,
+        work: &mut Work,
+    ) {
+        scores.resize(slots.len(), f32::NEG_INFINITY);
+        work.bytes += self.upper(codes, asked, slots, scores);
         near.clear();
-        let mut products = [0; GLANCE];
+        let hits = slots.iter().zip(scores).map(|(slot, score)| Hit { slot: Slot(*slot), score: *score });
+        near.extend(hits.filter(|hit| hit.score > f32::NEG_INFINITY));
+    }
+
+    /// The highest score that each of ascending slots may have by its bytes, whatever was in the place of it. Tells how many were looked at.
+    fn upper(&self, codes: &Codes, asked: &ByteQuery, slots: &[u32], scores: &mut [f32]) -> u64 {
+        let (mut looked_at, mut products) = (0, [0; GLANCE]);
         let mut ahead = slots.get(AHEAD.1..).unwrap_or_default();
-        for now in slots.chunks(GLANCE) {
+        for (now, scores) in slots.chunks(GLANCE).zip(scores.chunks_mut(GLANCE)) {
             now.iter().for_each(|slot| codes.scales.prefetch(*slot));
+            scores.fill(f32::NEG_INFINITY);
+            let mut rest = &mut *scores;
             each_stretch(&codes.bytes, now, |stretch, slots| {
+                let (now, later) = std::mem::take(&mut rest).split_at_mut(slots.len());
                 let (soon, beyond) = ahead.split_at(slots.len().min(ahead.len()));
-                work.bytes += slots.len() as u64;
+                looked_at += slots.len() as u64;
                 (self.kernels.multiply)(&asked.lines, stretch, slots, soon, &mut products);
-                for (slot, product) in slots.iter().zip(products) {
-                    let score = asked.upper(product, codes.scale(*slot));
-                    if score > f32::NEG_INFINITY {
-                        near.push(Hit { slot: Slot(*slot), score });
-                    }
+                for ((score, slot), product) in now.iter_mut().zip(slots).zip(products) {
+                    *score = asked.upper(product, codes.scale(*slot));
                 }
-                ahead = beyond;
+                (rest, ahead) = (later, beyond);
             });
         }
+        looked_at
     }
 
     /// Looks at the bits of all permitted rows. On several cores, if there are enough rows and cores with nothing to do.
@@ -367,17 +480,17 @@ impl<'a> Scan<'a> {
         permitted: &RoaringBitmap,
         into: Swept<'a, 'm>,
     ) -> Swept<'a, 'm> {
-        let sweep = |rows: Iter<'_>, into: &mut Swept<'a, 'm>| {
-            let Swept { best, slots, scores, looked_at } = into;
-            list(rows, slots);
+        let sweep = |places: Range<usize>, into: &mut Swept<'a, 'm>| {
+            let Swept { best, said: Said { slots, scores }, looked_at } = into;
+            list(share::at_places(permitted, places), slots);
             *looked_at += self.estimate(codes, asked, slots, scores, |slots, scores| {
                 let bar = best.bar();
-                if any(scores, |score| score >= bar) {
+                if any(scores.iter().copied(), |score| score >= bar) {
                     slots.iter().zip(scores).for_each(|(slot, score)| best.offer(*slot, *score));
                 }
             });
         };
-        share::among_cores(permitted, into, sweep, Swept::absorb)
+        share::among_cores(permitted.len() as usize, into, sweep, Swept::absorb)
     }
 
     /// The highest score that each of ascending slots may well have by its bits, whatever was in the place of it; shows them a few at a time,
@@ -410,8 +523,8 @@ impl<'a> Scan<'a> {
 
 /// Whether any score is `wanted`: asked of all at once, without a branch for each.
 #[inline(always)]
-fn any(scores: &[f32], wanted: impl Fn(f32) -> bool) -> bool {
-    scores.iter().fold(0, |any, score| any | u32::from(wanted(*score))) > 0
+fn any(scores: impl Iterator<Item = f32>, wanted: impl Fn(f32) -> bool) -> bool {
+    scores.fold(0, |any, score| any | u32::from(wanted(score))) > 0
 }
 
 /// Lists all that are to come, as far as there is room. Long runs are told by their ends.

@@ -33,34 +33,34 @@ pub(super) trait Collect: Send + Sized {
     fn part(&mut self, rows: usize) -> Self;
 }
 
-/// Calls `work` on pieces of `slots`, each with a collector of its own, and joins these into `into`. The calling thread takes the
-/// last piece, and the only one where no core is free.
+/// Calls `work` on pieces of so many rows, by their places among all, each with a collector of its own, and joins these into `into`.
+/// The calling thread takes the last piece, and the only one where no core is free.
 pub(super) fn among_cores<C: Collect>(
-    slots: &RoaringBitmap,
+    rows: usize,
     mut into: C,
-    work: impl Fn(Iter<'_>, &mut C) + Sync,
-    join: impl Fn(&mut C, C),
+    work: impl Fn(Range<usize>, &mut C) + Sync,
+    mut join: impl FnMut(&mut C, C),
 ) -> C {
-    let helpers = Helpers::engage(slots.len());
+    let helpers = Helpers::engage(rows as u64);
     if helpers.0 == 0 {
-        work(slots.iter(), &mut into);
+        work(0..rows, &mut into);
         return into;
     }
-    let rows = slots.len() / (helpers.0 as u64 + 1);
-    let pieces = pieces(slots, rows, helpers.0);
-    let rest = pieces.last().map_or(0, |piece| piece.end);
-    let shares: Vec<Share<C>> = pieces.into_iter().map(|piece| Share::of(&mut into, piece, rows as usize)).collect();
+    let each = rows / (helpers.0 + 1);
+    let pieces = (0..helpers.0).map(|n| each * n..each * (n + 1));
+    let shares: Vec<Share<C>> = pieces.map(|piece| Share::of(&mut into, piece)).collect();
+    let rest = each * helpers.0..rows;
     thread::scope(|scope| {
         let work = &work;
         let mut helping = Vec::with_capacity(shares.len());
         for share in &shares {
-            let help = move || work(slots.range(share.piece.clone()), &mut share.into.lock());
+            let help = move || work(share.piece.clone(), &mut share.into.lock());
             match thread::Builder::new().name("scan".into()).spawn_scoped(scope, help) {
                 Ok(helper) => helping.push(helper),
                 Err(_) => help(),
             }
         }
-        work(slots.range(rest..), &mut into);
+        work(rest, &mut into);
         for helper in helping {
             helper.join().unwrap_or_else(|panic| resume_unwind(panic));
         }
@@ -71,21 +71,25 @@ pub(super) fn among_cores<C: Collect>(
 
 /// What one helper does, or whoever engaged it where it does not come.
 struct Share<C> {
-    piece: Range<u32>,
+    piece: Range<usize>,
     into: Mutex<C>,
 }
 
 impl<C: Collect> Share<C> {
-    fn of(whole: &mut C, piece: Range<u32>, rows: usize) -> Self {
-        Self { piece, into: Mutex::new(whole.part(rows)) }
+    fn of(whole: &mut C, piece: Range<usize>) -> Self {
+        let into = Mutex::new(whole.part(piece.len()));
+        Self { piece, into }
     }
 }
 
-/// The first `count` pieces, of so many rows each.
-fn pieces(slots: &RoaringBitmap, rows: u64, count: usize) -> Vec<Range<u32>> {
-    let mut from = 0;
-    let ends = (1..=count as u64).filter_map(|n| slots.select((rows * n) as u32));
-    ends.map(|end| std::mem::replace(&mut from, end)..end).collect()
+/// Those of `slots` that are at such places among all.
+pub(super) fn at_places(slots: &RoaringBitmap, places: Range<usize>) -> Iter<'_> {
+    let slot = |place: usize| if place == 0 { Some(0) } else { slots.select(place as u32) };
+    match (slot(places.start), slot(places.end)) {
+        (Some(from), Some(to)) => slots.range(from..to),
+        (Some(from), None) => slots.range(from..),
+        (None, _) => slots.range(0..0),
+    }
 }
 
 /// Helpers that one scan has taken of those that may be at work; given back when dropped.
@@ -150,18 +154,16 @@ mod tests {
             let slots: RoaringBitmap =
                 (7..7 + step * (4 * SHARE_ROWS_MIN as u32 + 11)).step_by(step as usize).collect();
             let mut memory = vec![0; slots.len() as usize];
-            let fill = |rows: Iter<'_>, into: &mut Listed<'_>| {
-                assert_eq!(rows.size_hint().0, into.0.len());
-                into.0.iter_mut().zip(rows).for_each(|(place, slot)| *place = slot);
+            let fill = |places: Range<usize>, into: &mut Listed<'_>| {
+                assert_eq!(places.len(), into.0.len());
+                into.0.iter_mut().zip(at_places(&slots, places)).for_each(|(place, slot)| *place = slot);
             };
-            among_cores(&slots, Listed(&mut memory), fill, |_, _| ());
+            among_cores(slots.len() as usize, Listed(&mut memory), fill, |_, _| ());
             assert!(slots.iter().eq(memory));
-            for count in [1, 2, 3, 7] {
-                let rows = slots.len() / (count + 1);
-                let pieces = pieces(&slots, rows, count as usize);
-                assert_eq!(pieces.len(), count as usize);
-                assert!(pieces.iter().all(|piece| slots.range_cardinality(piece.clone()) == rows));
-                assert!(pieces.windows(2).all(|pair| pair[0].end == pair[1].start) && pieces[0].start == 0);
+            let count = slots.len() as usize;
+            for (from, to) in [(0, 0), (0, count), (0, 1), (5, 70_000), (70_000, count), (count, count)] {
+                let expected = slots.iter().skip(from).take(to - from);
+                assert!(at_places(&slots, from..to).eq(expected), "{from} to {to} of every {step}");
             }
         }
     }

@@ -174,7 +174,7 @@ fn finish_rotation(store: &Store) {
     bring_up(store, 100);
     // one commit for each bucket at the most
     for _ in 0..=u8::MAX {
-        let Some(change) = store.renew_wraps(at()) else { break };
+        let Some(change) = store.renew_wraps(at(), 1) else { break };
         store.commit(&[change], &[], 0).unwrap();
     }
     assert!(store.census().is_done(), "{:?}", store.census());

@@ -24,9 +24,6 @@ impl Census {
     }
 }
 
-/// Data keys that one commit of a rotation wraps anew; one bucket at least.
-const WRAPS_AT_ONCE: usize = 256;
-
 impl Store {
     /// How far a rotation is.
     pub fn census(&self) -> Census {
@@ -77,12 +74,13 @@ impl Store {
         self.reseal(rows.iter().cloned(), Wraps::Later, limits::ROTATION_ROWS, at)
     }
 
-    /// Renews the wraps of some buckets that are behind; with the last of them the ring key. `None` where none is.
-    pub fn renew_wraps(&self, at: Instant) -> Option<Change> {
+    /// Renews the wraps of some buckets that are behind, of so many data keys at most, but one bucket at least; with the last of them the
+    /// ring key. `None` where none is.
+    pub fn renew_wraps(&self, at: Instant, most: usize) -> Option<Change> {
         let (behind, mut keys) = (self.census().buckets, 0);
         let fits = |(at, (_, held)): &(usize, &(u8, usize))| {
             keys += held;
-            *at == 0 || keys <= WRAPS_AT_ONCE
+            *at == 0 || keys <= most
         };
         let buckets: Vec<u8> = behind.iter().enumerate().take_while(fits).map(|(_, (number, _))| *number).collect();
         let ring = if buckets.len() < behind.len() { RingKey::Kept } else { RingKey::Renewed };
