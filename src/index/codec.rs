@@ -290,13 +290,9 @@ impl Codec {
         let usual = self::length(coded) / (coded.len().max(1) as f64).sqrt();
         let per_step = inverse((usual * LEVEL_SIZE) as f32, 1.0);
         let step = step(coded, per_step);
-        let (mut sum, mut rounded) = (0_i32, 0.0_f64);
-        for x in coded {
-            let level = level(*x, per_step);
-            rounded += (f64::from(*x) - step * f64::from(level)).powi(2);
-            sum = sum.wrapping_add(level as i32);
-            *x = level;
-        }
+        let rounded = sum(coded, |x| (f64::from(x) - step * f64::from(level(x, per_step))).powi(2));
+        coded.iter_mut().for_each(|x| *x = level(*x, per_step));
+        let levels = sum(coded, f64::from);
         turned.iter_mut().skip(self.bits()).for_each(|x| *x = 0.0);
         asked.planes.clear();
         asked.planes.extend(turned.as_chunks::<LINE_BITS>().0.iter().map(planes));
@@ -304,7 +300,7 @@ impl Codec {
         // a set bit adds the component, a clear one takes it away: twice the set ones, less all
         let weight = f64::from(self.weight());
         asked.unit = (2.0 * weight * step) as f32;
-        let doubt = self.doubt(length(query), rounded, (-weight * step * f64::from(sum)) as f32);
+        let doubt = self.doubt(length(query), rounded, (-weight * step * levels) as f32);
         asked.offset = doubt.offset(None);
         doubt
     }
@@ -364,11 +360,18 @@ impl Drop for Workspace {
 }
 
 fn length(vector: &[f32]) -> f64 {
+    sum(vector, |x| f64::from(x) * f64::from(x)).sqrt()
+}
+
+/// What `each` makes of all components, added up in a fixed order: several sums at a time, none of which waits for another.
+fn sum(components: &[f32], each: impl Fn(f32) -> f64) -> f64 {
     let mut sums = [0.0_f64; 8];
-    for part in vector.chunks(sums.len()) {
-        sums.iter_mut().zip(part).for_each(|(sum, x)| *sum += f64::from(*x) * f64::from(*x));
+    let (whole, rest) = components.as_chunks::<8>();
+    for part in whole {
+        sums.iter_mut().zip(part).for_each(|(sum, x)| *sum += each(*x));
     }
-    sums.iter().sum::<f64>().sqrt()
+    sums.iter_mut().zip(rest).for_each(|(sum, x)| *sum += each(*x));
+    sums.iter().sum()
 }
 
 /// The nearest whole number of a small one, ties to even: beyond two to the 23rd a float has no digits after the point.
@@ -381,10 +384,8 @@ fn nearest(x: f32) -> f32 {
 /// What one level of rounded components is worth, so that they add up to what the components did: a row that is the question
 /// itself, whose signs are those of the question, is then not mistaken by its rounding at all.
 fn step(components: &[f32], per_step: f32) -> f64 {
-    let (sum, levels) = components
-        .iter()
-        .fold((0.0, 0.0), |(sum, levels), x| (sum + f64::from(x.abs()), levels + f64::from(level(x.abs(), per_step))));
-    if levels > 0.0 { sum / levels } else { 0.0 }
+    let levels = sum(components, |x| f64::from(level(x.abs(), per_step)));
+    if levels > 0.0 { sum(components, |x| f64::from(x.abs())) / levels } else { 0.0 }
 }
 
 fn level(component: f32, per_step: f32) -> f32 {
