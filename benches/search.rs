@@ -15,7 +15,7 @@
 //!
 //! Times are CPU time of the thread that searches, but for those that say wall: a search on several cores shows in these alone. Each
 //! question is asked five times, in five rounds; `best` is the lowest of the rounds' medians, `median` the middle one. A hit counts for
-//! recall by its score, since copies tie.
+//! recall by its score, since copies tie. Times are printed and nothing else; that answers are whole is asserted.
 
 use std::{
     collections::BTreeSet, env, fs, hint::black_box, num::NonZero, path::Path, process::Command, thread, time::Instant,
@@ -264,6 +264,16 @@ impl Line {
         1e6 / self.means.iter().copied().fold(f64::INFINITY, f64::min)
     }
 
+    /// That no answer held what is forbidden; and in a strict collection, that answers are whole.
+    fn assert_whole(&self, class: &str, isolation: Isolation) {
+        assert_eq!(self.forbidden, 0, "{class}: hits that are not permitted");
+        if isolation == Isolation::Strict {
+            let poor = self.recalls.iter().filter(|recall| **recall < 0.8).count();
+            assert_eq!(self.short, 0, "{class}: answers with fewer hits than there are");
+            assert!(self.recall() >= 0.995 && poor * 1_000 <= self.asked, "{class}: {}, {poor} poor", self.recall());
+        }
+    }
+
     fn print(mut self, class: &str, scope: &RoaringBitmap, dimension: usize, bandwidth: f64) {
         let best = self.medians.iter().copied().fold(f64::INFINITY, f64::min);
         let median = quantile(&mut self.medians, 0.5);
@@ -295,8 +305,16 @@ fn head() {
     println!("|---|---|---|---|---|---|---|---|---|---|---|");
 }
 
-fn table(switches: &Switches, index: &VectorIndex, hospital: &mut Hospital, rows: u32, bandwidth: f64) {
+fn table(
+    switches: &Switches,
+    index: &VectorIndex,
+    isolation: Isolation,
+    hospital: &mut Hospital,
+    rows: u32,
+    bandwidth: f64,
+) {
     head();
+    let dimension = hospital.dimension;
     let questions = switches.questions;
     let everything: RoaringBitmap = (0..rows).collect();
     for (class, scope) in classes(hospital, rows) {
@@ -304,20 +322,25 @@ fn table(switches: &Switches, index: &VectorIndex, hospital: &mut Hospital, rows
             continue;
         }
         let normal: Vec<_> = (0..questions).map(|_| hospital.question(index, &scope)).collect();
+        let show = |what: String, questions: &[Embedding]| {
+            let line = ask(index, &scope, questions);
+            line.assert_whole(&what, isolation);
+            line.print(&what, &scope, dimension, bandwidth);
+        };
         if scope.len() >= SHARED_ROWS_MIN && switches.cores > NonZero::<usize>::MIN {
             use_cores(NonZero::<usize>::MIN);
-            ask(index, &scope, &normal).print(&format!("{class}, one core"), &scope, hospital.dimension, bandwidth);
+            show(format!("{class}, one core"), &normal);
         }
         use_cores(switches.cores);
-        ask(index, &scope, &normal).print(class, &scope, hospital.dimension, bandwidth);
+        show(class.to_owned(), &normal);
         let lost: Vec<_> = (0..questions).map(|_| hospital.lost_question()).collect();
-        ask(index, &scope, &lost).print(&format!("{class}, near nothing"), &scope, hospital.dimension, bandwidth);
+        show(format!("{class}, near nothing"), &lost);
         let hidden = &everything - &scope;
         if hidden.is_empty() {
             continue;
         }
         let cross: Vec<_> = (0..questions).map(|_| hospital.question(index, &hidden)).collect();
-        ask(index, &scope, &cross).print(&format!("{class}, cross-patient"), &scope, hospital.dimension, bandwidth);
+        show(format!("{class}, cross-patient"), &cross);
     }
 }
 
@@ -357,7 +380,7 @@ fn measure(switches: &Switches, rows: u32, level: Level, isolation: Isolation, b
         println!("\nThe graph took {:.0} s.", start.elapsed().as_secs_f64());
     }
     println!("\n### {rows} records of {dimension} dimensions, {isolation:?}, {level:?}\n");
-    table(switches, &index, &mut hospital, rows, bandwidth);
+    table(switches, &index, isolation, &mut hospital, rows, bandwidth);
     tail(switches, &mut index, &mut hospital, rows);
     rewrite(&mut index, &mut hospital);
     println!("{:.0} bytes a record in memory.", index.memory_bytes() as f64 / index.live().len() as f64);
