@@ -204,6 +204,10 @@ impl Wardkeep {
     /// that would take away what may yet be mended. All else goes.
     fn erase_expired(&self, rule: &Retention, ids: &[RecordId]) -> Came {
         let _writing = self.writing.lock();
+        // a hold on the system may have been placed since the run began
+        if !self.world.read().expires() {
+            return Came::default();
+        }
         let (due, unread) = self.looked_at(rule, ids);
         let mut apart = self.apart_from(&rule.collection, &due, &unread);
         let mut erased = self.erase_due(rule, &apart);

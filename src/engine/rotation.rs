@@ -28,6 +28,8 @@ use crate::{
 /// While others are served, a step is followed by so many times as long a pause: of a hundred requests not one meets a step, nor waits
 /// behind the entries that did.
 const PAUSES: u32 = 150;
+/// But no longer than this, however long a disk took once.
+const PAUSE_MOST: Duration = Duration::from_secs(30);
 /// A step takes as many rows, or wraps as many keys, as are written in so many times what others' entries take alone (its own group, one more sync, and what it
 /// waits for): so much longer, whoever meets one waits for their own entry. Few long steps disturb fewer than many short ones.
 const STEP_SHARE: u32 = 6;
@@ -198,8 +200,8 @@ impl Worker {
 
     fn bring_up(&mut self, mut rows: &[RowKey], trail: &Trail) -> Result<Flow, Refusal> {
         while !rows.is_empty() {
-            let began = Instant::now();
             let writing = self.writing.lock();
+            let began = Instant::now();
             let some = rows.get(..self.step).unwrap_or(rows);
             let resealed = self.store.bring_up(some, self.clock.now())?;
             rows = rows.get(resealed.taken..).unwrap_or_default();
@@ -215,8 +217,8 @@ impl Worker {
 
     fn renew_wraps(&mut self, trail: &Trail) -> Result<Flow, Refusal> {
         loop {
-            let began = Instant::now();
             let writing = self.writing.lock();
+            let began = Instant::now();
             let Some(change) = self.store.renew_wraps(self.clock.now(), self.step) else {
                 return Ok(Flow::Continue(()));
             };
@@ -243,7 +245,7 @@ impl Worker {
             Duration::ZERO
         } else if self.others_are_there() {
             self.step = wrote.map_or(self.step, |wrote| next_step(self.step, wrote, self.journal.pace()));
-            took.saturating_mul(PAUSES)
+            took.saturating_mul(PAUSES).min(PAUSE_MOST)
         } else {
             Duration::ZERO
         };

@@ -4,6 +4,7 @@
 use std::{
     collections::BTreeSet,
     fs,
+    os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -68,6 +69,9 @@ fn what_was_erased_opens_from_no_old_copy_and_no_old_page_with_any_key_that_is_l
     let before = dir.path().join("before");
     copy(&path, &before);
     let old_ring = KeyRing::open(&before.join("keyring"), &phrase()).unwrap();
+    // whoever has it open sees what became of its place on the disk
+    let (old_file, old_bytes) =
+        (fs::File::open(path.join("keyring")).unwrap(), fs::read(path.join("keyring")).unwrap());
     let gone = record(1, 1);
     assert!(Forensics::of(store.ring(), &[&before]).reads(&gone), "the control: until it is erased it is found");
     erase(&store, &all_of(&gone));
@@ -85,6 +89,35 @@ fn what_was_erased_opens_from_no_old_copy_and_no_old_page_with_any_key_that_is_l
     // the old ring file's name was given up, and so were its bytes: nothing on this disk holds the old ring key
     let rings = fs::read_dir(&path).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
     assert_eq!(rings.filter(|name| name.starts_with("keyring")).collect::<Vec<_>>(), ["keyring"]);
+    let mut now = vec![1; old_bytes.len()];
+    old_file.read_exact_at(&mut now, 0).unwrap();
+    assert!(now.iter().all(|byte| *byte == 0), "the old ring file lies on the disk as it was");
+}
+
+#[test]
+fn after_a_rotation_nothing_lies_under_a_key_that_was_there_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = create(&dir.path().join("data"));
+    fill(&store);
+    let keys = || {
+        let mut keys = BTreeSet::new();
+        for part in store.parts().unwrap() {
+            let mut each = |_: &[u8], row: &[u8]| {
+                keys.insert(crypto::key_of(row).expect("a sealed row"));
+                Ok(())
+            };
+            store.engine.scan(&part, &mut each).unwrap();
+        }
+        keys
+    };
+    let before = keys();
+    assert!(before.len() > 3, "a few owners");
+    store.commit(&[store.rotate(at())], &[], 0).unwrap();
+    bring_up(&store, 50);
+    assert!(keys().intersection(&before).count() > 0, "the control: it is not done yet");
+    finish_rotation(&store);
+    assert_eq!(keys().intersection(&before).count(), 0);
+    assert_eq!(keys().len(), before.len());
 }
 
 #[test]

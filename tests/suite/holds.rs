@@ -1,8 +1,11 @@
 //! Legal holds and records that outlive their time.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicI64, Ordering::SeqCst},
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicI64, Ordering::SeqCst},
+    },
+    thread::{self, ThreadId},
 };
 
 use serde_json::{Value as Json, json};
@@ -442,4 +445,42 @@ fn a_rule_that_fails_is_counted_and_logged_without_content_ends_no_other_and_is_
     let log = plain::all_entries(&root, 0);
     let expired = log.iter().filter(|entry| plain::what(entry) == "expire" && entry["outcome"] == "allowed");
     assert_eq!(expired.count(), 2);
+}
+
+/// A clock at which something happens when this thread looks at it next.
+struct Then(ThreadId, Mutex<Option<Box<dyn FnOnce() + Send>>>);
+
+impl Clock for Then {
+    fn now(&self) -> Instant {
+        let then = if thread::current().id() == self.0 { self.1.lock().unwrap().take() } else { None };
+        then.into_iter().for_each(|then| then());
+        Instant::from_millis(1_770_000_000_000)
+    }
+}
+
+#[test]
+fn a_hold_on_the_system_stops_a_run_of_expiry_that_began_before_it() {
+    let clock = Arc::new(Then(thread::current().id(), Mutex::new(None)));
+    let shared = Arc::clone(&clock);
+    let server =
+        Server::with(Settings::default(), move || Environment { clock: shared.clone(), ..Environment::default() });
+    let root = server.root();
+    let bundle = json!({"schema": SCHEMA, "policies": "@id(\"all\") permit(principal, action, resource);"});
+    root.put("/v1/policies?allow_widening=true", &bundle).ok();
+    root.put("/v1/collections/notes", &json!({"dimension": 2, "metric": "dot"})).ok();
+    let old = json!({"__extn": {"fn": "datetime", "arg": "2020-01-01"}});
+    let record = json!({"id": "old", "document": "d", "vector": [1, 2], "text": "old", "attributes": {"written": old}});
+    root.put("/v1/collections/notes/records", &json!({"records": [record]})).ok();
+    let rule = Retention { collection: "notes".parse().unwrap(), attribute: "written".into(), days: 30 };
+    server.engine.retain(vec![rule]);
+    // the first look at the clock is for what is due: holds were looked at before it
+    let (held, placed) = (server.root(), Arc::new(AtomicI64::new(0)));
+    let counted = Arc::clone(&placed);
+    *clock.1.lock().unwrap() = Some(Box::new(move || {
+        held.put("/v1/holds/System/wardkeep", &json!({"reason": "a rule that was mistaken"})).ok();
+        counted.fetch_add(1, SeqCst);
+    }));
+    assert_eq!((server.engine.expire().unwrap(), placed.load(SeqCst)), (0, 1));
+    root.delete("/v1/holds/System/wardkeep").ok();
+    assert_eq!(server.engine.expire().unwrap(), 1);
 }

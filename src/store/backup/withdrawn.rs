@@ -589,11 +589,14 @@ fn check(before: &Link, bytes: &[u8]) -> [u8; 4] {
     [a, b, c, d]
 }
 
-/// Reads a ledger, which is no link to one.
+/// Reads a ledger, which is no link to one. One that is too long is not cut: its end is what a restore must not miss.
 pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
     let file = OpenOptions::new().read(true).custom_flags(room::NO_FOLLOW).open(path)?;
     let length = file.metadata()?.len();
-    let mut bytes = vec![0; usize::try_from(length.min(limits::LEDGER_BYTES)).unwrap_or(usize::MAX)];
+    if length > limits::LEDGER_BYTES {
+        return Err(ErrorKind::FileTooLarge.into());
+    }
+    let mut bytes = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
     file.read_exact_at(&mut bytes, 0)?;
     Ok(bytes)
 }
