@@ -1,7 +1,7 @@
 //! End to end over HTTP: 100,000 generated records of 384 dimensions go in as NDJSON, then five roles search. The server is the real
 //! binary in a process of its own, so that its CPU time and memory are its own. Prints tables; asserts nothing.
 //!
-//! `cargo bench --bench http` (WARDKEEP_BENCH_RECORDS sets another size)
+//! `cargo bench --bench http` (WARDKEEP_BENCH_RECORDS sets another size; the server reads its own variables, WARDKEEP_INDEX_MEMORY=lean say)
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 

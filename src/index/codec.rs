@@ -274,8 +274,8 @@ impl Codec {
         asked.lines.clear();
         asked.lines.resize(self.byte_lines(), Line::default());
         (asked.scale, asked.lost) = write_bytes(query, &mut asked.lines, 0);
-        let sum: i32 = asked.lines.iter().flat_map(|line| line.0).map(|byte| i32::from(byte as i8)).sum();
-        asked.lift = i32::from(BYTE_LIFT) * sum;
+        let bytes: i32 = asked.lines.iter().flat_map(|line| line.0).map(|byte| i32::from(byte as i8)).sum();
+        asked.lift = i32::from(BYTE_LIFT) * bytes;
         asked.length = length(query) as f32;
         asked.weight = self.weight();
         asked.squares = self.squares();

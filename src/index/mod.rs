@@ -9,12 +9,14 @@
 //! copy first. No slot that a job names is used again while it is gathered, while the job lives, or the graph that becomes of it: a slot
 //! means to a graph the row that it was built of, or a dead one. A graph comes back through [`VectorIndex::install`], which takes the index
 //! for itself and first leaves out what was removed meanwhile. A [`Block`] of codes is a copy and does not come back. The borrow checker
-//! holds all of this, and of the atomics one counts threads and one the holders of what a graph names: neither orders anything. So there is no interleaving to model in here. (That
-//! codes and names of rows are of one writing when they are kept on disk is the part of `engine::kept` and the store.) Tests mix it all on
-//! several threads instead, and stop searches in their midst.
+//! holds all of this. What atomics there are count threads, holders of what a graph names, and what walks came to, which the planner goes
+//! by: none orders anything. So there is no interleaving to model in here. (That codes and names of rows are of one writing when they are
+//! kept on disk is the part of `engine::kept` and the store, and has a model.) Tests mix it all on several threads instead, and stop
+//! searches in their midst.
 //!
 //! *Short writes.* What an index is handed is an [`Encoded`] row, and none is made from within it: codes, the long part of a write, are
-//! made before the owner's lock is taken, and under it rows are copied.
+//! made before the owner's lock is taken, and under it rows are copied. It waits for searches that began before it, and the lock lets
+//! those that come after it wait behind it: none for longer than the longest of those and the copying take.
 //!
 //! *No segments.* Segments and their merge would be there to wipe erased rows, to keep rows of a patient together, and to
 //! let nobody wait. Erased rows are overwritten where they lie, in every column, before the lock is let go; their slots are

@@ -25,8 +25,8 @@ pub const DETOURS: f64 = 5.0;
 pub const ROWS_PER_VISIT: u64 = 3;
 /// The same where the scan reads codes of a bit a component.
 pub const CODED_ROWS_PER_VISIT: u64 = 25;
-/// Rows that a long scan reads in the time that a scan beside a walk takes for a row, while it reads bytes; and where it reads bits, it
-/// turns the question first, which takes as long as the most that are read by bytes.
+/// Rows of a long scan that a row beside a walk costs as much as, up to [`BYTES_BESIDE_MAX`] rows, which are read by their bytes. Beyond, they
+/// are read as a long scan reads them, and what turning the question takes first is as much as those cost.
 pub const ROWS_PER_ROW_BESIDE: u64 = 5;
 /// Times as many visits as were expected, after which a walk is given up: with the scan that follows it then cost about
 /// three times the scan alone, at the very most.

@@ -94,10 +94,30 @@ struct Scratch {
 }
 
 impl Scratch {
-    /// Leaves nothing of the question.
+    /// Leaves nothing of the question's components. What was said of rows stays until it is written over.
     fn forget_question(&mut self) {
         self.bits.planes.as_flattened_mut().zeroize();
         self.bytes.lines.as_mut_slice().zeroize();
+    }
+
+    /// Gives back memory beyond what a thread keeps between searches.
+    fn shrink(&mut self) {
+        for hits in [&mut self.hits, &mut self.candidates, &mut self.near] {
+            hits.clear();
+            hits.shrink_to(KEPT_HITS);
+        }
+        self.slots.clear();
+        self.slots.shrink_to(KEPT_HITS);
+        self.scores.clear();
+        self.scores.shrink_to(KEPT_HITS);
+        self.seen.shrink_to(KEPT_ROWS);
+    }
+}
+
+/// Where a search ends in its midst too.
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        self.forget_question();
     }
 }
 
@@ -251,12 +271,7 @@ impl<'a> Scan<'a> {
         let (hits, memory) = top.into_answer();
         scratch.forget_question();
         scratch.hits = memory;
-        scratch.hits.shrink_to(KEPT_HITS);
-        scratch.candidates.shrink_to(KEPT_HITS);
-        scratch.near.shrink_to(KEPT_HITS);
-        scratch.slots.shrink_to(KEPT_HITS);
-        scratch.scores.shrink_to(KEPT_HITS);
-        scratch.seen.shrink_to(KEPT_ROWS);
+        scratch.shrink();
         SCRATCH.set(scratch);
         (hits, work)
     }
@@ -371,12 +386,12 @@ impl<'a> Scan<'a> {
     }
 
     /// Lists those rows that may well be near enough by their bits, and may by their bytes, with the highest score that they may have. On
-    /// several cores as a sweep is: each begins with what `of` leaves of the places in `said` that fall to it.
+    /// several cores as a sweep is: each begins with what `narrow` leaves of the places in `said` that fall to it.
     fn look_closer(
         &self,
         asked: Asked<'_>,
         said: Said<'_>,
-        of: impl Fn(Range<usize>, &mut Said<'_>) + Sync,
+        narrow: impl Fn(Range<usize>, &mut Said<'_>) + Sync,
         is_new: impl Fn(u32) -> bool + Sync,
         near: &mut Vec<Hit>,
         work: &mut Work,
@@ -384,7 +399,7 @@ impl<'a> Scan<'a> {
         let Asked { codes, bits, bytes, above, last } = asked;
         let look = |places: Range<usize>, into: &mut Doubtful<'_>| {
             let Doubtful { said, work } = into;
-            of(places, said);
+            narrow(places, said);
             work.bits += self.estimate(codes, bits, said.slots, said.scores, |_, _| ());
             said.keep(|score| score >= above, &is_new);
             work.bytes += self.upper(codes, bytes, said.slots, said.scores);
@@ -392,12 +407,12 @@ impl<'a> Scan<'a> {
         };
         near.clear();
         let all = Doubtful { said, work: Work::default() };
-        let mut list = |part: Doubtful<'_>| {
+        let mut take = |part: Doubtful<'_>| {
             *work += part.work;
             near.extend(part.said.hits());
         };
-        let rest = share::among_cores(all.said.slots.len(), all, look, |_, part| list(part));
-        list(rest);
+        let rest = share::among_cores(all.said.slots.len(), all, look, |_, part| take(part));
+        take(rest);
     }
 
     /// Scores the vectors of the best of `near`, then of others from the best on, until none may be as near as the last of

@@ -1,4 +1,4 @@
-//! Splits a long scan over cores that have nothing to do. Knows neither rows nor scores.
+//! Splits a long scan over cores that have nothing to do. Knows rows by their places among all, and nothing of what is said of them.
 
 use std::{
     num::NonZero,
@@ -46,10 +46,8 @@ pub(super) fn among_cores<C: Collect>(
         work(0..rows, &mut into);
         return into;
     }
-    let each = rows / (helpers.0 + 1);
-    let pieces = (0..helpers.0).map(|n| each * n..each * (n + 1));
-    let shares: Vec<Share<C>> = pieces.map(|piece| Share::of(&mut into, piece)).collect();
-    let rest = each * helpers.0..rows;
+    let (theirs, rest) = pieces(rows, helpers.0);
+    let shares: Vec<Share<C>> = theirs.map(|piece| Share::of(&mut into, piece)).collect();
     thread::scope(|scope| {
         let work = &work;
         let mut helping = Vec::with_capacity(shares.len());
@@ -80,6 +78,12 @@ impl<C: Collect> Share<C> {
         let into = Mutex::new(whole.part(piece.len()));
         Self { piece, into }
     }
+}
+
+/// The pieces of so many helpers, all alike, and the rest, which is a little more than one of them.
+fn pieces(rows: usize, helpers: usize) -> (impl Iterator<Item = Range<usize>>, Range<usize>) {
+    let each = rows / (helpers + 1);
+    ((0..helpers).map(move |n| each * n..each * (n + 1)), each * helpers..rows)
 }
 
 /// Those of `slots` that are at such places among all.
@@ -161,6 +165,17 @@ mod tests {
             among_cores(slots.len() as usize, Listed(&mut memory), fill, |_, _| ());
             assert!(slots.iter().eq(memory));
             let count = slots.len() as usize;
+            for helpers in [1, 2, 3, 7, 64] {
+                let (theirs, rest) = pieces(count, helpers);
+                let all: Vec<_> = theirs.chain([rest]).collect();
+                assert_eq!(all.len(), helpers + 1);
+                assert!(all.windows(2).all(|pair| pair[0].end == pair[1].start && pair[0].len() <= pair[1].len()));
+                assert_eq!((all[0].start, all[helpers].end), (0, count));
+                assert!(
+                    slots.iter().eq(all.into_iter().flat_map(|piece| at_places(&slots, piece))),
+                    "{helpers} helpers"
+                );
+            }
             for (from, to) in [(0, 0), (0, count), (0, 1), (5, 70_000), (70_000, count), (count, count)] {
                 let expected = slots.iter().skip(from).take(to - from);
                 assert!(at_places(&slots, from..to).eq(expected), "{from} to {to} of every {step}");

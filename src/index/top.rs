@@ -130,6 +130,7 @@ pub(super) fn nearest_first<'h>(hits: &'h mut [Hit], k: usize, tie: Tie<'_>) -> 
         if let Some(kept) = hits.get_mut(..kept).filter(|kept| kept.len() > k) {
             kept.select_nth_unstable_by(k - 1, |a, b| nearer(a, b, tie));
         }
+        scores.clear();
         scores.shrink_to(KEPT_SCORES);
         SCORES.set(scores);
     }

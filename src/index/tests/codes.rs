@@ -31,7 +31,7 @@ fn every_pass_at_full_effort_agrees_with_the_oracle_bit_by_bit() {
 fn every_level_of_processor_gives_the_same_answers_by_the_same_work() {
     let seed = 0x1E7E1;
     let mut dice = Dice(seed);
-    for (metric, dimension) in [(Metric::Cosine, 384), (Metric::Euclidean, 100), (Metric::Dot, 1_100)] {
+    for (metric, dimension) in [(Metric::Cosine, 384), (Metric::Euclidean, 100), (Metric::Dot, 3_072)] {
         let rows = chart(&mut dice, 3_000, dimension, metric);
         let levels = [Level::Portable, Level::Avx2, Level::Avx512];
         let mut indexes: Vec<VectorIndex> = levels
@@ -73,10 +73,12 @@ fn every_dimension_and_metric_ranks_as_a_plain_reference_does() {
                     // rows that lie no further apart than that tie
                     let slack = slack(query.components(), rows[0].components());
                     assert_eq!(found.hits.len(), 10, "{dimension} {metric:?}, seed {seed}");
+                    assert_eq!(found.hits.iter().map(|hit| hit.slot.0).collect::<RoaringBitmap>().len(), 10);
                     for (place, (hit, best)) in found.hits.iter().zip(best).enumerate() {
                         let score = reference(metric, query.components(), rows[hit.slot.0 as usize].components());
                         let at = format!("{dimension} {metric:?}, place {place} of {}, seed {seed}", permitted.len());
                         assert!((score - best).abs() <= slack, "{at}: {score}, not {best}");
+                        assert!((score - f64::from(hit.score)).abs() <= slack, "{at}: said to be {}", hit.score);
                     }
                 }
             }
@@ -145,5 +147,39 @@ fn a_scan_that_is_shared_out_gives_the_same_answer_by_the_same_work_in_the_same_
         let alone = share::alone(|| index.search(&query, &all, 10, &by_slot));
         assert_eq!(shared, alone, "seed {seed}");
         assert_eq!(alone.hits, index.scan(&query, &all, 10, &by_slot).hits, "seed {seed}");
+    }
+}
+
+#[test]
+fn what_reaches_a_known_score_is_found_and_nothing_else() {
+    let seed = 0xBA2;
+    let mut dice = Dice(seed);
+    for metric in [Metric::Cosine, Metric::Dot, Metric::Euclidean] {
+        for dimension in [64, 384, 1_100] {
+            let mut rows = chart(&mut dice, 1_500, dimension, metric);
+            // several tie, wherever they come
+            (0..40).for_each(|copy| rows[31 * copy] = rows[7].clone());
+            let mut index = VectorIndex::new(dimension, metric, Isolation::Strict);
+            rows.iter().for_each(|row| _ = index.put(row));
+            for count in [BYTES_BESIDE_MAX as u32 + 1, 1_500] {
+                let permitted: RoaringBitmap = (0..count).collect();
+                for n in 0..10 {
+                    let query = if n == 0 { rows[7].clone() } else { embed(dice.near_one_of(&rows, 0.3), metric) };
+                    let all = index.scan(&query, &permitted, count as usize, &by_slot).hits;
+                    let bars =
+                        [all[9].score, all[0].score, all[0].score + 1.0, all[300].score, all[count as usize - 1].score];
+                    for bar in bars {
+                        let sought = index.sought(&query, &permitted, 10).unwrap();
+                        let scan = Scan { bar, ..index.scanning(&sought, &by_slot) };
+                        let (hits, work) = scan.run(&permitted, Effort::Usual);
+                        let expected: Vec<Hit> = all.iter().take(10).copied().filter(|hit| hit.score >= bar).collect();
+                        let at = format!("{metric:?} {dimension}, {count} rows, bar {bar}, seed {seed}");
+                        assert_eq!(hits, expected, "{at}");
+                        assert_eq!((work.first, work.bits), (u64::from(count), u64::from(count)), "{at}");
+                        assert_eq!(share::alone(|| scan.run(&permitted, Effort::Usual)), (hits, work), "{at}");
+                    }
+                }
+            }
+        }
     }
 }
