@@ -7,11 +7,12 @@ use std::{
 use super::*;
 use crate::model::Hold;
 use crate::store::{
-    Change, OpenOptions, Store,
+    Change, OpenOptions, Store, StoredRecord,
     fixture::{
         self, api_key, at, bundle, collection, copy, entity, everything, fill, options, patient, phrase, record,
         records,
     },
+    key_tests::Forensics,
 };
 
 mod ledger;
@@ -239,6 +240,40 @@ fn the_key_of_an_erased_patient_is_in_no_backup_and_no_later_escrow() {
     let (before, after) = (opened(&before), opened(&scene.escrow()));
     assert_eq!(before.keys.len(), after.keys.len() + 1, "one key went, that of the patient");
     assert!(after.keys.keys().all(|id| before.keys.contains_key(id)));
+}
+
+#[test]
+fn what_was_erased_opens_from_no_backup_taken_before_with_any_key_that_is_left() {
+    let scene = Scene::new();
+    scene.back_up();
+    // all rows of the backup, without the seal around them: whoever has the store's ring can take that off
+    let rows = scene.path("rows");
+    fs::create_dir(&rows).unwrap();
+    let files = fs::read_dir(scene.path("backup")).unwrap().map(|entry| entry.unwrap().path());
+    let file = files.filter(|path| path.extension().is_some_and(|kind| kind == "wkb")).collect::<Vec<_>>();
+    let [file] = &file[..] else { panic!("one file: {file:?}") };
+    let mut unsealed = Vec::new();
+    let mut each = |item| {
+        if let Item::Put { value, .. } = item {
+            unsealed.extend_from_slice(&value.0);
+        }
+        Ok(())
+    };
+    let sealer = scene.store.ring().sealer("backup");
+    let number = stream::Header::read_any(&mut fs::File::open(file).unwrap()).unwrap().number;
+    stream::Inlet::begin(fs::File::open(file).unwrap(), sealer, number).unwrap().read(&mut each).unwrap();
+    fs::write(rows.join("rows"), &unsealed).unwrap();
+    let places = [rows, scene.path("data")];
+    let reads = |stored: &StoredRecord| {
+        let forensics = Forensics::of(scene.store.ring(), &places.each_ref().map(PathBuf::as_path));
+        forensics.reads_in(&collection().name, stored)
+    };
+    let gone = record(1, 1);
+    let row = scene.store.engine.get(&scene.store.names.record(&collection().name, &gone.record.id)).unwrap().unwrap();
+    assert!(reads(&gone) && unsealed.windows(row.len()).any(|window| window == row), "the control: until it is erased");
+    let of_patient: Vec<_> = (0..40).filter(|n| n % 10 == 1).map(|n| record(n, 1).record.id).collect();
+    scene.commit(Ok(scene.store.erase_records(&collection().name, &of_patient, at())));
+    assert!(!reads(&gone) && reads(&record(2, 1)));
 }
 
 #[test]
