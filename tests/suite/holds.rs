@@ -227,9 +227,8 @@ fn records_expire_on_their_day_but_for_those_under_a_hold_and_those_without_a_da
     assert_eq!((&expired[0]["detail"], &expired[0]["counts"]["returned"]), (&json!("365 days"), &json!(2)));
 }
 
-#[test]
-fn one_rule_that_fits_nothing_ends_no_other_and_a_hold_on_the_system_ends_all() {
-    let server = Server::with(Settings::default(), Environment::default);
+/// One record, long past any time it may be kept for.
+fn with_an_old_note(server: &Server) -> Client {
     let root = server.root();
     let bundle = json!({"schema": SCHEMA, "policies": "@id(\"all\") permit(principal, action, resource);"});
     root.put("/v1/policies?allow_widening=true", &bundle).ok();
@@ -237,6 +236,13 @@ fn one_rule_that_fits_nothing_ends_no_other_and_a_hold_on_the_system_ends_all() 
     let old = json!({"__extn": {"fn": "datetime", "arg": "2020-01-01"}});
     let record = json!({"id": "old", "document": "d", "vector": [1, 2], "text": "old", "attributes": {"written": old}});
     root.put("/v1/collections/notes/records", &json!({"records": [record]})).ok();
+    root
+}
+
+#[test]
+fn one_rule_that_fits_nothing_ends_no_other_and_a_hold_on_the_system_ends_all() {
+    let server = Server::with(Settings::default(), Environment::default);
+    let root = with_an_old_note(&server);
     let rule = |collection: &str, attribute: &str| Retention {
         collection: collection.parse().unwrap(),
         attribute: attribute.into(),
@@ -464,13 +470,7 @@ fn a_hold_on_the_system_stops_a_run_of_expiry_that_began_before_it() {
     let shared = Arc::clone(&clock);
     let server =
         Server::with(Settings::default(), move || Environment { clock: shared.clone(), ..Environment::default() });
-    let root = server.root();
-    let bundle = json!({"schema": SCHEMA, "policies": "@id(\"all\") permit(principal, action, resource);"});
-    root.put("/v1/policies?allow_widening=true", &bundle).ok();
-    root.put("/v1/collections/notes", &json!({"dimension": 2, "metric": "dot"})).ok();
-    let old = json!({"__extn": {"fn": "datetime", "arg": "2020-01-01"}});
-    let record = json!({"id": "old", "document": "d", "vector": [1, 2], "text": "old", "attributes": {"written": old}});
-    root.put("/v1/collections/notes/records", &json!({"records": [record]})).ok();
+    let root = with_an_old_note(&server);
     let rule = Retention { collection: "notes".parse().unwrap(), attribute: "written".into(), days: 30 };
     server.engine.retain(vec![rule]);
     // the first look at the clock is for what is due: holds were looked at before it
