@@ -155,7 +155,8 @@ impl Wardkeep {
         let mut told = self.retaining.1.lock();
         (told.unfit, told.unreadable) = (unfit, came.unreadable as u64);
         told.expired = told.expired.saturating_add(came.expired as u64);
-        if came.failure.is_none() {
+        // nor is it whole where a hold on the system came in its midst
+        if came.failure.is_none() && self.world.read().expires() {
             told.last_whole = self.clock.now().millis() / 1_000;
         }
         came.failure.map_or(Ok(came.expired), Err)

@@ -30,8 +30,9 @@ use crate::{
 const PAUSES: u32 = 150;
 /// But no longer than this, however long a disk took once.
 const PAUSE_MOST: Duration = Duration::from_secs(30);
-/// A step takes as many rows, or wraps as many keys, as are written in so many times what others' entries take alone (its own group, one more sync, and what it
-/// waits for): so much longer, whoever meets one waits for their own entry. Few long steps disturb fewer than many short ones.
+/// A step takes as many rows, or wraps as many keys, as are written in so many times what others' entries take alone (its own group, one
+/// more sync, and what it waits for): so much longer, whoever meets one waits for their own entry. Few long steps disturb fewer than many
+/// short ones.
 const STEP_SHARE: u32 = 6;
 /// Rows or keys of a step, fewest, and those of the first: what the syncs of a commit cost does not grow with them.
 const STEP_MIN: usize = 64;

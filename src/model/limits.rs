@@ -32,7 +32,8 @@ pub const ENTITIES_PER_REQUEST: usize = 100_000;
 pub const IDS_PER_REQUEST: usize = 10_000;
 /// Records sealed anew because others under the same key are erased: beyond it the patient or document is erased whole, or nothing.
 pub const RESEALED_RECORDS: usize = 100_000;
-/// Rows that one step of a rotation seals anew, or data keys that it wraps, most (one bucket of keys at least); fewer while searches wait for their audit entries as long as that takes.
+/// Rows that one step of a rotation seals anew, or data keys that it wraps, most (one bucket of keys at least); fewer while searches wait for
+/// their audit entries as long as that takes.
 pub const ROTATION_ROWS: usize = 512;
 /// Legal holds in a store.
 pub const HOLDS: usize = 10_000;
