@@ -152,11 +152,12 @@ impl Wardkeep {
             }
             came.add(by_rule);
         }
+        // it is not where a hold on the system came in its midst; asked first, for nobody waits for the world with this lock in hand
+        let whole = came.failure.is_none() && self.world.read().expires();
         let mut told = self.retaining.1.lock();
         (told.unfit, told.unreadable) = (unfit, came.unreadable as u64);
         told.expired = told.expired.saturating_add(came.expired as u64);
-        // nor is it whole where a hold on the system came in its midst
-        if came.failure.is_none() && self.world.read().expires() {
+        if whole {
             told.last_whole = self.clock.now().millis() / 1_000;
         }
         came.failure.map_or(Ok(came.expired), Err)

@@ -481,6 +481,7 @@ fn a_hold_on_the_system_stops_a_run_of_expiry_that_began_before_it() {
         counted.fetch_add(1, SeqCst);
     }));
     assert_eq!((server.engine.expire().unwrap(), placed.load(SeqCst)), (0, 1));
+    assert_eq!(server.engine.expiry().last_whole, 0, "a run that was stopped is none that went through");
     root.delete("/v1/holds/System/wardkeep").ok();
     assert_eq!(server.engine.expire().unwrap(), 1);
 }
